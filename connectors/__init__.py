@@ -1,1 +1,1 @@
-"""Every door to the outside: clients of Kafka, registry, Valkey, Druid, Delta, Flink, Spark and MLflow. No business rules."""
+"""Every door to the outside: Kafka, registry, Valkey, Druid, Delta, Flink, Spark, MLflow. No business rules."""

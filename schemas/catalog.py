@@ -1,0 +1,217 @@
+"""The catalogue: advertisers, campaigns, line items, creatives, publishers, placements, and the bidders file.
+
+Plain JSON files that the ad server and the reporting API read and reload. Every problem in a file is reported, with
+its JSON path, in one `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from schemas.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Advertiser:
+    id: str
+    name: str
+    domain: str
+    category: str = ""  # IAB content category of what it sells
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyCap:
+    """At most `limit` impressions per user in a rolling window. `scope`: creative, campaign or advertiser."""
+
+    scope: str
+    limit: int
+    window_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    id: str
+    advertiser_id: str
+    name: str
+    daily_budget_micros: int
+    start_ms: int = 0
+    end_ms: int = 2**53
+    status: str = "active"  # active or paused
+    pacing: str = "as_fast_as_possible"  # even, frontloaded, as_fast_as_possible
+    frequency_caps: list[FrequencyCap] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Targeting:
+    """Empty lists mean any."""
+
+    countries: list[str] = field(default_factory=list)
+    device_types: list[str] = field(default_factory=list)
+    content_categories: list[str] = field(default_factory=list)
+    placement_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LineItem:
+    """`pricing` cpm: `bid_micros` per thousand impressions; cpc: per click; house: shown only when nothing else is."""
+
+    id: str
+    campaign_id: str
+    pricing: str
+    bid_micros: int
+    targeting: Targeting = field(default_factory=Targeting)
+
+
+@dataclass(frozen=True, slots=True)
+class Creative:
+    id: str
+    line_item_id: str
+    format: str  # video or banner
+    landing_url: str
+    version: int = 1
+    duration_s: int | None = None
+    width: int = 0
+    height: int = 0
+    media_url: str = ""
+    mime: str = ""
+    review: str = "approved"
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    id: str
+    name: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    id: str
+    publisher_id: str
+    format: str  # video or banner
+    content_category: str
+    floor_cpm_micros: int = 0
+    site_id: str | None = None
+    app_id: str | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    version: int
+    currency: str
+    advertisers: list[Advertiser]
+    campaigns: list[Campaign]
+    line_items: list[LineItem]
+    creatives: list[Creative]
+    publishers: list[Publisher]
+    placements: list[Placement]
+
+
+@dataclass(frozen=True, slots=True)
+class Bidder:
+    """One DSP. `timeout_ms` is the most that it is ever given."""
+
+    id: str
+    endpoint: str
+    seat_ids: list[str] = field(default_factory=list)
+    currency: str = "USD"
+    regions: list[str] = field(default_factory=list)
+    timeout_ms: int = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Bidders:
+    version: int
+    bidders: list[Bidder]
+
+
+def load_catalog(text: str) -> Catalog:
+    """The catalogue of a JSON text. Errors: ConfigError lists every problem with its path."""
+    problems: list[str] = []
+    catalog = _build(Catalog, _parse(text), "$", problems)
+    if not problems:
+        problems += _dangling(catalog)
+    if problems:
+        raise ConfigError("catalogue: " + "; ".join(problems))
+    return catalog
+
+
+def load_bidders(text: str) -> Bidders:
+    """The bidders of a JSON text. Errors: ConfigError lists every problem with its path."""
+    problems: list[str] = []
+    bidders = _build(Bidders, _parse(text), "$", problems)
+    if problems:
+        raise ConfigError("bidders: " + "; ".join(problems))
+    return bidders
+
+
+def dump(value: Catalog | Bidders) -> str:
+    """JSON text that loads back to the same value."""
+    return json.dumps(asdict(value), indent=1) + "\n"
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as e:
+        raise ConfigError(f"not JSON: {e}") from e
+
+
+def _build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """`value` as `kind`; what does not fit is appended to `problems`."""
+    origin = get_origin(kind)
+    if origin is list:
+        if not isinstance(value, list):
+            problems.append(f"{path}: expected a list")
+            return []
+        (item,) = get_args(kind)
+        return [_build(item, v, f"{path}[{i}]", problems) for i, v in enumerate(value)]
+    if origin in (Union, types.UnionType):
+        inner = next(a for a in get_args(kind) if a is not type(None))
+        return None if value is None else _build(inner, value, path, problems)
+    if kind in (str, int, bool):
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            problems.append(f"{path}: expected {kind.__name__}, got {type(value).__name__}")
+        return value
+    if not isinstance(value, dict):
+        problems.append(f"{path}: expected an object")
+        return None
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}
+    problems += [f"{path}.{name}: unknown field" for name in value.keys() - known.keys()]
+    arguments = {}
+    for name, f in known.items():
+        if name in value:
+            arguments[name] = _build(hints[name], value[name], f"{path}.{name}", problems)
+        elif f.default is MISSING and f.default_factory is MISSING:
+            problems.append(f"{path}.{name}: missing")
+            arguments[name] = None
+    return kind(**arguments)
+
+
+def _dangling(catalog: Catalog) -> list[str]:
+    """References that point nowhere, ids that are given twice."""
+    problems = []
+    ids: dict[str, set[str]] = {}
+    for room in ("advertisers", "campaigns", "line_items", "creatives", "publishers", "placements"):
+        seen: set[str] = set()
+        for i, item in enumerate(getattr(catalog, room)):
+            if item.id in seen:
+                problems.append(f"$.{room}[{i}].id: {item.id!r} is given twice")
+            seen.add(item.id)
+        ids[room] = seen
+    references = (
+        ("campaigns", "advertiser_id", "advertisers"),
+        ("line_items", "campaign_id", "campaigns"),
+        ("creatives", "line_item_id", "line_items"),
+        ("placements", "publisher_id", "publishers"),
+    )
+    for room, column, target in references:
+        for i, item in enumerate(getattr(catalog, room)):
+            if getattr(item, column) not in ids[target]:
+                problems.append(f"$.{room}[{i}].{column}: no such id {getattr(item, column)!r}")
+    return problems

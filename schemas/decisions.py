@@ -1,0 +1,47 @@
+"""Numbered reasons of the ad server: why a candidate lost, and why a decision was degraded.
+
+Codes travel in logs, metrics and OpenRTB loss notices, and are never reused. OpenRTB's own loss reasons
+(2.6 §5.25 list) are 0-999 as the specification has them; ours begin at 1000.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Outcome(IntEnum):
+    """Why a candidate won (0) or lost."""
+
+    WON = 0
+    INTERNAL_ERROR = 1
+    EXPIRED = 2  # "impression opportunity expired": the answer came after the deadline
+    INVALID_RESPONSE = 3
+    BELOW_FLOOR = 100
+    BELOW_DEAL_FLOOR = 101
+    LOST_TO_HIGHER_BID = 102
+    LOST_TO_DEAL = 103
+    BUYER_BLOCKED = 104
+    CREATIVE_FILTERED = 200
+    NO_BID = 1000
+    TARGETING = 1001
+    FREQUENCY_CAP = 1002
+    BUDGET = 1003
+    PACING = 1004
+    NOT_ACTIVE = 1005
+    FORMAT = 1006
+    DSP_ERROR = 1007
+    RESERVATION_LOST = 1008
+
+
+class Degraded(IntEnum):
+    """Why a decision was made with less than everything; each has a fallback, and the player still gets an answer."""
+
+    FEATURES_UNAVAILABLE = 2001
+    CAPS_UNAVAILABLE = 2002
+    BUDGET_UNAVAILABLE = 2003
+    MODEL_UNAVAILABLE = 2004
+    ALL_DSPS_FAILED = 2005
+    REGISTRY_UNAVAILABLE = 2006
+    DECISION_LOG_UNAVAILABLE = 2007
+    NO_CANDIDATE = 2008
+    HOUSE_AD = 2009

@@ -1,0 +1,31 @@
+"""Money is integer micros of a currency (1 unit = 1,000,000 micros). No floats."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+
+def impression_cost_micros(cpm_micros: int) -> int:
+    """What one impression costs at a CPM (price of a thousand), rounded down to a whole micro.
+
+    Example:
+    >>> impression_cost_micros(2_500_000)  # 2.50 CPM
+    2500
+    """
+    return cpm_micros // 1000
+
+
+def to_micros(text: str) -> int:
+    """Micros of a decimal price such as '12.5'. Errors: ValueError when it is no finite decimal number.
+
+    Example:
+    >>> to_micros("0.000001")
+    1
+    """
+    try:
+        value = Decimal(text)
+    except InvalidOperation as e:
+        raise ValueError(f"not a decimal number: {text!r}") from e
+    if not value.is_finite():
+        raise ValueError(f"not a finite number: {text!r}")
+    return int(value * 1_000_000)
