@@ -44,9 +44,14 @@ class Encoder:
 
     def __init__(self, name: str, schema_id: int) -> None:
         self._schema = parsed_schema(name)
+        self._integers = tuple(f["name"] for f in self._schema["fields"] if _is_integer(f["type"]))
         self._header = _HEADER.pack(0, schema_id)
 
     def __call__(self, record: dict[str, Any]) -> bytes:
+        for field in self._integers:  # fastavro would cut a float (money!) to an int without a word
+            value = record.get(field)
+            if value is not None and type(value) is not int:
+                raise ContractError(f"does not fit {self._schema['name']}: {field} is {type(value).__name__}, not int")
         out = io.BytesIO()
         out.write(self._header)
         try:
@@ -54,6 +59,11 @@ class Encoder:
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, struct.error) as e:
             raise ContractError(f"does not fit {self._schema['name']}: {e}") from e
         return out.getvalue()
+
+
+def _is_integer(kind: Any) -> bool:
+    kinds = kind if isinstance(kind, list) else [kind]
+    return any(k in ("int", "long") for k in kinds if isinstance(k, str))
 
 
 def decode(payload: bytes, writer_schema: Any, reader_schema: Any | None = None) -> dict[str, Any]:

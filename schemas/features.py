@@ -31,7 +31,7 @@ ID_COLUMNS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Counts events of `event_types` per entity, scope and bucket. `code` names it in packed Valkey fields, for ever."""
+    """Counts events of `event_types` per entity, scope and bucket. `code` names it in packed fields, for ever."""
 
     name: str
     code: int

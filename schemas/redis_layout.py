@@ -5,7 +5,7 @@
 | `u:<pseudonym>` | hash | a user's counters: caps and interests | materializer | longest retention of its counters |
 | `e:<entity type>:<id>` | hash | counters of a creative, campaign or placement | materializer | likewise |
 | `{c:<campaign>}:spend` | hash | day -> committed spend, absolute micros | materializer | none |
-| `{c:<campaign>}:reserved` | sorted set + hash beside it | reservations of won, unconfirmed imps | adserver | by expiry |
+| `{c:<campaign>}:reserved` | sorted set + hash beside it | won, unconfirmed imps | adserver | by expiry |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
 
 A counter's field is 14 bytes, little-endian: code (u16), scope hash (u64, 0 for none), bucket start (u32, epoch s).
