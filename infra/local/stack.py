@@ -1,0 +1,70 @@
+"""The whole local stack, declared: every component with what it needs.
+
+`COMPONENTS` is in the order that `headwater status` shows.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from infra.local import readiness
+from infra.local.component import Component
+from infra.local.flink import JOBMANAGER, TASKMANAGER
+from infra.local.platform import DRUID, KAFKA, MLFLOW, REGISTRY, VALKEY
+
+#: Python services use one thread for linear algebra each: they share the machine with everything else.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def _step(
+    name: str, *arguments: str, needs: tuple[str, ...], again_after: tuple[str, ...] = (), timeout_s: float = 120
+) -> Component:
+    """A command of this project that must succeed before what needs it starts. It must be idempotent."""
+    return Component(
+        name=name,
+        kind="step",
+        command=lambda _: [sys.executable, "-m", *arguments],
+        needs=needs,
+        again_after=again_after,
+        ready_timeout_s=timeout_s,
+    )
+
+
+def _service(name: str, module: str, port: str, needs: tuple[str, ...]) -> Component:
+    """A Python process of this project that answers `GET /status` on a named port."""
+    return Component(
+        name=name,
+        command=lambda _: [sys.executable, "-m", module],
+        ready=readiness.status_of(port),
+        needs=needs,
+        ports=(port,),
+        environment=lambda _: _ONE_THREAD,
+    )
+
+
+_ALL: tuple[Component, ...] = (
+    KAFKA,
+    REGISTRY,
+    VALKEY,
+    JOBMANAGER,
+    TASKMANAGER,
+    DRUID,
+    MLFLOW,
+    _step("contracts", "infra.contracts", needs=("kafka", "registry")),
+    _step("catalog", "infra.simulator.world", "--ensure", needs=()),
+    _step("druid-supervisors", "connectors.druid", "ensure", needs=("druid", "contracts")),
+    _step(
+        "jobs",
+        *("jobs.streaming", "submit"),
+        needs=("contracts", "flink-jobmanager", "flink-taskmanager"),
+        again_after=("flink-jobmanager",),
+    ),
+    _service("dsps", "infra.simulator.dsps", "dsps", needs=("catalog",)),
+    _service("adserver", "serving.adserver", "adserver", needs=("contracts", "valkey", "catalog")),
+    _service("collector", "serving.collector", "collector", needs=("contracts",)),
+    _service("publisher", "jobs.publisher", "publisher_metrics", needs=("contracts", "valkey")),
+    _service("materializer", "jobs.materializer", "materializer_metrics", needs=("contracts", "valkey")),
+    _service("lake", "jobs.lake", "lake_metrics", needs=("contracts",)),
+    _service("reporting", "serving.reporting", "reporting", needs=("druid", "catalog")),
+)
+COMPONENTS: dict[str, Component] = {component.name: component for component in _ALL}
