@@ -32,6 +32,7 @@ PORT_OFFSETS: dict[str, int] = {
     "druid_indexer": 13,
     "zookeeper": 14,
     "druid_metadata": 15,
+    "registry_management": 16,
     "adserver": 20,
     "collector": 21,
     "reporting": 22,

@@ -114,8 +114,10 @@ def _registry_command(where: Endpoints) -> list[str]:
     settings = {
         "quarkus.http.host": where.host,
         "quarkus.http.port": where.port("registry"),
+        "quarkus.management.host": where.host,
+        "quarkus.management.port": where.port("registry_management"),
         "quarkus.log.level": "WARN",
-        "quarkus.log.console.json": "false",
+        "quarkus.http.access-log.enabled": "false",
         "apicurio.storage.kind": "sql",
         "apicurio.storage.sql.kind": "h2",
         "apicurio.datasource.url": f"jdbc:h2:file:{database}",
@@ -127,7 +129,7 @@ def _registry_command(where: Endpoints) -> list[str]:
 
 REGISTRY = Component(
     name="registry",
-    ports=("registry",),
+    ports=("registry", "registry_management"),
     prepare=lambda where: (where.home / "registry").mkdir(parents=True, exist_ok=True),
     command=_registry_command,
     # in the environment: a password in the arguments would be in every process list
