@@ -133,9 +133,7 @@ REGISTRY = Component(
     prepare=lambda where: (where.home / "registry").mkdir(parents=True, exist_ok=True),
     command=_registry_command,
     # in the environment: a password in the arguments would be in every process list
-    environment=lambda where: {
-        "APICURIO_DATASOURCE_PASSWORD": generated_secret(where.home, "registry-database")
-    },
+    environment=lambda where: {"APICURIO_DATASOURCE_PASSWORD": generated_secret(where.home, "registry-database")},
     ready=readiness.registry,
 )
 
@@ -157,9 +155,7 @@ hash-max-listpack-value 128
 def _prepare_valkey(where: Endpoints) -> None:
     folder = where.home / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "valkey.conf").write_text(
-        _VALKEY_CONF.format(host=where.host, port=where.port("valkey"), data=folder)
-    )
+    (folder / "valkey.conf").write_text(_VALKEY_CONF.format(host=where.host, port=where.port("valkey"), data=folder))
 
 
 def _valkey_command(where: Endpoints) -> list[str]:

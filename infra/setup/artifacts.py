@@ -35,7 +35,9 @@ class Artifact:
         """
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            raise ValueError(f"not a lock line (group:artifact:version[:classifier[:packaging]] sha256:<hex>): {line!r}")
+            raise ValueError(
+                f"not a lock line (group:artifact:version[:classifier[:packaging]] sha256:<hex>): {line!r}"
+            )
         parts = match.groupdict()
         return cls(
             parts["group"],

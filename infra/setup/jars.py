@@ -109,8 +109,7 @@ def install(components: list[str], on_file: Callable[[int, int, str], None]) -> 
         todo += [
             (artifact, folder / artifact.filename)
             for artifact in artifacts
-            if not (folder / artifact.filename).is_file()
-            or _sha256(folder / artifact.filename) != artifact.sha256
+            if not (folder / artifact.filename).is_file() or _sha256(folder / artifact.filename) != artifact.sha256
         ]
     todo.sort(key=lambda item: item[0].packaging == "jar")  # archives are the largest: first
     with ThreadPoolExecutor(THREADS) as pool:
@@ -137,7 +136,13 @@ def main(argv: list[str]) -> int:
     if sys.stderr.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (TextColumn("jars"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (
+            TextColumn("jars"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+        )
         with Progress(*columns) as progress:
             task = progress.add_task("", total=None)
             install(
@@ -149,9 +154,9 @@ def main(argv: list[str]) -> int:
         step = 50
         came = install(
             components,
-            lambda done, total, _: print(f"setup: jars {done}/{total}", file=sys.stderr, flush=True)
-            if done % step == 0
-            else None,
+            lambda done, total, _: (
+                print(f"setup: jars {done}/{total}", file=sys.stderr, flush=True) if done % step == 0 else None
+            ),
         )
         print(f"setup: {came} jars fetched and checked", file=sys.stderr)
     return 0

@@ -90,7 +90,7 @@ def _command(where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_
         *(java(), *sizes, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC", *JAVA_FLAGS),
         f"-Dlog4j.configurationFile=file:{conf / 'log4j-console.properties'}",
         *("-cp", f"{flink_home() / 'lib'}/*", main_class, "--configDir", str(conf)),
-        f"-Dmetrics.reporter.prom.port={where.port(metrics_port)}",
+        f"-Dmetrics.internal.query-service.port={where.port(metrics_port)}",
     ]
 
 
