@@ -104,7 +104,7 @@ def is_unknown_script(reply: object) -> bool:
 
 
 def _pack(commands: Sequence[Command]) -> bytes:
-    return b"".join([hiredis.pack_command(command) for command in commands])
+    return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub says one element
 
 
 def _mapped(reply: Any) -> Any:
