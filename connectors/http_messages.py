@@ -1,0 +1,84 @@
+"""HTTP requests and responses as our servers see them, and their bytes on the wire.
+
+Source: RFC 9110 (semantics), RFC 9112 (HTTP/1.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_NO_CONTENT = 204
+
+
+@dataclass(slots=True)
+class Limits:
+    """What a client may ask of a server. Units are in the names; timeouts count wall time."""
+
+    head_bytes: int = 16_384
+    body_bytes: int = 1_048_576
+    head_timeout_s: float = 10.0  # from a request's first byte to the end of its head
+    body_timeout_s: float = 30.0  # from the end of the head to the end of the body
+    idle_timeout_s: float = 75.0  # between two requests
+    write_timeout_s: float = 30.0  # a client that does not read its answers
+    linger_s: float = 2.0  # how long the rest of a refused body is still read, so that the client sees the answer
+    pipelined: int = 32  # requests of one connection that may wait for their turn
+    connections: int = 10_000
+
+
+@dataclass
+class Request:
+    """One request. Header names are lower-case; of a repeated header the last counts."""
+
+    method: str
+    path: str  # as sent: percent-encoding is left alone
+    query: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+    peer: str  # address of the other end: the client or the nearest proxy
+
+    def header(self, name: bytes, default: str = "") -> str:
+        """A header's value as text. `name` in lower case."""
+        value = self.headers.get(name)
+        return default if value is None else value.decode("latin-1")
+
+    @cached_property
+    def params(self) -> dict[str, str]:
+        """The query, decoded; of a repeated name the last counts. Errors: ValueError for more than 64 of them."""
+        text = self.query.decode("latin-1")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=64, errors="replace"))
+
+
+@dataclass(slots=True)
+class Response:
+    """One answer. `close` ends the connection after it."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    close: bool = False
+
+
+def encode_response(response: Response, date: bytes, keep_alive: bool, old_client: bool, without_body: bool) -> bytes:
+    """The response's bytes. `old_client`: HTTP/1.0, which has to be told that the connection stays open."""
+    parts = [_STATUS_LINES[response.status], b"Date: ", date, b"\r\n"]
+    if response.status != _NO_CONTENT:
+        head = f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n"
+        parts.append(head.encode("latin-1"))
+    for name, value in response.headers:
+        parts.append(f"{name}: {value}\r\n".encode("latin-1"))
+    if not keep_alive:
+        parts.append(b"Connection: close\r\n")
+    elif old_client:
+        parts.append(b"Connection: keep-alive\r\n")
+    parts.append(b"\r\n")
+    if not without_body and response.status != _NO_CONTENT:
+        parts.append(response.body)
+    return b"".join(parts)
