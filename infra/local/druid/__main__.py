@@ -9,14 +9,14 @@ import logging
 import signal
 
 from connectors.endpoints import endpoints
-from connectors.logs import configure
+from connectors.logs import configure_logging
 from infra.local.druid.host import DruidHost, leave
 
 STOP_TIMEOUT_S = 8.0
 
 
 def main() -> int:
-    configure("druid")
+    configure_logging("druid")
     log = logging.getLogger(__name__)
     host = DruidHost(endpoints())
     asked_to_stop = False

@@ -1,0 +1,108 @@
+"""What Druid is told to ingest: the supervisor of each datasource, derived from the contracts.
+
+Pure: no I/O. `connectors/druid.py` sends the specs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from schemas import campaign_metrics
+from schemas.topics import CAMPAIGN_METRICS
+
+#: Sketch columns made from `campaign_metrics.REACH_COLUMN`. Theta sketches can be intersected and subtracted;
+#: HLL sketches are a tenth of the size and only add up.
+REACH_THETA = "reach_theta"
+REACH_HLL = "reach_hll"
+
+THETA_SIZE = 4096  # relative standard error 1/sqrt(4096) = 1.6 %
+HLL_LG_K = 12  # 1.04/sqrt(2^12) = 1.6 %
+
+#: Key of a supervisor's context that holds the hash of the spec as we wrote it (Druid returns it with its defaults).
+FINGERPRINT = "headwaterSpec"
+
+Spec = dict[str, Any]
+
+
+def campaign_metrics_supervisor(kafka_bootstrap: str, *, topic: str = CAMPAIGN_METRICS.name) -> Spec:
+    """The supervisor spec of `campaign_metrics_v1`: additive deltas, rolled up by minute, in segments of an hour.
+
+    Rows of open transactions are not read (`read_committed`). Concurrent locks let a correction replace a past hour
+    while this supervisor appends to newer ones.
+    """
+    metrics: list[Spec] = [{"type": "longSum", "name": name, "fieldName": name} for name in campaign_metrics.SUMS]
+    metrics += [{"type": "longMax", "name": name, "fieldName": name} for name in campaign_metrics.MAXIMA]
+    metrics += [
+        {
+            "type": "thetaSketch",
+            "name": REACH_THETA,
+            "fieldName": campaign_metrics.REACH_COLUMN,
+            "size": THETA_SIZE,
+        },
+        {
+            "type": "HLLSketchBuild",
+            "name": REACH_HLL,
+            "fieldName": campaign_metrics.REACH_COLUMN,
+            "lgK": HLL_LG_K,
+            "tgtHllType": "HLL_4",
+        },
+    ]
+    spec: Spec = {
+        "type": "kafka",
+        "spec": {
+            "dataSchema": {
+                "dataSource": campaign_metrics.DATASOURCE,
+                "timestampSpec": {"column": campaign_metrics.TIME_COLUMN, "format": "millis"},
+                "dimensionsSpec": {
+                    "dimensions": [{"type": "string", "name": name} for name in campaign_metrics.DIMENSIONS]
+                },
+                "metricsSpec": metrics,
+                "granularitySpec": {
+                    "type": "uniform",
+                    "segmentGranularity": "HOUR",
+                    "queryGranularity": "MINUTE",
+                    "rollup": True,
+                },
+            },
+            "ioConfig": {
+                "topic": topic,
+                "inputFormat": {"type": "json"},
+                "consumerProperties": {
+                    "bootstrap.servers": kafka_bootstrap,
+                    "isolation.level": "read_committed",
+                    "metadata.max.age.ms": "30000",
+                },
+                "useEarliestOffset": True,
+                "taskCount": 1,
+                "replicas": 1,
+                "taskDuration": "PT1H",
+                "completionTimeout": "PT30M",
+                "startDelay": "PT1S",
+                "period": "PT5S",
+            },
+            "tuningConfig": {
+                "type": "kafka",
+                "maxRowsInMemory": 50_000,
+                "offsetFetchPeriod": "PT5S",
+                "logParseExceptions": True,
+                "maxSavedParseExceptions": 20,
+            },
+        },
+        "context": {"useConcurrentLocks": True},
+    }
+    spec["context"][FINGERPRINT] = fingerprint(spec)
+    return spec
+
+
+def supervisors(kafka_bootstrap: str) -> dict[str, Spec]:
+    """Every supervisor that must run, by its id (Druid uses the datasource's name)."""
+    return {campaign_metrics.DATASOURCE: campaign_metrics_supervisor(kafka_bootstrap)}
+
+
+def fingerprint(spec: Spec) -> str:
+    """A hash of what a spec says, its own fingerprint left out: equal specs have equal ones."""
+    context = {key: value for key, value in spec.get("context", {}).items() if key != FINGERPRINT}
+    text = json.dumps({**spec, "context": context}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
