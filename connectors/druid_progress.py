@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from connectors.druid import DruidClient
+from connectors.kafka import as_connector_error, consumer, kafka_errors
 from schemas.errors import Refused, TimedOut, Unavailable
 
 #: How far before a partition's end the first look for its last committed record begins, and how that grows.
@@ -44,21 +45,14 @@ class IngestionProgress:
 class ProgressProbe:
     """Compares a supervisor's reading tasks with the topic. Not for several threads at once; close it after use."""
 
-    def __init__(self, druid: DruidClient, kafka_bootstrap: str, supervisor_id: str, topic: str) -> None:
+    def __init__(self, druid: DruidClient, supervisor_id: str, topic: str) -> None:
         self._druid = druid
         self._supervisor_id = supervisor_id
         self._topic = topic
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": kafka_bootstrap,
-                "group.id": f"{supervisor_id}-progress",  # never committed to, only demanded by the client
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 50,
-                "queued.min.messages": 100,
-                "log_level": 0,
-            }
+        self._consumer = consumer(
+            "druid-progress",
+            f"{supervisor_id}-progress",  # never committed to, only demanded by the client
+            settings={"enable.partition.eof": True, "fetch.wait.max.ms": 20, "fetch.queue.backoff.ms": 10},
         )
 
     def __enter__(self) -> ProgressProbe:
@@ -73,49 +67,48 @@ class ProgressProbe:
     def committed_ends(self, timeout_s: float = 10.0) -> dict[int, int]:
         """The offset after the last committed record, for each partition that has one.
 
-        Errors: Unavailable (no broker, no topic), TimedOut.
+        Errors: Unavailable (no broker), Refused (no such topic), TimedOut.
         """
         deadline = time.monotonic() + timeout_s
-        try:
+        begins, stops = {}, {}
+        with kafka_errors():
             known = self._consumer.list_topics(self._topic, timeout=timeout_s).topics[self._topic]
             if known.error is not None:
-                raise Unavailable(f"Kafka topic {self._topic}: {known.error}")
-            begins, stops = {}, {}
+                raise as_connector_error(known.error)
             for partition in known.partitions:
                 where = TopicPartition(self._topic, partition)
                 begins[partition], stops[partition] = self._consumer.get_watermark_offsets(where, timeout=timeout_s)
-            ends: dict[int, int] = {}
-            look_back = _FIRST_LOOK_BACK
-            unknown = {p for p in stops if begins[p] < stops[p]}
-            while unknown:
-                starts = {p: max(begins[p], stops[p] - look_back) for p in unknown}
-                for message in self._records(starts, deadline):
-                    ends[_partition(message)] = _offset(message) + 1
-                unknown = {p for p in unknown if p not in ends and starts[p] > begins[p]}
-                look_back *= _LOOK_BACK_FACTOR
-            return ends
-        except KafkaException as error:
-            raise Unavailable(f"Kafka topic {self._topic}: {error}") from error
+        ends: dict[int, int] = {}
+        look_back = _FIRST_LOOK_BACK
+        unknown = {p for p in stops if begins[p] < stops[p]}
+        while unknown:
+            starts = {p: max(begins[p], stops[p] - look_back) for p in unknown}
+            for message in self._records(starts, deadline):
+                ends[_partition(message)] = _offset(message) + 1
+            unknown = {p for p in unknown if p not in ends and starts[p] > begins[p]}
+            look_back *= _LOOK_BACK_FACTOR
+        return ends
 
     def _records(self, starts: Mapping[int, int], deadline: float) -> Iterator[Message]:
         """The committed records of each partition from an offset to its end as it is now, in order by partition."""
         self._consumer.assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
         unfinished = set(starts)
-        while unfinished:
-            if time.monotonic() > deadline:
-                raise TimedOut(
-                    f"Kafka topic {self._topic}: partitions {sorted(unfinished)} not read to the end in time"
-                )
-            message = self._consumer.poll(_POLL_S)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                yield message
-            elif error.code() == KafkaError._PARTITION_EOF:
-                unfinished.discard(_partition(message))
-            elif error.fatal():
-                raise KafkaException(error)
+        try:
+            while unfinished:
+                if time.monotonic() > deadline:
+                    raise TimedOut(f"Kafka topic {self._topic}: partitions {sorted(unfinished)} not read to the end")
+                message = self._consumer.poll(_POLL_S)
+                if message is None:
+                    continue
+                error = message.error()
+                if error is None:
+                    yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    unfinished.discard(_partition(message))
+                elif error.fatal():
+                    raise as_connector_error(error)
+        finally:
+            self._consumer.unassign()  # else it goes on fetching between questions
 
     def progress(self, ends: Mapping[int, int] | None = None, timeout_s: float = 10.0) -> IngestionProgress:
         """How far Druid's tasks are from `ends` (by default from what is committed now).
