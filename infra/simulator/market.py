@@ -46,6 +46,8 @@ _DURATIONS_S = (15, 15, 30, 6)
 _SMALL_BUDGET_DOLLARS = (0.25, 0.9)
 _LARGE_BUDGET_DOLLARS = (4.0, 30.0)
 _SMALL_BUDGET_SHARE = 0.25
+#: An ad paid by the click holds a whole click's price in reserve until its impression expires.
+_CLICK_BUDGET_FACTOR = 12
 
 _CAPS: tuple[tuple[FrequencyCap, ...], ...] = (
     (),
@@ -68,9 +70,10 @@ def build_market(rng: random.Random) -> tuple[Catalog, dict[str, float]]:
         advertisers.append(Advertiser(f"adv-{a:02d}", name, f"{slug}.example", category))
         for c in range(rng.choice((1, 2, 2, 3))):
             campaign_id = f"cmp-{a:02d}{c + 1}"
-            campaigns.append(_campaign(rng, campaign_id, f"adv-{a:02d}", f"{name} {c + 1}"))
             line_id = f"li-{a:02d}{c + 1}"
             line_items.append(_line_item(rng, line_id, campaign_id))
+            pricing = line_items[-1].pricing
+            campaigns.append(_campaign(rng, campaign_id, f"adv-{a:02d}", f"{name} {c + 1}", pricing))
             for k in range(rng.choice((2, 2, 3))):
                 creative_id = f"cr-{a:02d}{c + 1}{k + 1}"
                 banner = k == 2
@@ -106,9 +109,11 @@ def _supply(rng: random.Random) -> tuple[list[Publisher], list[Placement]]:
     return publishers, placements
 
 
-def _campaign(rng: random.Random, campaign_id: str, advertiser_id: str, name: str) -> Campaign:
+def _campaign(rng: random.Random, campaign_id: str, advertiser_id: str, name: str, pricing: str) -> Campaign:
     small = rng.random() < _SMALL_BUDGET_SHARE
     dollars = rng.uniform(*(_SMALL_BUDGET_DOLLARS if small else _LARGE_BUDGET_DOLLARS))
+    if pricing == "cpc":
+        dollars *= _CLICK_BUDGET_FACTOR
     return Campaign(
         id=campaign_id,
         advertiser_id=advertiser_id,
