@@ -53,6 +53,8 @@ BY_CODE: dict[int, EventType] = {t.code: t for t in EVENT_TYPES}
 LATENESS_MS = 5 * 60_000
 #: A client clock may be ahead of ours by this much; the event time is then set to the received time.
 CLOCK_AHEAD_MS = 24 * 3_600_000
+#: Ahead by less than this is the ordinary skew of clocks: set to the received time without a quality reason.
+CLOCK_SKEW_MS = 1_000
 #: Older (or further ahead than CLOCK_AHEAD_MS) than this is not a clock error but nonsense: dead letter `absurd_time`.
 OLDEST_MS = 7 * 24 * 3_600_000
 

@@ -45,6 +45,20 @@ def upstream_record_id(source: str, upstream_id: str) -> bytes:
     return hashlib.blake2b(f"{source}\x1f{upstream_id}".encode(), digest_size=RECORD_ID_BYTES).digest()
 
 
+def upstream_ordinal(original_time_ms: int) -> int:
+    """The ordinal of an upstream event: its time in the log, in 31 bits.
+
+    Loggers repeat an ad's id for another event of the same type (a second click, an impression served again): those
+    are two events, while the same line sent twice is one.
+    """
+    return original_time_ms & 0x7FFF_FFFF
+
+
+def order_record_id(advertiser_id: str, order_id: str) -> bytes:
+    """What a conversion's event id derives from, whether or not its ad is known: one conversion per order."""
+    return upstream_record_id("order", f"{advertiser_id}\x1f{order_id}")
+
+
 def pseudonym(raw: str, key_id: int, key: bytes) -> str:
     """`v<key id>:<22 characters>`: the first 16 bytes of HMAC-SHA256 of a raw user id, IP or e-mail.
 
