@@ -66,13 +66,20 @@ def read_vast(document: bytes) -> ShownAd | None:
         body = root.find("Ad/Wrapper")
     if body is None:
         return None
+    try:
+        return _read_ad(body)
+    except ValueError as e:
+        raise UnreadableAd(str(e)) from e
+
+
+def _read_ad(body: etree._Element) -> ShownAd:
     truth = {
         child.tag: (child.text or "").strip()
         for child in body.iterfind("Extensions/Extension[@type='headwater']/*")
     }
     pricing = body.find("Pricing")
     if pricing is None or "RecordId" not in truth:
-        raise UnreadableAd("no Pricing or no headwater extension")
+        raise ValueError("no Pricing or no headwater extension")
     model = (pricing.get("model") or "").lower()
     price_micros = to_micros((pricing.text or "").strip())
     return ShownAd(
