@@ -1,0 +1,1 @@
+"""Kafka → Delta bronze, exactly once. See README.md."""
