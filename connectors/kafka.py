@@ -1,4 +1,4 @@
-"""Kafka: producers, transactional producers, consumers and topic administration, with the settings that matter set once.
+"""Kafka: producers, transactional producers, consumers and administration, with the settings that matter set once.
 
 The clients are confluent-kafka's own; this module chooses their settings and turns their errors into ours.
 Defaults: producers are idempotent and wait for all in-sync replicas; consumers read committed records only and commit
@@ -7,6 +7,7 @@ nothing by themselves.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ Settings = Mapping[str, str | int | float | bool]
 
 TRANSACTION_TIMEOUT_MS = 60_000
 REQUEST_TIMEOUT_S = 15.0
+METADATA_TIMEOUT_S = 5.0
 
 _FENCED = {
     KafkaError._FENCED,
@@ -84,8 +86,16 @@ def kafka_errors() -> Iterator[None]:
         raise as_connector_error(error) from error
 
 
-def _client(settings: Settings | None, **defaults: str | int | float | bool) -> dict[str, Any]:
-    return {"bootstrap.servers": endpoints().kafka_bootstrap, "log_level": 4, **defaults, **(settings or {})}
+def _client(settings: Settings | None, **defaults: Any) -> dict[str, Any]:
+    """The client's settings. Its own log lines go through stdlib logging, handed over at its calls to `poll`."""
+    return {
+        "bootstrap.servers": endpoints().kafka_bootstrap,
+        "logger": logging.getLogger("kafka"),
+        "reconnect.backoff.ms": 200,  # a broker that is away is asked a few times a second at first, then less
+        "reconnect.backoff.max.ms": 3000,
+        **defaults,
+        **(settings or {}),
+    }
 
 
 def producer(client_id: str, settings: Settings | None = None) -> Producer:
@@ -170,10 +180,10 @@ def value_of(message: Message | None) -> Message | None:
 
 def admin(settings: Settings | None = None) -> AdminClient:
     """An administration client."""
-    return AdminClient(_client(settings))
+    return AdminClient(_client(settings, log_level=0))  # its calls fail with the reason; lines beside it add nothing
 
 
-def existing_topics(client: AdminClient | None = None, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[str, int]:
+def existing_topics(client: AdminClient | None = None, timeout_s: float = METADATA_TIMEOUT_S) -> dict[str, int]:
     """Partitions by topic, internal topics left out. Errors: Unavailable."""
     with kafka_errors():
         metadata = (client or admin()).list_topics(timeout=timeout_s)
@@ -264,6 +274,6 @@ def committed_offsets(group_id: str, topic: str) -> dict[int, int]:
 
 
 def lag(group_id: str, topic: str) -> int:
-    """Records that a group has still to read, over all partitions; transaction markers count. Errors: as `end_offsets`."""
+    """Records and transaction markers that a group has still to read, in all partitions. Errors: as `end_offsets`."""
     done, first = committed_offsets(group_id, topic), beginning_offsets(topic)
     return sum(max(0, end - done.get(p, first[p])) for p, end in end_offsets(topic).items())

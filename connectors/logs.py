@@ -15,10 +15,9 @@ class JsonFormatter(logging.Formatter):
     """Formats a record as one line: time (UTC), level, service, logger, event, then the record's `extra` fields.
 
     Example:
-        >>> record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": "started", "created": 0, "port": 1})
-        >>> JsonFormatter("publisher").format(record)
-        '{"time": "1970-01-01T00:00:00.000Z", "level": "info", "service": "publisher", "logger": "n", \
-"event": "started", "port": 1}'
+        >>> record = logging.makeLogRecord({"levelname": "INFO", "msg": "started", "created": 0, "port": 1})
+        >>> json.loads(JsonFormatter("publisher").format(record))["port"]
+        1
     """
 
     def __init__(self, service: str):

@@ -1,1 +1,1 @@
-"""What starts, stops, deploys and watches: set-up, the local stack, the simulator, the demo and the `headwater` command."""
+"""What starts, stops, deploys and watches: set-up, local stack, simulator, demo and the `headwater` command."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ from infra.local.state import (
     wanted_path,
     write_json,
 )
+from schemas.errors import ConfigError
 
 POLL_INTERVAL_S = 0.2
 STOP_TIMEOUT_S = 60.0
@@ -92,13 +94,11 @@ def end_leftovers(where: Endpoints) -> list[str]:
     state = load(where.home)
     if state is None or is_alive(state.pid, state.created_s):
         return []
-    left = {n: row.pid for n, row in state.components.items() if is_alive(row.pid, row.created_s)}
+    left = {n: row.pid for n, row in state.components.items() if row.pid and is_alive(row.pid, row.created_s)}
     for number, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
         for pid in left.values():
-            try:
-                os.killpg(pid or 0, number) if pid else None
-            except ProcessLookupError:
-                pass
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, number)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and any(
             is_alive(row.pid, row.created_s) for row in state.components.values()
@@ -233,14 +233,14 @@ def down(where: Endpoints, names: Iterable[str] | None = None) -> None:
 
 
 def wipe(where: Endpoints) -> None:
-    """Removes all local data of a stopped stack. Errors: RuntimeError while it runs, or for a folder that is not ours."""
+    """Removes all data of a stopped stack. Errors: ConfigError while it runs, or for a folder that is not ours."""
     if running(where):
-        raise RuntimeError("the stack runs: stop it first")
+        raise ConfigError("the stack runs: stop it first")
     home = where.home
     if not home.exists():
         return
     if any(home.iterdir()) and not (home / "logs").is_dir():
-        raise RuntimeError(f"{home} does not look like a Headwater home: not removed")
+        raise ConfigError(f"{home} does not look like a Headwater home: not removed")
     shutil.rmtree(home)
 
 

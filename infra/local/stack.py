@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 
+from connectors.endpoints import Endpoints
 from infra.local import readiness
 from infra.local.component import Component
 from infra.local.flink import JOBMANAGER, TASKMANAGER
+from infra.local.flink import environment as flink_environment
 from infra.local.platform import DRUID, KAFKA, MLFLOW, REGISTRY, VALKEY
 
 #: Python services use one thread for linear algebra each: they share the machine with everything else.
@@ -17,7 +20,11 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_T
 
 
 def _step(
-    name: str, *arguments: str, needs: tuple[str, ...], again_after: tuple[str, ...] = (), timeout_s: float = 120
+    name: str,
+    *arguments: str,
+    needs: tuple[str, ...],
+    again_after: tuple[str, ...] = (),
+    environment: Callable[[Endpoints], Mapping[str, str]] = lambda _: _ONE_THREAD,
 ) -> Component:
     """A command of this project that must succeed before what needs it starts. It must be idempotent."""
     return Component(
@@ -26,7 +33,7 @@ def _step(
         command=lambda _: [sys.executable, "-m", *arguments],
         needs=needs,
         again_after=again_after,
-        ready_timeout_s=timeout_s,
+        environment=environment,
     )
 
 
@@ -58,6 +65,7 @@ _ALL: tuple[Component, ...] = (
         *("jobs.streaming", "submit"),
         needs=("contracts", "flink-jobmanager", "flink-taskmanager"),
         again_after=("flink-jobmanager",),
+        environment=flink_environment,
     ),
     _service("dsps", "infra.simulator.dsps", "dsps", needs=("catalog",)),
     _service("adserver", "serving.adserver", "adserver", needs=("contracts", "valkey", "catalog")),

@@ -156,11 +156,11 @@ class Supervisor:
                 reason = str(error)
             self._settled[component.name].clear()
             self._lost[component.name].set()
-            code = await self._end(component, gently=False)
+            ended = await self._end(component, gently=False)
             row = self.state.components[component.name]
             row.pid = row.created_s = row.ready_ms = None
             log.warning("component down", extra={"component": component.name, "reason": reason})
-            if not was_ready and (starts >= STARTS_BEFORE_FAILED or code == EXIT_MISCONFIGURED):
+            if not was_ready and (starts >= STARTS_BEFORE_FAILED or ended == EXIT_MISCONFIGURED):
                 self._set(component.name, "failed", reason)
                 return
             row.restarts += 1

@@ -1,4 +1,4 @@
-"""What the Java programs of the local stack are made of: the coordinates asked for, and the lock files made from them."""
+"""What the Java programs of the local stack are made of: coordinates asked for, and the lock files made from them."""
 
 from __future__ import annotations
 

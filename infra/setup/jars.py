@@ -8,7 +8,6 @@ component's stamp only after all of its files.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import tarfile
@@ -66,7 +65,7 @@ def fetch(artifact: Artifact, target: Path) -> Path:
             if found != artifact.sha256:  # a cut transfer looks like this too: try again before giving up
                 problem = FetchError(f"{artifact.coordinate} has sha256 {found}, the lock says {artifact.sha256}")
                 continue
-            os.replace(got, target)
+            got.replace(target)
             return target
     raise FetchError(f"{artifact.coordinate}: {problem}") from problem
 
@@ -77,7 +76,7 @@ def _unpack(archive: Path, target: Path) -> None:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(folder, target)
+        Path(folder).replace(target)
         Path(folder).mkdir()  # for TemporaryDirectory to remove
 
 

@@ -7,6 +7,7 @@ They are started without Flink's shell scripts, which would first start another 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import sysconfig
 from importlib import resources, util
@@ -82,6 +83,11 @@ def environment(where: Endpoints) -> dict[str, str]:
         "FLINK_PLUGINS_DIR": str(home / "plugins"),
         "PYTHONPATH": sysconfig.get_paths()["purelib"],  # Python functions in thread mode look there
     }
+
+
+def run_with_client_environment(where: Endpoints, arguments: list[str]) -> int:
+    """Runs this Python with arguments as a client of the cluster; gives back its exit code."""
+    return subprocess.run([sys.executable, *arguments], env={**os.environ, **environment(where)}).returncode
 
 
 def _command(where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_port: str) -> list[str]:
