@@ -75,7 +75,7 @@ def flink_taskmanager(endpoints: Endpoints) -> None:
 
 def druid(endpoints: Endpoints) -> None:
     """The broker answers SQL, and the overlord leads (it can take supervisors)."""
-    if _get(f"{endpoints.druid_broker_url}/druid/v2/sql", {"query": "SELECT 1 AS one"}) != [{"one": 1}]:
+    if _get(f"{endpoints.druid_broker_url}/druid/v2/sql", {"query": "SELECT 1 AS answer"}) != [{"answer": 1}]:
         raise NotReady("SELECT 1 has another answer")
     leader = _get(f"{endpoints.druid_coordinator_url}/druid/indexer/v1/isLeader")
     if leader != {"leader": True}:
