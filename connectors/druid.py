@@ -125,7 +125,7 @@ class DruidClient:
     def ready(self) -> bool:
         """Whether SQL is answered and an overlord leads: Druid can be read and told to ingest."""
         try:
-            self.sql("SELECT 1 AS one")
+            self.sql("SELECT 1 AS answer")
             return bool(self._call("GET", self._coordinator_url, "/druid/indexer/v1/isLeader")["leader"])
         except ConnectorError:
             return False

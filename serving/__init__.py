@@ -1,0 +1,1 @@
+"""What answers requests: collector, ad server, reporting."""

@@ -1,0 +1,1 @@
+"""The reporting API: delivery, spend, reach and conversions of campaigns, from Druid."""
