@@ -29,3 +29,14 @@ def to_micros(text: str) -> int:
     if not value.is_finite():
         raise ValueError(f"not a finite number: {text!r}")
     return int(value * 1_000_000)
+
+
+def to_decimal(micros: int) -> str:
+    """The decimal price that `to_micros` reads back, without trailing zeros.
+
+    Example:
+    >>> to_decimal(2_500_000), to_decimal(1), to_decimal(0)
+    ('2.5', '0.000001', '0')
+    """
+    sign, units, rest = "-" if micros < 0 else "", abs(micros) // 1_000_000, abs(micros) % 1_000_000
+    return f"{sign}{units}.{rest:06d}".rstrip("0").rstrip(".")
