@@ -25,6 +25,9 @@ DIMENSIONS: tuple[str, ...] = (
     "currency",
 )
 
+#: How a dimension that the event has not is written: `bidder_id` of an internal campaign, an unknown `country`.
+ABSENT = ""
+
 #: Event type to the delta that counts it.
 COUNTED: dict[str, str] = {
     "impression": "impressions",

@@ -1,0 +1,1 @@
+"""Flink: tables made from the contracts (`tables`), SQL sessions (`session`) and the cluster's REST door (`rest`)."""

@@ -1,0 +1,230 @@
+"""Flink DDL, generated from a topic and its Avro schema: nobody writes a CREATE TABLE for a topic by hand.
+
+Sources read committed records only. Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by
+Kafka transactions, and upserts of absolute values at least once. Every sink is given the text of our own .avsc:
+without it Flink would register a schema of its own making under our subject.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from schemas import campaign_metrics
+from schemas.codec import schema_text
+from schemas.topics import Topic
+
+#: Format of Avro in the Confluent wire format that stops at the first record that does not decode.
+STRICT_AVRO = "avro-confluent"
+#: The source's column that holds the Kafka key.
+KEY_COLUMN = "kafka_key"
+
+_PRIMITIVES = {
+    "string": "STRING",
+    "int": "INT",
+    "long": "BIGINT",
+    "boolean": "BOOLEAN",
+    "bytes": "BYTES",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a logical table: its name and its Flink type, nullability included."""
+
+    name: str
+    type: str
+
+    @property
+    def ddl(self) -> str:
+        return f"`{self.name}` {self.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Addresses that a table's DDL holds."""
+
+    kafka_bootstrap: str
+    registry_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExactlyOnce:
+    """How a transactional sink names and bounds its transactions.
+
+    `transactional_id_prefix` must be unique per job and sink in one Kafka cluster. With POOLING, a restarted sink
+    lists the open transactions of its prefix and aborts those that its checkpoint does not know, at once.
+    `transaction_timeout_ms` must be longer than checkpoint interval + restart, and within the broker's maximum.
+    """
+
+    transactional_id_prefix: str
+    transaction_timeout_ms: int
+
+
+def flink_type(avro_type: object) -> str:
+    """The Flink type that reads and writes an Avro type, NOT NULL where Avro has no null.
+
+    Errors: ValueError for enum and fixed, which Flink 2.3 does not write (FLINK-39053), and for records and unions
+    of more than null and one type.
+
+    Example:
+    >>> flink_type("long"), flink_type(["null", "string"]), flink_type({"type": "map", "values": "string"})
+    ('BIGINT NOT NULL', 'STRING', 'MAP<STRING NOT NULL, STRING NOT NULL> NOT NULL')
+    """
+    if isinstance(avro_type, list):
+        others = [t for t in avro_type if t != "null"]
+        if len(others) != 1 or len(avro_type) != 2:
+            raise ValueError(f"no Flink type for union {avro_type}")
+        return flink_type(others[0]).removesuffix(" NOT NULL")
+    if isinstance(avro_type, str) and avro_type in _PRIMITIVES:
+        return f"{_PRIMITIVES[avro_type]} NOT NULL"
+    if isinstance(avro_type, dict):
+        kind = avro_type.get("type")
+        if kind == "map":
+            return f"MAP<STRING NOT NULL, {flink_type(avro_type['values'])}> NOT NULL"
+        if kind == "array":
+            return f"ARRAY<{flink_type(avro_type['items'])}> NOT NULL"
+        if kind in _PRIMITIVES:
+            return flink_type(kind)
+    raise ValueError(f"no Flink type for Avro type {avro_type!r}")
+
+
+def columns(schema: str) -> tuple[Column, ...]:
+    """Columns of schemas/avro/<schema>.avsc, in its order."""
+    fields = json.loads(schema_text(schema))["fields"]
+    return tuple(Column(field["name"], flink_type(field["type"])) for field in fields)
+
+
+def campaign_metrics_columns() -> tuple[Column, ...]:
+    """Columns of the JSON rows for Druid, from schemas/campaign_metrics.py."""
+    numbers = {"creative_version": "INT NOT NULL"}
+    return (
+        Column(campaign_metrics.TIME_COLUMN, "BIGINT NOT NULL"),
+        *(Column(name, numbers.get(name, "STRING NOT NULL")) for name in campaign_metrics.DIMENSIONS),
+        *(Column(name, "BIGINT NOT NULL") for name in campaign_metrics.SUMS),
+        *(Column(name, "BIGINT NOT NULL") for name in campaign_metrics.MAXIMA),
+        Column(campaign_metrics.REACH_COLUMN, "ARRAY<STRING>"),
+    )
+
+
+def source_ddl(
+    table: str,
+    topic: Topic,
+    cluster: Cluster,
+    *,
+    group: str,
+    startup: str = "group-offsets",
+    extra_columns: Iterable[str] = (),
+    avro_format: str = STRICT_AVRO,
+    discovery_s: int = 60,
+) -> str:
+    """CREATE TABLE of a topic to read from its committed offsets, or from its start when there are none.
+
+    `extra_columns` are DDL fragments: metadata and computed columns, a watermark. `startup` is `group-offsets` or
+    `earliest-offset`; either counts only for a job that is not restored from a checkpoint.
+    """
+    options = {
+        **_kafka(topic, cluster),
+        "key.format": "raw",
+        "key.fields": KEY_COLUMN,
+        "properties.group.id": group,
+        "properties.isolation.level": "read_committed",
+        "properties.auto.offset.reset": "earliest",
+        "scan.startup.mode": startup,
+        "scan.topic-partition-discovery.interval": f"{discovery_s} s",
+        "value.format": avro_format,
+        "value.fields-include": "EXCEPT_KEY",
+        f"value.{avro_format}.url": cluster.registry_url,
+    }
+    parts = [column.ddl for column in columns(_schema_of(topic))]
+    return _create(table, [f"`{KEY_COLUMN}` BYTES", *parts, *extra_columns], options)
+
+
+def exactly_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, *, key: str) -> str:
+    """CREATE TABLE of an Avro topic that is written in transactions, keyed by one of its string columns."""
+    options = {
+        **_kafka(topic, cluster),
+        **_transactions(how),
+        "key.format": "raw",
+        "key.fields": key,
+        "value.format": STRICT_AVRO,
+        "value.fields-include": "ALL",
+        **_avro_value(topic, cluster),
+    }
+    return _create(table, [column.ddl for column in columns(_schema_of(topic))], options)
+
+
+def json_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, row: Iterable[Column]) -> str:
+    """CREATE TABLE of a JSON topic without key that is written in transactions. Null fields are left out."""
+    options = {
+        **_kafka(topic, cluster),
+        **_transactions(how),
+        "format": "json",
+        "json.encode.ignore-null-fields": "true",
+    }
+    return _create(table, [column.ddl for column in row], options)
+
+
+def upsert_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str) -> str:
+    """CREATE TABLE of a compacted topic of absolute values: at least once, each change sent as soon as it is made.
+
+    `key` is a column of its own, the Kafka key as text; it is not repeated in the value.
+    """
+    options = {
+        **_kafka(topic, cluster),
+        "connector": "upsert-kafka",
+        "key.format": "raw",
+        "value.format": STRICT_AVRO,
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.delivery-guarantee": "at-least-once",
+        "properties.linger.ms": "0",
+        "properties.compression.type": "lz4",
+        **_avro_value(topic, cluster),
+    }
+    parts = [f"`{key}` STRING NOT NULL", *(column.ddl for column in columns(_schema_of(topic)))]
+    return _create(table, [*parts, f"PRIMARY KEY (`{key}`) NOT ENFORCED"], options)
+
+
+def _kafka(topic: Topic, cluster: Cluster) -> dict[str, str]:
+    return {
+        "connector": "kafka",
+        "topic": topic.name,
+        "properties.bootstrap.servers": cluster.kafka_bootstrap,
+    }
+
+
+def _transactions(how: ExactlyOnce) -> dict[str, str]:
+    return {
+        "sink.delivery-guarantee": "exactly-once",
+        "sink.transactional-id-prefix": how.transactional_id_prefix,
+        "sink.transaction-naming-strategy": "POOLING",
+        "properties.transaction.timeout.ms": str(how.transaction_timeout_ms),
+        "properties.compression.type": "lz4",
+    }
+
+
+def _avro_value(topic: Topic, cluster: Cluster) -> dict[str, str]:
+    return {
+        f"value.{STRICT_AVRO}.url": cluster.registry_url,
+        f"value.{STRICT_AVRO}.subject": topic.subject,
+        f"value.{STRICT_AVRO}.schema": schema_text(_schema_of(topic)),
+    }
+
+
+def _schema_of(topic: Topic) -> str:
+    if topic.schema is None:
+        raise ValueError(f"topic {topic.name} has no Avro schema")
+    return topic.schema
+
+
+def _create(table: str, parts: Iterable[str], options: Mapping[str, str]) -> str:
+    body = ",\n  ".join(parts)
+    settings = ",\n  ".join(f"'{key}' = '{_quoted(value)}'" for key, value in options.items())
+    return f"CREATE TEMPORARY TABLE `{table}` (\n  {body}\n) WITH (\n  {settings}\n)"
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,141 @@
+"""`python -m jobs.streaming`: submit, list, cancel, savepoint, explain. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from connectors.endpoints import endpoints
+from connectors.flink.rest import Deployment, FlinkRest
+from connectors.logs import configure_logging
+from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of, submit
+from jobs.streaming.settings import Settings
+from schemas.errors import ConfigError, ConnectorError, Refused, Unavailable
+
+EXIT_FAILED, EXIT_CONFIG, EXIT_UNAVAILABLE = 1, 2, 3
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 done, 1 refused, 2 wrong settings or usage, 3 Flink can't be reached."""
+    arguments = _parser().parse_args(argv)
+    configure_logging("streaming")
+    try:
+        return int(arguments.run(arguments))
+    except (ConfigError, ValidationError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_CONFIG
+    except Unavailable as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_UNAVAILABLE
+    except ConnectorError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jobs.streaming", description=__doc__)
+    parser.set_defaults(run=_submit, jobs=list(JOBS), parallelism=None, start="group-offsets", fresh=False)
+    commands = parser.add_subparsers(title="commands")
+
+    def command(name: str, run: object, about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(run=run)
+        added.add_argument(
+            "--jobs",
+            type=lambda text: text.split(","),
+            default=list(JOBS),
+            metavar="a,b",
+            help=f"jobs of the deployment (default: all, deployed as {ALL_JOBS!r}): {', '.join(JOBS)}",
+        )
+        return added
+
+    for name, run, about in (
+        (
+            "submit",
+            _submit,
+            "run the jobs as one application on the session cluster, unless they run already",
+        ),
+        ("run", _run, "run the jobs where the client's own Flink settings say (flink run, application mode)"),
+    ):
+        added = command(name, run, about)
+        added.add_argument("--parallelism", type=int, help="subtasks of each operator")
+        added.add_argument(
+            "--start",
+            choices=("group-offsets", "earliest-offset"),
+            default="group-offsets",
+            help="where to read from when there is no checkpoint",
+        )
+        if name == "submit":
+            added.add_argument("--fresh", action="store_true", help="leave the latest checkpoint aside")
+    command("list", _list, "show what runs")
+    command("cancel", _cancel, "stop the deployment; its latest checkpoint stays")
+    added = command("savepoint", _savepoint, "write a savepoint")
+    added.add_argument("--stop", action="store_true", help="end the deployment with it")
+    command("explain", _explain, "print Flink's plan")
+    return parser
+
+
+def _application(arguments: argparse.Namespace) -> Application:
+    settings = Settings() if arguments.parallelism is None else Settings(parallelism=arguments.parallelism)
+    log.info("settings", extra=settings.model_dump())
+    return Application.of(arguments.jobs, settings, endpoints(), arguments.start)
+
+
+def _submit(arguments: argparse.Namespace) -> int:
+    application = _application(arguments)
+    with FlinkRest() as rest:
+        job_id = submit(application, rest, restore=not arguments.fresh)
+    print(f"{application.name} runs as {job_id}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    print(_application(arguments).run({}))
+    return 0
+
+
+def _list(_arguments: argparse.Namespace) -> int:
+    with FlinkRest() as rest:
+        for deployment in rest.deployments():
+            if jobs_of(deployment.name):
+                restarts = f"{rest.restarts(deployment.job_id)} restarts" if deployment.live else ""
+                print(f"{deployment.name}\t{deployment.state}\t{deployment.job_id}\t{restarts}")
+    return 0
+
+
+def _find(rest: FlinkRest, name: str) -> Deployment:
+    for deployment in rest.live():
+        if deployment.name == name:
+            return deployment
+    raise Refused(f"deployment {name} does not run")
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    with FlinkRest() as rest:
+        deployment = _find(rest, deployment_name(arguments.jobs))
+        rest.cancel(deployment.job_id)
+    print(f"{deployment.name} is cancelled")
+    return 0
+
+
+def _savepoint(arguments: argparse.Namespace) -> int:
+    application = Application.of(arguments.jobs, Settings(), endpoints())
+    with FlinkRest() as rest:
+        deployment = _find(rest, application.name)
+        print(rest.savepoint(deployment.job_id, application.savepoints, stop=arguments.stop))
+    return 0
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    print(Application.of(arguments.jobs, Settings(), endpoints()).explain())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""Jobs put together into one application that shares the source and its deduplication, and its life on a cluster.
+
+A deployment is named for its jobs: `streaming` for all of them, else their names joined by `+`. The name is the Flink
+job's name, the consumer group and the folder of its checkpoints.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectors.endpoints import Endpoints
+from connectors.flink import session as flink
+from connectors.flink.rest import Deployment, FlinkRest, latest_checkpoint
+from connectors.flink.tables import Cluster, source_ddl
+from jobs.streaming import (
+    ad_sessions,
+    campaign_metrics,
+    campaign_spend,
+    event_quality,
+    frequency_counts,
+    streaming_features,
+)
+from jobs.streaming.job import Build, Job
+from jobs.streaming.settings import Settings
+from jobs.streaming.tables import SINKS, insert_statement
+from jobs.streaming.views import (
+    SOURCE,
+    SOURCE_METADATA_COLUMNS,
+    SOURCE_TIME_COLUMNS,
+    clock_ddl,
+    views,
+    watermark,
+)
+from schemas.errors import ConfigError, Refused
+from schemas.topics import AD_EVENTS
+
+if TYPE_CHECKING:
+    from pyflink.table import StreamTableEnvironment
+
+log = logging.getLogger(__name__)
+
+JOBS: dict[str, Build] = {
+    module.NAME: module.build
+    for module in (
+        event_quality,
+        ad_sessions,
+        campaign_metrics,
+        frequency_counts,
+        streaming_features,
+        campaign_spend,
+    )
+}
+ALL_JOBS = "streaming"
+
+
+def deployment_name(names: Sequence[str]) -> str:
+    """Name of the deployment of some jobs. Errors: ConfigError for a job that does not exist.
+
+    Example:
+    >>> deployment_name(["campaign_spend", "ad_sessions"])
+    'ad_sessions+campaign_spend'
+    """
+    unknown = [name for name in names if name not in JOBS]
+    if unknown or not names:
+        raise ConfigError(
+            f"no such stream job: {', '.join(unknown) or '(none given)'}; there are {', '.join(JOBS)}"
+        )
+    return ALL_JOBS if set(names) == set(JOBS) else "+".join(name for name in JOBS if name in names)
+
+
+def jobs_of(deployment: str) -> frozenset[str]:
+    """Names of the stream jobs that a deployment of this name runs; empty for a Flink job that is none of ours."""
+    return frozenset(JOBS) if deployment == ALL_JOBS else frozenset(deployment.split("+")) & frozenset(JOBS)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Some stream jobs, as statements for a Flink SQL session."""
+
+    name: str
+    jobs: tuple[Job, ...]
+    settings: Settings
+    where: Endpoints
+    startup: str = "group-offsets"
+
+    @classmethod
+    def of(
+        cls, names: Sequence[str], settings: Settings, where: Endpoints, startup: str = "group-offsets"
+    ) -> Application:
+        """The application of the named jobs. Errors: ConfigError."""
+        name = deployment_name(names)
+        return cls(name, tuple(JOBS[n](settings) for n in JOBS if n in names), settings, where, startup)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the deployment's checkpoints, whatever ids its runs had."""
+        return self.where.home / "flink" / "checkpoints" / self.name
+
+    @property
+    def savepoints(self) -> Path:
+        return self.where.home / "flink" / "savepoints" / self.name
+
+    def flink_settings(self) -> dict[str, str]:
+        """Flink's settings of the deployment."""
+        settings = self.settings
+        return {
+            "pipeline.name": self.name,
+            "pipeline.object-reuse": "true",
+            "parallelism.default": str(settings.parallelism),
+            "state.backend.type": settings.state_backend,
+            "execution.buffer-timeout.interval": f"{settings.buffer_timeout_ms} ms",
+            "execution.checkpointing.mode": "EXACTLY_ONCE",
+            "execution.checkpointing.interval": f"{settings.checkpoint_interval_ms} ms",
+            "execution.checkpointing.min-pause": f"{settings.checkpoint_interval_ms // 4} ms",
+            "execution.checkpointing.timeout": "2 min",
+            "execution.checkpointing.tolerable-failed-checkpoints": "20",
+            "execution.checkpointing.dir": self.checkpoints.as_uri(),
+            "execution.checkpointing.savepoint-dir": self.savepoints.as_uri(),
+            "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+            "execution.checkpointing.num-retained": "2",
+            # it never gives up: a broker that is away for an hour must not end the application
+            "restart-strategy.type": "exponential-delay",
+            "restart-strategy.exponential-delay.initial-backoff": "1 s",
+            "restart-strategy.exponential-delay.max-backoff": "10 s",
+            "table.exec.state.ttl": f"{settings.deduplication_ttl_s} s",
+            "table.exec.source.idle-timeout": f"{settings.source_idle_s} s",
+            "table.exec.mini-batch.enabled": "false",
+            # keys of upserts are made of the grouping keys, so no two rows of different groups meet under one key
+            "table.exec.sink.upsert-materialize": "NONE",
+            # without it each query would deduplicate for itself
+            "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
+        }
+
+    def statements(self) -> tuple[list[str], list[str]]:
+        """(DDL in order, INSERTs)."""
+        where = self.where
+        cluster = Cluster(where.kafka_bootstrap, where.registry_url)
+        source = source_ddl(
+            SOURCE,
+            AD_EVENTS,
+            cluster,
+            group=self.name,
+            startup=self.startup,
+            extra_columns=(*SOURCE_METADATA_COLUMNS, *SOURCE_TIME_COLUMNS, watermark(self.settings)),
+        )
+        ddl = [source, clock_ddl()]
+        all_views = [*views(), *(view for job in self.jobs for view in job.views)]
+        ddl += [f"CREATE TEMPORARY VIEW `{view.name}` AS\n{view.query}" for view in all_views]
+        inserts: list[str] = []
+        for job in self.jobs:
+            for output in job.outputs:
+                ddl.append(SINKS[output.table].ddl(job.name, cluster, self.settings))
+                inserts.append(insert_statement(output.table, output.query))
+        return ddl, inserts
+
+    def session(self, more: dict[str, str]) -> StreamTableEnvironment:
+        """A SQL session in which the application's tables and views are known."""
+        session = flink.streaming_session({**self.flink_settings(), **more})
+        for statement in self.statements()[0]:
+            session.execute_sql(statement)
+        return session
+
+    def run(self, more: dict[str, str]) -> str:
+        """Id of the Flink job that now runs the application, wherever Flink's settings say that it runs."""
+        return flink.submit(self.session(more), self.statements()[1])
+
+    def explain(self) -> str:
+        """Flink's plan of the application, for people."""
+        statement_set = self.session({}).create_statement_set()
+        for statement in self.statements()[1]:
+            statement_set.add_insert_sql(statement)
+        return statement_set.explain()
+
+
+def overlapping(deployments: Iterable[Deployment], names: Iterable[str]) -> Deployment | None:
+    """A live deployment that runs one of the named jobs already, or None."""
+    wanted = frozenset(names)
+    return next((d for d in deployments if d.live and jobs_of(d.name) & wanted), None)
+
+
+def submit(
+    application: Application, rest: FlinkRest, *, restore: bool = True, timeout_s: float = 120.0
+) -> str:
+    """Id of the running Flink job; submits it unless it runs already, from its latest checkpoint if there is one.
+
+    Idempotent. Blocks until every task runs. Errors: Refused when another deployment runs one of the jobs (two would
+    write every row twice), or the job fails; Unavailable; TimedOut.
+    """
+    running = overlapping(rest.live(), (job.name for job in application.jobs))
+    if running is not None and running.name != application.name:
+        raise Refused(f"deployment {running.name} ({running.job_id}) runs one of these jobs: cancel it first")
+    if running is not None:
+        log.info("already running", extra={"deployment": running.name, "job_id": running.job_id})
+        return running.job_id
+    checkpoint = latest_checkpoint(application.checkpoints) if restore else None
+    more = flink.remote_target(application.where.flink_rest_url)
+    if checkpoint is not None:
+        more["execution.state-recovery.path"] = checkpoint.as_uri()
+    job_id = application.run(more)
+    rest.wait_until_running(job_id, timeout_s)
+    log.info(
+        "submitted",
+        extra={"deployment": application.name, "job_id": job_id, "restored_from": str(checkpoint or "")},
+    )
+    return job_id

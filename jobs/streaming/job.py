@@ -1,0 +1,57 @@
+"""What a stream job is: queries over logical tables, each with the table that its rows go to.
+
+Nothing here knows Flink's API or an address, so tests run the same queries over bounded views of the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+from string import Template
+
+from jobs.streaming.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A named query that others read."""
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Rows of `query` go to the logical table `table`. The query has the table's columns, in any order, or more."""
+
+    table: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job: the views that only it reads, and what it writes."""
+
+    name: str
+    outputs: tuple[Output, ...]
+    views: tuple[View, ...] = ()
+
+
+Build = Callable[[Settings], Job]
+
+
+def sql(name: str, **values: object) -> str:
+    """Text of jobs/streaming/sql/<name>.sql with its ${...} places filled. Errors: KeyError for a place not given."""
+    text = resources.files("jobs.streaming").joinpath("sql", f"{name}.sql").read_text()
+    return Template(text).substitute({key: str(value) for key, value in values.items()}).strip()
+
+
+def text_list(values: Iterable[str]) -> str:
+    """SQL list of string literals.
+
+    Example:
+    >>> text_list(("start", "click"))
+    "'start', 'click'"
+    """
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
