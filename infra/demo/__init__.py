@@ -1,0 +1,1 @@
+"""`headwater demo`, and the reconciliation of every hop with the simulator's ledger."""

@@ -1,0 +1,148 @@
+"""What each hop holds, campaign by campaign: Kafka, Druid, Valkey and the lake, each read through its own door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from connectors import delta
+from connectors.druid import DruidClient
+from connectors.endpoints import Endpoints
+from connectors.valkey import Valkey
+from infra.demo.tally import KafkaTally, Measures, Offsets
+from schemas import campaign_metrics
+from schemas.errors import Refused
+from schemas.features import COUNTER_BY_NAME
+from schemas.redis_layout import entity_key, parse_field, spend_key
+
+#: What is compared, in the order of the table.
+MEASURES = ("impressions", "clicks", "completes", "sessions_completed", "spend_micros")
+
+KAFKA, SESSIONS, DRUID, VALKEY, LAKE = "ad-events", "ad-sessions", "Druid", "Valkey", "lake"
+#: Which measures a hop holds.
+HELD: dict[str, tuple[str, ...]] = {
+    KAFKA: ("impressions", "clicks", "completes", "spend_micros"),
+    SESSIONS: ("impressions", "clicks", "sessions_completed", "spend_micros"),
+    DRUID: MEASURES,
+    VALKEY: ("impressions", "clicks", "completes", "spend_micros"),
+    LAKE: MEASURES,
+}
+
+ByCampaign = dict[str, Measures]
+
+_VALKEY_COUNTERS = {
+    COUNTER_BY_NAME["campaign_impressions_hour"].code: "impressions",
+    COUNTER_BY_NAME["campaign_clicks_hour"].code: "clicks",
+    COUNTER_BY_NAME["campaign_completes_hour"].code: "completes",
+}
+_SCAN_COUNT = 1_000
+
+_LAKE_EVENTS = """
+SELECT campaign_id,
+  SUM(CASE WHEN event_type = 'impression' THEN 1 ELSE 0 END) AS impressions,
+  SUM(CASE WHEN event_type = 'click' THEN 1 ELSE 0 END) AS clicks,
+  SUM(CASE WHEN event_type = 'complete' THEN 1 ELSE 0 END) AS completes,
+  SUM(cost_micros) AS spend_micros
+FROM (
+  SELECT event_id, MIN(campaign_id) AS campaign_id, MIN(event_type) AS event_type, MIN(cost_micros) AS cost_micros
+  FROM events GROUP BY event_id
+) GROUP BY campaign_id
+"""
+_LAKE_SESSIONS = """
+SELECT campaign_id, COUNT(*) AS sessions_completed FROM sessions WHERE state = 'completed' GROUP BY campaign_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the stores held at a time, and where the topics ended: the zero that a run is counted from."""
+
+    offsets: Offsets = field(default_factory=dict)
+    stores: dict[str, ByCampaign] = field(default_factory=dict)
+
+
+def take_snapshot(ends: Endpoints) -> Snapshot:
+    """The present state of a quiet stack. Errors: ConnectorError."""
+    with KafkaTally(ends) as tally:
+        tally.read_to_end()
+        stores = {DRUID: druid_counts(ends), VALKEY: valkey_counts(ends), LAKE: lake_counts(ends)}
+        return Snapshot(tally.offsets, stores)
+
+
+def druid_counts(ends: Endpoints) -> ByCampaign:
+    """Sums of the datasource. Errors: ConnectorError."""
+    sums = ", ".join(f"SUM({m}) AS {m}" for m in MEASURES)
+    with DruidClient.of(ends) as druid:
+        rows = druid.sql(
+            f"SELECT campaign_id, {sums} FROM {campaign_metrics.DATASOURCE} GROUP BY campaign_id"
+        )
+    return {str(r["campaign_id"]): {m: int(r[m] or 0) for m in MEASURES} for r in rows}
+
+
+def valkey_counts(ends: Endpoints) -> ByCampaign:
+    """Sums of the campaigns' counters and of their committed spend. Errors: ConnectorError."""
+    counts: ByCampaign = {}
+    with Valkey(ends.valkey_url) as valkey:
+        prefix, suffix = spend_key("\0").decode().split("\0")
+        for key in _scan(valkey, f"{prefix}*{suffix}"):
+            campaign = key.decode().removeprefix(prefix).removesuffix(suffix)
+            days = valkey.call("HVALS", key)
+            counts.setdefault(campaign, {})["spend_micros"] = sum(int(v) for v in days)
+        entity_prefix = entity_key("campaign", "").decode()
+        for key in _scan(valkey, f"{entity_prefix}*"):
+            measures = counts.setdefault(key.decode().removeprefix(entity_prefix), {})
+            flat = valkey.call("HGETALL", key)
+            for packed, value in zip(flat[::2], flat[1::2], strict=True):
+                name = _VALKEY_COUNTERS.get(parse_field(packed)[0])
+                if name is not None:
+                    measures[name] = measures.get(name, 0) + int(value)
+    return counts
+
+
+def _scan(valkey: Valkey, pattern: str) -> list[bytes]:
+    keys, cursor = set(), b"0"
+    while True:
+        cursor, found = valkey.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+        keys.update(found)
+        if cursor == b"0":
+            return sorted(keys)
+
+
+def lake_counts(ends: Endpoints) -> ByCampaign:
+    """Sums over distinct events of bronze, and its sessions; {} while there are no tables. Errors: ConnectorError."""
+    counts: ByCampaign = {}
+    for query, alias, name in (
+        (_LAKE_EVENTS, "events", "bronze/ad_events"),
+        (_LAKE_SESSIONS, "sessions", "bronze/ad_sessions"),
+    ):
+        try:
+            table = delta.table(name, ends.lake_uri)
+        except Refused:
+            continue
+        for row in delta.sql(query, **{alias: table}).to_pylist():
+            campaign = row.pop("campaign_id")
+            counts.setdefault(campaign, {}).update({k: int(v or 0) for k, v in row.items()})
+    return counts
+
+
+def kafka_counts(tally: KafkaTally) -> dict[str, ByCampaign]:
+    """The two topics' counts out of a tally."""
+    return {
+        KAFKA: {c: dict(m) for c, m in tally.by_campaign.items()},
+        SESSIONS: {c: dict(m) for c, m in tally.sessions_by_campaign.items()},
+    }
+
+
+def minus(now: ByCampaign, before: ByCampaign) -> ByCampaign:
+    """What was added since `before`; campaigns without a change are left out.
+
+    Example:
+    >>> minus({"a": {"clicks": 3}, "b": {"clicks": 1}}, {"b": {"clicks": 1}})
+    {'a': {'clicks': 3}}
+    """
+    changed = {}
+    for campaign, measures in now.items():
+        old = before.get(campaign, {})
+        difference = {m: value - old.get(m, 0) for m, value in measures.items()}
+        if any(difference.values()):
+            changed[campaign] = difference
+    return changed

@@ -1,0 +1,149 @@
+"""Counts read straight from Kafka's topics, committed records only: what each topic truly holds.
+
+A tally remembers where it stopped: `read_to_end` may be called again and again, and reads only what is new.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from functools import cache
+from types import TracebackType
+from typing import Any
+
+import fastavro
+from confluent_kafka import KafkaError, TopicPartition
+
+from connectors.endpoints import Endpoints
+from connectors.kafka import beginning_offsets, consumer, kafka_errors, value_of
+from connectors.registry import SchemaRegistry
+from schemas import codec
+from schemas.errors import TimedOut
+from schemas.topics import (
+    AD_CONVERSIONS_DLQ,
+    AD_EVENTS,
+    AD_EVENTS_DLQ,
+    AD_EVENTS_LATE,
+    AD_SESSIONS,
+    AD_TELEMETRY_DLQ,
+)
+
+Offsets = dict[str, dict[int, int]]
+Measures = dict[str, int]
+
+DEAD_LETTER_TOPICS = (AD_TELEMETRY_DLQ, AD_CONVERSIONS_DLQ, AD_EVENTS_DLQ)
+TOPICS = tuple(t.name for t in (AD_EVENTS, AD_EVENTS_LATE, AD_SESSIONS, *DEAD_LETTER_TOPICS))
+
+_BATCH = 2_000
+_POLL_S = 0.5
+_QUIET_POLLS = 60
+
+
+class KafkaTally:
+    """Tallies of ad-events, late copies, sessions and dead letters from given offsets on. Close it after use.
+
+    Errors: Unavailable without a broker, TimedOut when a partition's end can't be reached.
+    """
+
+    def __init__(self, ends: Endpoints, since: Offsets | None = None) -> None:
+        self._registry = SchemaRegistry(ends.registry_url)
+        self._schema = cache(self._writer_schema)
+        self._consumer = consumer("reconcile", "reconcile", settings={"enable.partition.eof": True})
+        self._next: Offsets = {t: dict((since or {}).get(t) or beginning_offsets(t)) for t in TOPICS}
+        self._seen: set[bytes] = set()
+        self.events = 0
+        self.by_type: Counter[str] = Counter()
+        self.by_campaign: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
+        self.sessions = 0
+        self.sessions_by_campaign: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
+        self.late = 0
+        self.dead_letters: Counter[str] = Counter()
+        self.dead_letter_origins: dict[str, str] = {}
+        self._on_record: dict[str, Callable[[dict[str, Any]], None]] = {
+            AD_EVENTS.name: self._event,
+            AD_EVENTS_LATE.name: self._late,
+            AD_SESSIONS.name: self._session,
+            **{t.name: self._dead_letter for t in DEAD_LETTER_TOPICS},
+        }
+
+    def __enter__(self) -> KafkaTally:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: object, _at: TracebackType | None) -> None:
+        self._consumer.close()
+        self._registry.close()
+
+    @property
+    def distinct_events(self) -> int:
+        return len(self._seen)
+
+    @property
+    def duplicates(self) -> int:
+        """Rows of ad-events that repeat an event."""
+        return self.events - len(self._seen)
+
+    @property
+    def offsets(self) -> Offsets:
+        """Where the next read begins."""
+        return {topic: dict(partitions) for topic, partitions in self._next.items()}
+
+    def read_to_end(self, topics: Iterable[str] = TOPICS) -> None:
+        """Reads the named topics up to their present end. Blocks."""
+        for topic in topics:
+            self._read(topic, self._next[topic])
+
+    def _read(self, topic: str, positions: dict[int, int]) -> None:
+        with kafka_errors():
+            self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in positions.items()])
+        unfinished, quiet = set(positions), 0
+        while unfinished:
+            with kafka_errors():
+                messages = self._consumer.consume(_BATCH, _POLL_S)
+            quiet = 0 if messages else quiet + 1
+            if quiet > _QUIET_POLLS:
+                raise TimedOut(f"{topic}: no end of partitions {sorted(unfinished)}")
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    unfinished.discard(message.partition())
+                    positions[message.partition()] = max(positions[message.partition()], message.offset())
+                    continue
+                record = value_of(message)
+                if record is None:
+                    continue
+                positions[message.partition()] = message.offset() + 1
+                schema_id, payload = codec.split_header(message.value())
+                self._on_record[topic](codec.decode(payload, self._schema(schema_id)))
+
+    def _writer_schema(self, schema_id: int) -> Any:
+        return fastavro.parse_schema(self._registry.schema(schema_id))
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self.events += 1
+        if event["event_id"] in self._seen:
+            return
+        self._seen.add(event["event_id"])
+        self.by_type[event["event_type"]] += 1
+        measures = self.by_campaign[event["campaign_id"]]
+        measures["spend_micros"] += event["cost_micros"]
+        if (measure := _MEASURE_OF.get(event["event_type"])) is not None:
+            measures[measure] += 1
+
+    def _late(self, _event: dict[str, Any]) -> None:
+        self.late += 1
+
+    def _session(self, session: dict[str, Any]) -> None:
+        self.sessions += 1
+        measures = self.sessions_by_campaign[session["campaign_id"]]
+        measures["impressions"] += session["impressions"]
+        measures["clicks"] += session["clicks"]
+        measures["spend_micros"] += session["cost_micros"]
+        measures["sessions_completed"] += session["state"] == "completed"
+
+    def _dead_letter(self, letter: dict[str, Any]) -> None:
+        self.dead_letters[letter["reason"]] += 1
+        if letter["origin"]:
+            self.dead_letter_origins[letter["origin"]] = letter["reason"]
+
+
+_MEASURE_OF = {"impression": "impressions", "click": "clicks", "complete": "completes"}
