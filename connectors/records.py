@@ -1,0 +1,75 @@
+"""Records of a topic: decoded with the writer's schema, read as our contract; and encoded with the registered id.
+
+A record that does not decode is a `Reject`; a registry that does not answer is an exception, because it says nothing
+about the record.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import fastavro
+
+from connectors.registry import NotRegistered, SchemaRegistry
+from schemas.codec import Encoder, decode, parsed_schema, schema_text, split_header
+from schemas.errors import ContractError, Reject, RejectReason
+from schemas.topics import Topic
+
+#: An unknown schema id is asked for again after this, so that hostile ids don't cost a call each.
+UNKNOWN_ID_S = 30.0
+_UNKNOWN_IDS = 10_000
+
+
+class RecordDecoder:
+    """Decodes the values of one topic.
+
+    Errors of a call: Unavailable or TimedOut when a schema id has to be looked up and the registry does not answer.
+    """
+
+    def __init__(self, topic: Topic, registry: SchemaRegistry) -> None:
+        assert topic.schema is not None
+        self._ours = parsed_schema(topic.schema)
+        self._our_form = fastavro.schema.to_parsing_canonical_form(self._ours)
+        self._registry = registry
+        self._writers: dict[int, tuple[Any, Any]] = {}
+        self._unknown_until_s: dict[int, float] = {}
+
+    def __call__(self, value: bytes | None) -> tuple[int | None, dict[str, Any] | Reject]:
+        """(schema id if there is a header, the record or why not)."""
+        try:
+            schema_id, payload = split_header(value or b"")
+        except ContractError as e:
+            return None, Reject(RejectReason.UNDECODABLE, str(e))
+        schemas = self._writers.get(schema_id) or self._find(schema_id)
+        if schemas is None:
+            return schema_id, Reject(RejectReason.UNKNOWN_SCHEMA, f"schema id {schema_id}")
+        try:
+            return schema_id, decode(payload, *schemas)
+        except ContractError as e:
+            return schema_id, Reject(RejectReason.UNDECODABLE, str(e))
+
+    def _find(self, schema_id: int) -> tuple[Any, Any] | None:
+        """(writer's schema, reader's schema if it is another); None for an id that the registry does not know."""
+        if self._unknown_until_s.get(schema_id, 0.0) > time.monotonic():
+            return None
+        try:
+            writer = fastavro.parse_schema(self._registry.schema(schema_id))
+        except NotRegistered:
+            if len(self._unknown_until_s) >= _UNKNOWN_IDS:
+                self._unknown_until_s.clear()
+            self._unknown_until_s[schema_id] = time.monotonic() + UNKNOWN_ID_S
+            return None
+        same = fastavro.schema.to_parsing_canonical_form(writer) == self._our_form
+        found = self._writers[schema_id] = (writer, None if same else self._ours)
+        return found
+
+
+def encoder(topic: Topic, registry: SchemaRegistry) -> Encoder:
+    """An encoder of our schema under the id that the registry has for it (registered if it is new).
+
+    Not the subject's latest version: a newer one may be registered already, and it is not what we write.
+    Errors: IncompatibleSchema, Unavailable, TimedOut.
+    """
+    assert topic.schema is not None
+    return Encoder(topic.schema, registry.register(topic.subject, schema_text(topic.schema)))

@@ -1,0 +1,1 @@
+"""The one central publisher: telemetry and conversions in, the one contract out."""

@@ -1,0 +1,104 @@
+"""`python -m jobs.publisher`: telemetry and conversions in, the one contract out, exactly once.
+
+Question: what happened to which ad?
+In: ad-telemetry-v1 (token or upstream id), ad-conversions-v1 (pseudonym); the Ads Metadata Registry in Valkey.
+Out: ad-events-v1 (pseudonym or record id), dead letters beside the sources.
+Time: event time is the sender's, clamped to the received time; publish time is this worker's clock.
+State: none that matters; records of recent ads are remembered.
+Delivery: exactly once within Kafka (transactions); readers must read committed records only.
+Run: `python -m jobs.publisher`; more workers with `HEADWATER_PUBLISHER_WORKER=1` and a `..._METRICS_PORT` of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+
+from pydantic import ValidationError
+
+from connectors.code_version import code_version
+from connectors.endpoints import Endpoints, endpoints
+from connectors.keys import KeyRing
+from connectors.logs import configure_logging
+from connectors.records import RecordDecoder, encoder
+from connectors.registry import SchemaRegistry
+from connectors.tokens import TokenOpener
+from connectors.valkey import Valkey
+from connectors.worker_http import serve_worker_status
+from jobs.publisher.ad_records import AdRecords
+from jobs.publisher.batch import SOURCES, BatchPublisher
+from jobs.publisher.metrics import PublisherMetrics
+from jobs.publisher.settings import PublisherSettings
+from jobs.publisher.worker import PublisherWorker
+from schemas.errors import ConfigError, HeadwaterError
+from schemas.topics import AD_EVENTS, BY_NAME
+
+logger = logging.getLogger("jobs.publisher")
+
+EXIT_FAILED, EXIT_CONFIG = 1, 2
+_VALKEY_TIMEOUT_S = 2.0
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def build(settings: PublisherSettings, places: Endpoints, metrics: PublisherMetrics) -> PublisherWorker:
+    """The worker, wired; it connects when it runs. Errors: ConfigError when the keys can't be read."""
+    registry = SchemaRegistry(places.registry_url)
+    opener = TokenOpener(KeyRing.load(places.secrets))
+    ads = AdRecords(Valkey(places.valkey_url, _VALKEY_TIMEOUT_S), settings.cached_records)
+
+    def make_batch() -> BatchPublisher:
+        dead_letters = {t.name: encoder(BY_NAME[t.dead_letter], registry) for t in SOURCES if t.dead_letter}
+        return BatchPublisher(
+            decoders={topic.name: RecordDecoder(topic, registry) for topic in SOURCES},
+            opener=opener,
+            ads=ads,
+            encode_event=encoder(AD_EVENTS, registry),
+            encode_dead_letter=dead_letters,
+            upstream_record_ttl_s=settings.upstream_record_ttl_s,
+            job_version=code_version(),
+            now_ms=now_ms,
+        )
+
+    return PublisherWorker(settings, make_batch, metrics, now_ms)
+
+
+def main() -> int:
+    """Exit code: 0 told to stop, 1 fenced or refused, 2 wrong settings."""
+    configure_logging("publisher")
+    places = endpoints()
+    metrics = PublisherMetrics()
+    try:
+        settings = PublisherSettings()
+        worker = build(settings, places, metrics)
+    except ValidationError as e:
+        logger.error("settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)})
+        return EXIT_CONFIG
+    except ConfigError as e:
+        logger.error("settings are wrong", extra={"problems": str(e)})
+        return EXIT_CONFIG
+    logger.info("starting", extra={"settings": settings.model_dump()})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    port = settings.metrics_port or places.port("publisher_metrics")
+    server = serve_worker_status(worker.status, metrics.registry, places.host, port)
+    try:
+        worker.run()
+    except HeadwaterError as e:
+        logger.error("ended", extra={"error": str(e), "kind": type(e).__name__})
+        return EXIT_FAILED
+    except Exception:
+        logger.exception("ended")
+        return EXIT_FAILED
+    finally:
+        server.shutdown()
+    logger.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Records of the Ads Metadata Registry for a batch: one round trip for those that are not in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from connectors.valkey import Command, Valkey
+from jobs.transforms.enrich import Event, repeated_fields
+from schemas.errors import ConnectorError, ContractError
+from schemas.redis_layout import registry_key
+from schemas.registry_record import AdRecord
+
+_decode = msgspec.json.Decoder(AdRecord).decode
+
+
+@dataclass(frozen=True, slots=True)
+class KnownAd:
+    """A record and the part of its events that is always the same."""
+
+    record: AdRecord
+    repeated: Event
+
+
+class AdRecords:
+    """Reads and writes registry records, remembering the latest `capacity` ads that were asked for.
+
+    A record never changes after it is written, so what is remembered can't be stale. A miss is not remembered.
+    """
+
+    def __init__(self, valkey: Valkey, capacity: int) -> None:
+        self._valkey = valkey
+        self._capacity = capacity
+        self._known: dict[str, KnownAd] = {}
+
+    def find(self, record_ids: Iterable[str]) -> dict[str, KnownAd]:
+        """The known ones among some ads. Errors: Unavailable, TimedOut. A record of a newer version is no record."""
+        found: dict[str, KnownAd] = {}
+        missing: list[str] = []
+        for record_id in set(record_ids):
+            known = self._known.pop(record_id, None)
+            if known is None:
+                missing.append(record_id)
+            else:
+                found[record_id] = self._known[record_id] = known  # again the youngest
+        if missing:
+            (values,) = self._valkey.pipeline([("MGET", *map(registry_key, missing))])
+            if isinstance(values, ConnectorError):
+                raise values
+            for record_id, value in zip(missing, values, strict=True):
+                record = None if value is None else _record(value)
+                if record is not None:
+                    found[record_id] = self._known[record_id] = KnownAd(record, repeated_fields(record))
+            self._forget()
+        return found
+
+    def write(self, records: Iterable[AdRecord], ttl_s: int) -> None:
+        """Writes records of ads that an upstream logger served. Idempotent. Errors: Unavailable, TimedOut, Refused."""
+        commands: list[Command] = [
+            ("SET", registry_key(record.record_id), record.to_bytes(), "EX", ttl_s) for record in records
+        ]
+        if commands:
+            for reply in self._valkey.pipeline(commands):
+                if isinstance(reply, ConnectorError):
+                    raise reply
+
+    def _forget(self) -> None:
+        while len(self._known) > self._capacity:
+            del self._known[next(iter(self._known))]
+
+
+def _record(value: bytes) -> AdRecord | None:
+    try:
+        return _decode(AdRecord.json_part(value))
+    except (ContractError, msgspec.MsgspecError):
+        return None
