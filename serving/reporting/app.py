@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from connectors.druid import DruidClient
-from schemas.errors import ConfigError, ConnectorError, TimedOut
+from schemas.errors import ConfigError, ConnectorError, Refused, TimedOut
 from schemas.metrics import GRAINS, METRICS, REPORT_DIMENSIONS
 from serving.reporting.access import Caller, Directory, Forbidden
 from serving.reporting.answer import columns_of, described, report_rows
@@ -221,6 +221,8 @@ def _handle_errors(app: FastAPI) -> None:
         log.warning("report_failed", extra={"error": str(error)})
         if isinstance(error, TimedOut):
             return answer(504, "druid_timed_out", "the query took too long: ask for less, or try again")
+        if isinstance(error, Refused):
+            return answer(500, "query_refused", "the report could not be made; the service's log says why")
         return answer(503, "druid_unavailable", "the report could not be made now: try again", {"Retry-After": "5"})
 
     @app.exception_handler(ConfigError)
