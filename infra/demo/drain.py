@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from connectors.endpoints import Endpoints
 from connectors.kafka import lag
@@ -18,7 +19,7 @@ from infra.demo.tally import KafkaTally
 from infra.simulator.ledger import Truth
 from jobs.lake.drain import drain as drain_lake
 from schemas.errors import ConnectorError, TimedOut
-from schemas.topics import AD_CONVERSIONS, AD_EVENTS, AD_EVENTS_LATE, AD_SESSIONS, AD_TELEMETRY
+from schemas.topics import AD_CONVERSIONS, AD_EVENTS_LATE, AD_SESSIONS, AD_TELEMETRY
 
 PUBLISHER_GROUP = "publisher"
 _POLL_S = 0.5
@@ -61,59 +62,82 @@ def settle(read: Callable[[], ByCampaign], right: Callable[[ByCampaign], bool], 
         time.sleep(_POLL_S)
 
 
-def reconcile(
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Counts of every hop since a snapshot, and the tally of the topics."""
+
+    hops: dict[str, ByCampaign]
+    tally: KafkaTally
+
+
+def drain_hops(
     ends: Endpoints,
-    truth: Truth,
+    wanted: ByCampaign,
     before: Snapshot,
     say: Say = lambda text: None,
-    quiet_s: float = 75.0,
+    *,
+    shape: Callable[[ByCampaign], ByCampaign] = lambda counts: counts,
     with_sessions: bool = True,
-) -> Report:
-    """Drains the stack and compares every hop with the truth of what was sent since `before`. Blocks.
+    quiet_s: float = 75.0,
+) -> Drained:
+    """Waits hop by hop until each holds what is wanted, or stands still. Blocks.
 
-    `quiet_s` must exceed the silence that closes the last sessions (source idle time + session gap + a checkpoint).
-    Without `with_sessions` nothing waits for sessions to close, and they are left out.
+    `shape` is applied to a hop's counts before they are compared. Without `with_sessions` nothing waits for sessions
+    to close. `quiet_s` must exceed the silence that closes the last ones (source idle time + gap + a checkpoint).
     Errors: ConnectorError when a part stays away.
     """
-    wanted = truth_by_campaign(truth)
     say("publisher: reading what the collector wrote")
     wait_published()
     found: dict[str, ByCampaign] = {}
     with KafkaTally(ends, before.offsets) as tally:
-        say("ad-events: counting")
-        tally.read_to_end((AD_EVENTS.name,))
 
-        def exact(hop: str) -> Callable[[ByCampaign], bool]:
-            return lambda counts: all(line.exact for line in compare(wanted, {hop: counts}))
+        def await_hop(hop: str, read: Callable[[], ByCampaign], measures: tuple[str, ...]) -> None:
+            def added() -> ByCampaign:
+                return shape(hops.minus(read(), before.stores.get(hop, {})))
 
-        def added(hop: str, counts: ByCampaign) -> ByCampaign:
-            return hops.minus(counts, before.stores.get(hop, {}))
+            def right(counts: ByCampaign) -> bool:
+                return all(line.exact for line in compare(wanted, {hop: counts}) if line.measure in measures)
+
+            found[hop] = settle(added, right, quiet_s)
 
         def sessions() -> ByCampaign:
             tally.read_to_end((AD_SESSIONS.name, AD_EVENTS_LATE.name))
             return hops.kafka_counts(tally)[hops.SESSIONS]
 
+        unclosed = tuple(m for m in hops.MEASURES if m != "sessions_completed")
         say("Valkey: waiting for the materializer")
-        found[hops.VALKEY] = settle(
-            lambda: added(hops.VALKEY, hops.valkey_counts(ends)), exact(hops.VALKEY), quiet_s
-        )
+        await_hop(hops.VALKEY, lambda: hops.valkey_counts(ends), hops.MEASURES)
         if with_sessions:
             say("sessions: waiting for the last ones to close")
-            found[hops.SESSIONS] = settle(sessions, exact(hops.SESSIONS), quiet_s)
+            await_hop(hops.SESSIONS, sessions, hops.MEASURES)
         say("Druid: waiting for ingestion")
-        found[hops.DRUID] = settle(
-            lambda: added(hops.DRUID, hops.druid_counts(ends)), exact(hops.DRUID), quiet_s
-        )
+        await_hop(hops.DRUID, lambda: hops.druid_counts(ends), hops.MEASURES if with_sessions else unclosed)
         say("lake: committing")
         drain_lake(_lake_status_url(ends), timeout_s=120.0)
-        found[hops.LAKE] = added(hops.LAKE, hops.lake_counts(ends))
+        found[hops.LAKE] = shape(hops.minus(hops.lake_counts(ends), before.stores.get(hops.LAKE, {})))
+        say("ad-events: counting")
         tally.read_to_end()
-        found[hops.KAFKA] = hops.kafka_counts(tally)[hops.KAFKA]
-        ordered = {hop: found[hop] for hop in hops.HELD if hop in found}
-        lines = compare(wanted, ordered)
-        if not with_sessions:
-            lines = tuple(line for line in lines if line.measure != "sessions_completed")
-        return Report(lines, planted_checks(truth, tally.duplicates, tally.late, tally.dead_letters))
+        found[hops.KAFKA] = shape(hops.kafka_counts(tally)[hops.KAFKA])
+        return Drained({hop: found[hop] for hop in hops.HELD if hop in found}, tally)
+
+
+def reconcile(
+    ends: Endpoints,
+    truth: Truth,
+    before: Snapshot,
+    say: Say = lambda text: None,
+    *,
+    quiet_s: float = 75.0,
+    with_sessions: bool = True,
+) -> Report:
+    """Drains the stack and compares every hop with the truth of what was sent since `before`. As `drain_hops`."""
+    wanted = truth_by_campaign(truth)
+    drained = drain_hops(ends, wanted, before, say, with_sessions=with_sessions, quiet_s=quiet_s)
+    lines = compare(wanted, drained.hops)
+    if not with_sessions:
+        lines = tuple(line for line in lines if line.measure != "sessions_completed")
+    tally = drained.tally
+    return Report(lines, planted_checks(truth, tally.duplicates, tally.late, tally.dead_letters))
 
 
 def _lake_status_url(ends: Endpoints) -> str:
