@@ -6,14 +6,17 @@ about the record.
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import fastavro
 
 from connectors.registry import NotRegistered, SchemaRegistry
 from schemas.codec import Encoder, decode, parsed_schema, schema_text, split_header
-from schemas.errors import ContractError, Reject, RejectReason
+from schemas.errors import ContractError, Reject, RejectReason, TimedOut, Unavailable
 from schemas.topics import Topic
 
 #: An unknown schema id is asked for again after this, so that hostile ids don't cost a call each.
@@ -65,11 +68,27 @@ class RecordDecoder:
         return found
 
 
-def encoder(topic: Topic, registry: SchemaRegistry) -> Encoder:
+def encoder(topic: Topic, registry: SchemaRegistry, remembered_in: Path | None = None) -> Encoder:
     """An encoder of our schema under the id that the registry has for it (registered if it is new).
 
     Not the subject's latest version: a newer one may be registered already, and it is not what we write.
-    Errors: IncompatibleSchema, Unavailable, TimedOut.
+    With `remembered_in` (a folder) the id is written down there, and used when the registry does not answer: ids
+    never change their meaning, so a service can restart during an outage of the registry.
+    Errors: IncompatibleSchema; Unavailable or TimedOut when nothing is remembered either.
     """
     assert topic.schema is not None
-    return Encoder(topic.schema, registry.register(topic.subject, schema_text(topic.schema)))
+    text = schema_text(topic.schema)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    note = remembered_in / f"{topic.subject}.{digest}.id" if remembered_in else None
+    try:
+        schema_id = registry.register(topic.subject, text)
+    except (Unavailable, TimedOut):
+        if note is None or not note.is_file():
+            raise
+        return Encoder(topic.schema, int(note.read_text()))
+    if note is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{os.getpid()}")
+        draft.write_text(str(schema_id))
+        draft.replace(note)
+    return Encoder(topic.schema, schema_id)

@@ -1,0 +1,1 @@
+"""The collector: beacons, telemetry, conversions and upstream logs in; Kafka out. It judges form, not meaning."""
