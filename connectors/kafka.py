@@ -8,7 +8,7 @@ nothing by themselves.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from connectors.endpoints import endpoints
 from schemas.errors import ConnectorError, Fenced, Refused, TimedOut, Unavailable
 from schemas.topics import Topic
 
-Settings = Mapping[str, str | int | float | bool]
+Settings = Mapping[str, str | int | float | bool | Callable[..., object]]
 
 TRANSACTION_TIMEOUT_MS = 60_000
 REQUEST_TIMEOUT_S = 15.0

@@ -1,0 +1,1 @@
+"""The ad server: decides, per imp, which ad is shown, and hands it out with sealed trackers."""

@@ -1,0 +1,156 @@
+"""A request as the decision needs it: who may be known, where the ad would run, at which floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connectors.keys import KeyRing
+from schemas.money import to_micros
+from serving.adserver.consent import consent_flags, opted_out
+from serving.adserver.countries import alpha2, alpha3
+from serving.adserver.inventory import Inventory
+from serving.adserver.openrtb import BidRequest, Device, Geo, Imp, User, encode
+from serving.adserver.openrtb import Inventory as Place
+
+#: AdCOM 1.0 "Device Types" in the contract's words.
+_DEVICE_TYPES = {1: "phone", 2: "desktop", 3: "ctv", 4: "phone", 5: "tablet", 6: "ctv", 7: "ctv"}
+_OTHER_DEVICE = "other"
+DEVICE_CODES = {"desktop": 2, "ctv": 3, "phone": 4, "tablet": 5}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """What all imps of a request share. Nothing personal is in it but pseudonyms, and those only with consent."""
+
+    request: BidRequest
+    now_ms: int
+    opted_out: bool
+    pseudonym: str | None
+    household: str | None
+    device_type: str | None
+    platform: str | None
+    country: str | None
+    region: str | None
+    site_id: str | None
+    app_id: str | None
+    content_id: str | None
+    session_context: str | None
+    consent: dict[str, str]
+
+    @property
+    def now_s(self) -> int:
+        return self.now_ms // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Opportunity:
+    """One imp and where it would run. `floor_cpm_micros` is None when its currency is not ours: nothing may be sold."""
+
+    imp: Imp
+    formats: tuple[str, ...]
+    placement_id: str
+    publisher_id: str
+    category: str | None
+    floor_cpm_micros: int | None
+    live: bool
+
+
+def resolve(request: BidRequest, keys: KeyRing, now_ms: int) -> RequestContext:
+    """The request's context. A raw user id or address goes no further than here."""
+    device, user = request.device, request.user
+    unknown = opted_out(request)
+    place = _place(request)
+    geo = device.geo if device is not None else None
+    address = (device.ip or device.ipv6) if device is not None else ""
+    ext = request.ext if isinstance(request.ext, dict) else {}
+    return RequestContext(
+        request=request,
+        now_ms=now_ms,
+        opted_out=unknown,
+        pseudonym=keys.pseudonym(user.id) if user is not None and user.id and not unknown else None,
+        household=keys.household(address) if address and not unknown else None,
+        device_type=_DEVICE_TYPES.get(device.devicetype, _OTHER_DEVICE)
+        if device is not None and device.devicetype is not None
+        else None,
+        platform=(device.os or None) if device is not None else None,
+        country=alpha2(geo.country) if geo is not None else None,
+        region=(geo.region or None) if geo is not None else None,
+        site_id=request.site.id or None if request.site is not None else None,
+        app_id=request.app.id or None if request.app is not None else None,
+        content_id=place.content.id or None if place is not None and place.content is not None else None,
+        session_context=str(session)[:64] if (session := ext.get("session")) else None,
+        consent=consent_flags(request, unknown),
+    )
+
+
+def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity]:
+    """The request's imps. A placement of the catalogue adds its floor, category and publisher."""
+    place = _place(request)
+    found = []
+    for imp in request.imp:
+        placement = inventory.placements.get(imp.tagid)
+        content = place.content if place is not None else None
+        categories = (content.cat if content is not None else []) or (place.cat if place is not None else [])
+        floor: int | None = to_micros(repr(imp.bidfloor))
+        if imp.bidfloor and imp.bidfloorcur != inventory.currency:
+            floor = None
+        elif placement is not None:
+            floor = max(floor or 0, placement.floor_cpm_micros)
+        publisher = place.publisher if place is not None else None
+        found.append(
+            Opportunity(
+                imp=imp,
+                formats=tuple(
+                    f for f, asked in (("video", imp.video), ("banner", imp.banner)) if asked is not None
+                ),
+                placement_id=imp.tagid,
+                publisher_id=placement.publisher_id if placement else (publisher.id if publisher else ""),
+                category=placement.content_category if placement else (categories[0] if categories else None),
+                floor_cpm_micros=floor,
+                live=placement.live if placement else bool(content is not None and content.livestream),
+            )
+        )
+    return found
+
+
+def outbound(context: RequestContext, asked: list[Opportunity], currency: str, tmax_ms: int) -> bytes:
+    """The request as DSPs see it: our floors, first price, a pseudonym at most, no address, no `ext`."""
+    request, device = context.request, context.request.device
+    geo = Geo(country=alpha3(context.country), region=context.region or "")
+    masked = (
+        None
+        if device is None
+        else Device(devicetype=device.devicetype, os=device.os, geo=geo, lmt=device.lmt)
+    )
+    body = BidRequest(
+        id=request.id,
+        imp=[
+            Imp(
+                id=o.imp.id,
+                banner=o.imp.banner,
+                video=o.imp.video,
+                tagid=o.imp.tagid,
+                bidfloor=(o.floor_cpm_micros or 0) / 1_000_000,
+                bidfloorcur=currency,
+                secure=o.imp.secure,
+            )
+            for o in asked
+        ],
+        site=request.site,
+        app=request.app,
+        dooh=request.dooh,
+        device=masked,
+        user=User(id=context.pseudonym) if context.pseudonym else None,
+        test=request.test,
+        at=1,
+        tmax=tmax_ms,
+        cur=[currency],
+        bcat=request.bcat,
+        badv=request.badv,
+        regs=request.regs,
+    )
+    return encode(body)
+
+
+def _place(request: BidRequest) -> Place | None:
+    return request.site or request.app or request.dooh

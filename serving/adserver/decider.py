@@ -1,0 +1,319 @@
+"""Decides a request: reads once, asks the DSPs meanwhile, holds one auction per imp, writes the win down, answers.
+
+Every part may be missing; what that costs is a numbered reason (`schemas.decisions.Degraded`), never an error:
+
+| missing | then |
+| --- | --- |
+| Valkey (read) | cold features; campaigns with caps or budgets can't run (fail closed) |
+| model | smoothed rates |
+| every DSP | internal campaigns alone |
+| Valkey (write) | nothing that costs money is shown: the house ad, without trackers |
+| Kafka | the decision is not logged, the ad is shown |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from connectors.keys import KeyRing
+from schemas.decisions import Degraded, Outcome
+from schemas.errors import ContractError
+from schemas.ids import encode_id
+from serving.adserver import auction, banner, caps, metrics, vast
+from serving.adserver.auction import Candidate
+from serving.adserver.bidders import Bidders, Fanout
+from serving.adserver.contest import Contest, reservation, shown_as
+from serving.adserver.context import Opportunity, RequestContext, opportunities, outbound, resolve
+from serving.adserver.decision import Decision, ad_record, identity, log_record
+from serving.adserver.decision_log import DecisionLog
+from serving.adserver.features import NUMERIC, EntityCounters, FeatureReader
+from serving.adserver.inventory import AdRow, Inventory
+from serving.adserver.model import Scorer, SmoothedRates
+from serving.adserver.openrtb import BidRequest
+from serving.adserver.settings import Settings
+from serving.adserver.store import Commit, Standing, Store
+from serving.adserver.trackers import NO_TRACKERS, TrackerMaker, Trackers
+
+#: Winners that may lose their budget or turn out to be unshowable before the imp goes to the house.
+MAX_WINNERS = 8
+#: How long a campaign whose budget refused a win is not tried again.
+EXHAUSTED_S = 1.0
+_RECORD_BYTES = 16
+
+
+@dataclass(slots=True)
+class Serving:
+    """What requests are decided with; swapped piece by piece while requests run."""
+
+    inventory: Inventory
+    scorer: Scorer = field(default_factory=SmoothedRates)
+    exhausted: dict[str, float] = field(
+        default_factory=dict
+    )  # campaign -> epoch s until which it is not tried
+
+
+class Decider:
+    """One per process. Clock and randomness are parameters."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        settings: Settings,
+        keys: KeyRing,
+        store: Store,
+        counters: Callable[[Inventory], EntityCounters],
+        bidders: Bidders,
+        trackers: TrackerMaker,
+        log: DecisionLog,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._serving = serving
+        self._settings = settings
+        self._keys = keys
+        self._store = store
+        self._counters = counters
+        self._bidders = bidders
+        self._trackers = trackers
+        self._log = log
+        self._clock = clock
+        self._draw = (rng or random.Random()).randrange
+        self._features = FeatureReader(settings.counters_expired_s)
+        self._rates = SmoothedRates()
+
+    async def decide(self, request: BidRequest, arrived_s: float) -> list[Decision]:
+        """A decision per imp, logged. `arrived_s` is the loop's time at which the request was complete."""
+        loop = asyncio.get_running_loop()
+        inventory = self._serving.inventory
+        context = resolve(request, self._keys, int(self._clock() * 1000))
+        asked = opportunities(request, inventory)
+        tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
+        due_s = arrived_s + (tmax_ms - self._settings.margin_ms) / 1000
+
+        fanout = self._ask_dsps(context, asked, inventory, due_s)
+        contests = [Contest(o, inventory, context) for o in asked]
+        campaigns = {r.campaign.id for contest in contests for r, _ in contest.internal}
+        standing = await self._store.read(context.pseudonym, list(campaigns), context.now_ms)
+        for contest in contests:
+            self._enter(contest, standing, inventory, context)
+        turns = await fanout.collect()
+
+        pending: Counter[int] = Counter()
+        decisions = []
+        for contest in contests:
+            contest.enter_bids(turns, context, inventory.currency)
+            decisions.append(await self._settle(contest, standing, pending, inventory, context))
+        latency_ms = (loop.time() - arrived_s) * 1000
+        for decision in decisions:
+            self._report(decision, context, inventory.currency, latency_ms)
+        metrics.DECISION_SECONDS.observe(latency_ms / 1000)
+        return decisions
+
+    def _ask_dsps(
+        self, context: RequestContext, asked: Sequence[Opportunity], inventory: Inventory, due_s: float
+    ) -> Fanout:
+        """The calls in flight. Nothing is asked that could not be shown: no sale without the registry."""
+        sold = [o for o in asked if o.formats and o.floor_cpm_micros is not None]
+        if not sold or not len(self._bidders) or not self._store.connected:
+            return Fanout()
+        left_ms = int((due_s - asyncio.get_running_loop().time()) * 1000)
+        if left_ms <= 0:
+            return Fanout()
+        body = outbound(context, sold, inventory.currency, left_ms)
+        return self._bidders.call(body, context.country, due_s)
+
+    def _enter(
+        self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext
+    ) -> None:
+        """Checks caps and budgets of the internal candidates, scores and prices those that stay."""
+        decision = contest.decision
+        if not standing.read:
+            decision.reasons |= {Degraded.FEATURES_UNAVAILABLE, Degraded.CAPS_UNAVAILABLE}
+            decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
+        for row, candidate in contest.internal:
+            if candidate.runs:
+                self._check(row, candidate, standing, context.now_s)
+        running = [(r, c) for r, c in contest.internal if c.runs]
+        if not running:
+            return
+        rows = [r for r, _ in running]
+        counters = self._counters(inventory)
+        place = contest.opportunity
+        numeric, status = self._features.matrix(
+            inventory, rows, place.placement_id, place.category, standing.user, counters, context.now_s
+        )
+        decision.feature_status = status
+        contest.numeric = dict(zip((r.row for r in rows), numeric.tolist(), strict=True))
+        categories = {
+            "placement_id": place.placement_id,
+            "content_category": place.category,
+            "device_type": context.device_type,
+            "country": context.country,
+        }
+        scorer = self._serving.scorer
+        try:
+            scores = scorer.p_ctr(inventory, rows, numeric, categories, counters)
+        except ContractError:
+            scorer = self._rates
+            scores = scorer.p_ctr(inventory, rows, numeric, categories, counters)
+        if scorer.version is None:
+            decision.reasons.add(Degraded.MODEL_UNAVAILABLE)
+        decision.model_version = scorer.version
+        for (_, candidate), p_ctr in zip(running, scores.tolist(), strict=True):
+            candidate.p_ctr = p_ctr
+            auction.price(candidate)
+
+    def _check(self, row: AdRow, candidate: Candidate, standing: Standing, now_s: int) -> None:
+        """Caps and budget of one candidate. A user who may not be known can't be counted: capped ads stay away."""
+        if row.caps and (standing.user is None or not caps.allowed(row.caps, standing.user, {}, now_s)):
+            candidate.outcome = Outcome.FREQUENCY_CAP
+            return
+        spend = standing.spend_micros
+        campaign = row.campaign
+        if (
+            spend is None
+            or spend.get(campaign.id, 0) >= campaign.daily_budget_micros
+            or self._serving.exhausted.get(campaign.id, 0.0) > now_s
+        ):
+            candidate.outcome = Outcome.BUDGET
+
+    async def _settle(
+        self,
+        contest: Contest,
+        standing: Standing,
+        pending: Counter[int],
+        inventory: Inventory,
+        context: RequestContext,
+    ) -> Decision:
+        """Holds the auction: the best that can be shown, paid for and written down wins, else the house."""
+        decision, opportunity = contest.decision, contest.opportunity
+        floor = opportunity.floor_cpm_micros
+        if floor is not None:
+            auction.apply_floor(decision.candidates, floor)
+            self._apply_pending(contest, standing, pending, context.now_s)
+            for _ in range(MAX_WINNERS):
+                choice = auction.choose(decision.candidates, self._draw)
+                if choice is None:
+                    break
+                winner = choice.candidate
+                committed = await self._try(winner, contest, inventory, context)
+                if committed is Commit.DONE:
+                    decision.propensity = choice.propensity
+                    if winner.row is not None:
+                        pending.update(winner.row.scopes)
+                        decision.features = dict(zip(NUMERIC, contest.numeric[winner.row.row], strict=True))
+                    return decision
+                if committed is Commit.NOT_REGISTERED:
+                    winner.outcome = Outcome.INTERNAL_ERROR
+                    decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
+                    break
+        await self._show_house(contest, inventory, context)
+        return decision
+
+    def _apply_pending(self, contest: Contest, standing: Standing, pending: Counter[int], now_s: int) -> None:
+        """Caps once more, with what earlier imps of this request have won."""
+        if pending and standing.user is not None:
+            for row, candidate in contest.internal:
+                if candidate.runs and row.caps and not caps.allowed(row.caps, standing.user, pending, now_s):
+                    candidate.outcome = Outcome.FREQUENCY_CAP
+
+    async def _try(
+        self, winner: Candidate, contest: Contest, inventory: Inventory, context: RequestContext
+    ) -> Commit | None:
+        """Makes a winner's markup and writes it down; on `DONE` the contest's decision shows it.
+
+        None when its markup can't be shown.
+        """
+        decision = contest.decision
+        raw_id = os.urandom(_RECORD_BYTES)
+        record_id = encode_id(raw_id)
+        ad_format = shown_as(winner)
+        trackers = (self._trackers.video if ad_format == "video" else self._trackers.banner)(
+            raw_id, context.now_s
+        )
+        try:
+            markup = self._markup(winner, ad_format, record_id, inventory.currency, trackers)
+        except vast.NotVast:
+            winner.outcome = Outcome.INVALID_RESPONSE
+            return None
+        record = ad_record(
+            winner,
+            record_id,
+            contest.opportunity,
+            context,
+            inventory.currency,
+            ad_format,
+            decision.model_version,
+        )
+        committed = await self._store.commit(record, reservation(winner))
+        if committed is Commit.DONE:
+            winner.outcome = Outcome.WON
+            decision.winner, decision.record = winner, record
+            decision.markup, decision.markup_format, decision.trackers = markup, ad_format, trackers.urls
+        elif committed is Commit.NO_BUDGET:
+            winner.outcome = Outcome.RESERVATION_LOST
+            self._serving.exhausted[winner.campaign_id] = context.now_s + EXHAUSTED_S
+            metrics.LOST_RESERVATIONS.inc()
+        elif committed is Commit.BUDGET_UNKNOWN:
+            winner.outcome = Outcome.BUDGET
+            decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
+        return committed
+
+    async def _show_house(self, contest: Contest, inventory: Inventory, context: RequestContext) -> None:
+        """The house ad, counted if the registry takes it, else without trackers. Nothing, if there is none."""
+        decision = contest.decision
+        decision.propensity = 1.0
+        fitting = [
+            r
+            for r in contest.house
+            if auction.fits(r, contest.opportunity.imp, context.request, context.now_ms) is None
+        ]
+        if not fitting:
+            decision.reasons.add(Degraded.NO_CANDIDATE)
+            return
+        row = fitting[self._draw(len(fitting))]
+        house = auction.from_row(row)
+        house.bid_micros = 0
+        decision.candidates.append(house)
+        decision.propensity = 1.0 / len(fitting)
+        decision.reasons.add(Degraded.HOUSE_AD)
+        if Degraded.REGISTRY_UNAVAILABLE not in decision.reasons:
+            if await self._try(house, contest, inventory, context) is Commit.DONE:
+                return
+            decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
+        house.outcome = Outcome.WON
+        decision.winner = house
+        decision.markup_format = shown_as(house)
+        decision.markup = self._markup(house, decision.markup_format, "", inventory.currency, NO_TRACKERS)
+
+    def _markup(
+        self, winner: Candidate, ad_format: str, record_id: str, currency: str, trackers: Trackers
+    ) -> str:
+        """What the player or page gets. Errors: vast.NotVast for a DSP's document that can't be shown."""
+        if winner.row is not None:
+            creative = winner.row.creative
+            if ad_format == "banner":
+                return banner.own(creative, trackers)
+            title = winner.row.campaign.name
+            return vast.inline(identity(winner, record_id, currency), creative, title, trackers)
+        markup = winner.bid.adm if winner.bid is not None else ""
+        if ad_format == "banner":
+            return banner.with_trackers(markup, trackers)
+        limit_bytes = self._settings.dsp_vast_bytes
+        return vast.with_trackers(markup, identity(winner, record_id, currency), trackers, limit_bytes)
+
+    def _report(self, decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> None:
+        """Logs and counts a decision."""
+        if not self._log.available:
+            decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
+        if not self._log.write(log_record(decision, context, currency, latency_ms)):
+            decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
+        for reason in decision.reasons:
+            metrics.DEGRADED.labels(reason.name.lower()).inc()
+        metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()

@@ -1,0 +1,153 @@
+"""A decision about one imp, and what is kept of it: the registry's record, the log's record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.decisions import Degraded
+from schemas.money import impression_cost_micros
+from schemas.registry_record import AdRecord
+from serving.adserver.auction import Candidate
+from serving.adserver.context import Opportunity, RequestContext
+from serving.adserver.vast import AdIdentity
+
+
+@dataclass(slots=True)
+class Decision:
+    """One imp's auction. `winner` is None when nothing is shown; `record` is None when it may not be counted."""
+
+    opportunity: Opportunity
+    candidates: list[Candidate] = field(default_factory=list)
+    winner: Candidate | None = None
+    record: AdRecord | None = None
+    markup: str = ""
+    markup_format: str = ""  # video or banner
+    trackers: dict[str, str] = field(default_factory=dict)
+    propensity: float = 1.0
+    features: dict[str, float] = field(default_factory=dict)
+    feature_status: dict[str, str] = field(default_factory=dict)
+    model_version: str | None = None
+    reasons: set[Degraded] = field(default_factory=set)
+
+    @property
+    def reason_codes(self) -> list[int]:
+        return sorted(int(r) for r in self.reasons)
+
+
+def costs(candidate: Candidate) -> tuple[int, int]:
+    """(cost of the impression, cost of a click) in micros, charged once each."""
+    if candidate.pricing == "cpc":
+        return 0, candidate.bid_micros
+    return impression_cost_micros(candidate.bid_micros), 0
+
+
+def identity(candidate: Candidate, record_id: str, currency: str) -> AdIdentity:
+    """The winner as the answer names it."""
+    return AdIdentity(
+        record_id=record_id,
+        advertiser_id=candidate.advertiser_id,
+        campaign_id=candidate.campaign_id,
+        line_item_id=candidate.line_item_id,
+        creative_id=candidate.creative_id,
+        pricing=candidate.pricing,
+        price_micros=candidate.bid_micros,
+        currency=currency,
+    )
+
+
+def ad_record(
+    candidate: Candidate,
+    record_id: str,
+    opportunity: Opportunity,
+    context: RequestContext,
+    currency: str,
+    creative_format: str,
+    model_version: str | None,
+) -> AdRecord:
+    """What every event of this ad will be enriched with."""
+    creative = candidate.row.creative if candidate.row is not None else None
+    bid = candidate.bid
+    impression_cost, click_cost = costs(candidate)
+    return AdRecord(
+        record_id=record_id,
+        request_id=context.request.id,
+        imp_id=opportunity.imp.id,
+        advertiser_id=candidate.advertiser_id,
+        campaign_id=candidate.campaign_id,
+        creative_id=candidate.creative_id,
+        decision_time_ms=context.now_ms,
+        line_item_id=candidate.line_item_id,
+        creative_version=creative.version if creative is not None else 1,
+        placement_id=opportunity.placement_id,
+        publisher_id=opportunity.publisher_id,
+        user_pseudonym=context.pseudonym,
+        household_pseudonym=context.household,
+        deal_id=(bid.dealid or None) if bid is not None else None,
+        site_id=context.site_id,
+        app_id=context.app_id,
+        content_id=context.content_id,
+        content_category=opportunity.category,
+        bidder_id=candidate.bidder_id,
+        seat_id=candidate.seat_id,
+        pricing=candidate.pricing,
+        impression_cost_micros=impression_cost,
+        click_cost_micros=click_cost,
+        currency=currency,
+        creative_format=creative_format,
+        creative_length_s=creative.duration_s
+        if creative is not None
+        else bid.dur
+        if bid is not None
+        else None,
+        device_type=context.device_type,
+        platform=context.platform,
+        country=context.country,
+        region=context.region,
+        live=opportunity.live,
+        session_context=context.session_context,
+        consent=context.consent,
+        model_version=model_version,
+    )
+
+
+def log_record(
+    decision: Decision, context: RequestContext, currency: str, latency_ms: float
+) -> dict[str, Any]:
+    """The decision as `ad_decision.avsc` has it."""
+    winner, record = decision.winner, decision.record
+    return {
+        "request_id": context.request.id,
+        "imp_id": decision.opportunity.imp.id,
+        "decision_time_ms": context.now_ms,
+        "record_id": record.record_id if record is not None else None,
+        "user_pseudonym": context.pseudonym,
+        "placement_id": decision.opportunity.placement_id,
+        "publisher_id": decision.opportunity.publisher_id,
+        "country": context.country,
+        "device_type": context.device_type,
+        "candidates": [
+            {
+                "kind": c.kind,
+                "campaign_id": c.campaign_id,
+                "line_item_id": c.line_item_id,
+                "creative_id": c.creative_id,
+                "bidder_id": c.bidder_id,
+                "bid_cpm_micros": c.bid_cpm_micros,
+                "p_ctr": c.p_ctr,
+                "reason": int(c.outcome),
+            }
+            for c in decision.candidates
+        ],
+        "winner_campaign_id": winner.campaign_id if winner is not None else None,
+        "winner_creative_id": winner.creative_id if winner is not None else None,
+        "price_cpm_micros": winner.bid_cpm_micros if winner is not None else 0,
+        "currency": currency,
+        "propensity": decision.propensity,
+        "model_version": decision.model_version,
+        "features": decision.features,
+        "feature_status": decision.feature_status,
+        "reasons": decision.reason_codes,
+        "experiments": {},
+        "latency_ms": latency_ms,
+    }

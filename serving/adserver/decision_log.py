@@ -1,0 +1,112 @@
+"""The decision log: every imp's auction to Kafka, without ever making a request wait.
+
+Decisions queue in the producer's memory; when the queue is full, the brokers are away or the schema is not registered
+yet, the ad is still served, and the loss is counted and says its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from connectors.kafka import producer
+from connectors.registry import SchemaRegistry
+from schemas.codec import Encoder, schema_text
+from schemas.errors import ConnectorError, ContractError
+from schemas.topics import AD_DECISIONS
+from serving.adserver import metrics
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.05
+_RETRY_S = 2.0
+_DELIVERY_MS = 60_000
+
+
+class DecisionLog:
+    """Writes AdDecision records. `start` finds the schema's id in the background."""
+
+    def __init__(self, queue_messages: int) -> None:
+        self._producer: Producer = producer(
+            "adserver",
+            {
+                "queue.buffering.max.messages": queue_messages,
+                "message.timeout.ms": _DELIVERY_MS,
+                "linger.ms": 20,
+                "error_cb": self._on_error,
+            },
+        )
+        self._encoder: Encoder | None = None
+        self._brokers_down = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def available(self) -> bool:
+        """Whether what is written now is likely to arrive."""
+        return self._encoder is not None and not self._brokers_down
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._find_schema()), loop.create_task(self._poll())]
+
+    def write(self, decision: dict[str, Any]) -> bool:
+        """Queues one decision; False when it could not be. Never blocks."""
+        if self._encoder is None:
+            metrics.NOT_LOGGED.labels("no_schema").inc()
+            return False
+        try:
+            value = self._encoder(decision)
+            self._producer.produce(
+                AD_DECISIONS.name, value, decision["request_id"], on_delivery=self._delivered
+            )
+        except BufferError:
+            metrics.NOT_LOGGED.labels("queue_full").inc()
+            return False
+        except ContractError as e:
+            metrics.NOT_LOGGED.labels("contract").inc()
+            logger.error("decision does not fit its schema", extra={"detail": str(e)[:500]})
+            return False
+        return True
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits for what is queued to be delivered."""
+        for task in self._tasks:
+            task.cancel()
+        left = await asyncio.to_thread(self._producer.flush, timeout_s)
+        if left:
+            logger.warning("decisions left behind", extra={"count": left})
+
+    async def _find_schema(self) -> None:
+        registry = SchemaRegistry()
+        text = schema_text(AD_DECISIONS.schema or "")
+        while self._encoder is None:
+            try:
+                schema_id = await asyncio.to_thread(registry.register, AD_DECISIONS.subject, text)
+                self._encoder = Encoder(AD_DECISIONS.schema or "", schema_id)
+            except ConnectorError as e:
+                logger.warning("decision schema not registered", extra={"detail": str(e)})
+                await asyncio.sleep(_RETRY_S)
+            except ContractError as e:
+                logger.error("decision schema refused: decisions are not logged", extra={"detail": str(e)})
+                return
+        registry.close()
+
+    async def _poll(self) -> None:
+        while True:
+            self._producer.poll(0)
+            await asyncio.sleep(_POLL_S)
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is None:
+            self._brokers_down = False
+            metrics.LOGGED.inc()
+        else:
+            metrics.NOT_LOGGED.labels("not_delivered").inc()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._brokers_down:
+            self._brokers_down = True
+            logger.warning("all brokers are down")

@@ -1,0 +1,21 @@
+"""Names of what the ad server measures. Types and units are in the names, as Prometheus wants them."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+
+REQUESTS = Counter("adserver_requests_total", "Requests by door and HTTP status", ["door", "status"])
+DECISIONS = Counter("adserver_decisions_total", "Imps decided, by what was shown", ["shown"])
+DEGRADED = Counter("adserver_degraded_total", "Decisions made with less than everything", ["reason"])
+DECISION_SECONDS = Histogram("adserver_decision_seconds", "Request read to answer ready", buckets=_SECONDS)
+DSP_CALLS = Counter("adserver_dsp_calls_total", "Calls by DSP and outcome", ["bidder", "outcome"])
+DSP_LATENCY = Histogram(
+    "adserver_dsp_latency_seconds", "Answers of DSPs, late ones included", ["bidder"], buckets=_SECONDS
+)
+LOST_RESERVATIONS = Counter("adserver_lost_reservations_total", "Wins given up because the budget was gone")
+LOGGED = Counter("adserver_decisions_logged_total", "Decisions that Kafka acknowledged")
+NOT_LOGGED = Counter("adserver_decisions_not_logged_total", "Decisions that did not reach Kafka", ["why"])
+MODEL_TRAINED = Gauge("adserver_model_trained_timestamp_seconds", "When the model in service was trained")
+CATALOG_VERSION = Gauge("adserver_catalog_version", "Version of the catalogue in service")

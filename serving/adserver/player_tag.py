@@ -1,0 +1,99 @@
+"""`GET /vast`: a player's query as the OpenRTB request that it stands for, so that both doors decide alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serving.adserver.context import DEVICE_CODES
+from serving.adserver.countries import alpha2, alpha3
+from serving.adserver.inventory import Inventory
+from serving.adserver.openrtb import (
+    BadRequest,
+    BidRequest,
+    Content,
+    Device,
+    Geo,
+    Imp,
+    Publisher,
+    Regs,
+    User,
+    Video,
+)
+from serving.adserver.openrtb import Inventory as Place
+
+#: Media types that a tag's player is taken to play.
+MIMES = ("video/mp4", "video/webm", "application/vnd.apple.mpegurl")
+_VAST_4_PROTOCOLS = [7, 8, 11, 12, 13, 14]
+
+
+def to_request(params: Mapping[str, str], request_id: str, inventory: Inventory) -> BidRequest:
+    """The request of a tag. Parameters that are not known are ignored.
+
+    Known: placement (required), user, device, platform, country, region, ip, session, content, live, w, h, tmax,
+    opt_out, lmt, gpc, us_privacy, coppa, gdpr, consent. Errors: BadRequest.
+    """
+    placement_id = params.get("placement", "")
+    if not placement_id:
+        raise BadRequest("placement", "is required")
+    placement = inventory.placements.get(placement_id)
+    place = Place(
+        id=(placement.site_id or placement.app_id or "") if placement else "",
+        cat=[placement.content_category] if placement and placement.content_category else [],
+        publisher=Publisher(id=placement.publisher_id) if placement else None,
+        content=Content(id=params.get("content", ""), livestream=int(_flag(params, "live"))),
+    )
+    is_app = placement is not None and placement.app_id is not None
+    device = params.get("device", "")
+    return BidRequest(
+        id=request_id,
+        imp=[
+            Imp(
+                id="1",
+                tagid=placement_id,
+                video=Video(
+                    mimes=list(MIMES),
+                    protocols=_VAST_4_PROTOCOLS,
+                    w=_number(params, "w"),
+                    h=_number(params, "h"),
+                    linearity=1,
+                ),
+            )
+        ],
+        app=place if is_app else None,
+        site=None if is_app else place,
+        device=Device(
+            devicetype=DEVICE_CODES.get(device, 0) if device else None,
+            os=params.get("platform", "")[:32],
+            ip=params.get("ip", ""),
+            geo=Geo(country=alpha3(alpha2(params.get("country", ""))), region=params.get("region", "")[:16]),
+            lmt=int(_flag(params, "lmt")),
+        ),
+        user=User(
+            id=params.get("user", ""),
+            consent=params.get("consent", ""),
+            ext={"opt_out": int(_flag(params, "opt_out"))},
+        ),
+        regs=Regs(
+            coppa=int(_flag(params, "coppa")),
+            gdpr=int(_flag(params, "gdpr")),
+            us_privacy=params.get("us_privacy", ""),
+            ext={"gpc": int(_flag(params, "gpc"))},
+        ),
+        tmax=_number(params, "tmax") or 0,
+        at=1,
+        ext={"session": params.get("session", "")},
+    )
+
+
+def _flag(params: Mapping[str, str], name: str) -> bool:
+    return params.get(name, "") in ("1", "true")
+
+
+def _number(params: Mapping[str, str], name: str) -> int | None:
+    """A whole number that is not negative. Errors: BadRequest."""
+    text = params.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise BadRequest(name, f"expected a whole number, got {text[:16]!r}")
+    return int(text)

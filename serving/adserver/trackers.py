@@ -1,0 +1,60 @@
+"""Tracking URLs of one ad: an opaque token per event. What an event means is in the registry, never in its URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connectors.tokens import TokenMinter
+from schemas.events import BY_NAME
+
+#: VAST tracking events in the order in which a player fires them, less progress (which has offsets).
+LINEAR_EVENTS = (
+    "start",
+    "first_quartile",
+    "midpoint",
+    "third_quartile",
+    "complete",
+    "skip",
+    "mute",
+    "engage",
+)
+PROGRESS_PERCENT = tuple(range(10, 101, 10))
+BANNER_EVENTS = ("impression", "viewable", "click")
+
+
+@dataclass(frozen=True, slots=True)
+class Trackers:
+    """URLs by event type, and by percent for progress. Empty when an ad may not be counted."""
+
+    urls: dict[str, str]
+    progress: dict[int, str]
+
+    def linear(self) -> list[tuple[str, str]]:
+        """(VAST event name, URL) of the plain tracking events."""
+        return [(BY_NAME[e].vast_event or e, self.urls[e]) for e in LINEAR_EVENTS if e in self.urls]
+
+
+NO_TRACKERS = Trackers({}, {})
+
+
+class TrackerMaker:
+    """Mints trackers that live for `ttl_s`. `collector_url` is the address that devices reach."""
+
+    def __init__(self, minter: TokenMinter, collector_url: str, ttl_s: int) -> None:
+        self._minter = minter
+        self._prefix = collector_url.rstrip("/") + "/t/"
+        self._ttl_s = ttl_s
+
+    def video(self, record_id: bytes, now_s: int) -> Trackers:
+        """Everything that a video player can report."""
+        names = ("impression", "viewable", "click", "error", *LINEAR_EVENTS)
+        code = BY_NAME["progress"].code
+        progress = {p: self._url(record_id, code, p, now_s) for p in PROGRESS_PERCENT}
+        return Trackers({n: self._url(record_id, BY_NAME[n].code, 0, now_s) for n in names}, progress)
+
+    def banner(self, record_id: bytes, now_s: int) -> Trackers:
+        """Everything that a page can report."""
+        return Trackers({n: self._url(record_id, BY_NAME[n].code, 0, now_s) for n in BANNER_EVENTS}, {})
+
+    def _url(self, record_id: bytes, code: int, ordinal: int, now_s: int) -> str:
+        return self._prefix + self._minter.mint(record_id, code, ordinal, now_s, self._ttl_s)
