@@ -10,18 +10,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from connectors.kafka import as_connector_error, consumer, transactional_producer, value_of
+from connectors.patience import Patience
 from jobs.publisher.batch import SOURCES, BatchPublisher, Output, Record
 from jobs.publisher.metrics import PublisherMetrics
 from jobs.publisher.settings import PublisherSettings
 from schemas.errors import TimedOut, Unavailable
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _CALL_S = 5.0
 
@@ -49,32 +49,41 @@ class PublisherWorker:
         self._now_ms = now_ms
         self._name = f"{settings.group}-{settings.worker}"
         self._stopping = threading.Event()
+        self._patience = Patience(
+            self._stopping, settings.retry_s, lambda what, waiting: metrics.waiting.labels(what).set(waiting)
+        )
         self._rebalanced = False
         self._consumer: Consumer | None = None
-        self._status: dict[str, Any] = {"ready": False, "worker": self._name, "waiting_for": None, "records": 0}
+        self._ready = False
+        self._records = 0
 
     def status(self) -> dict[str, Any]:
         """For `/status`; may be called by any thread."""
-        return dict(self._status)
+        return {
+            "ready": self._ready,
+            "worker": self._name,
+            "waiting_for": self._patience.waiting_for,
+            "records": self._records,
+        }
 
     def stop(self) -> None:
         """Ends `run` after the batch in hand. Safe in a signal handler."""
         self._stopping.set()
 
     def run(self) -> None:
-        publish = self._wait_for("registry", self._make_batch)
-        producer = self._wait_for("kafka", self._open_producer)
+        publish = self._patience.wait_for("registry", self._make_batch)
+        producer = self._patience.wait_for("kafka", self._open_producer)
         if publish is None or producer is None:
             return
         self._consumer = self._open_consumer()
         try:
             while not self._stopping.is_set():
                 messages = self._poll()
-                self._status["ready"] = True
+                self._ready = True
                 if messages:
                     self._publish(publish, producer, messages)
         finally:
-            self._status["ready"] = False
+            self._ready = False
             self._consumer.close()
 
     def _open_producer(self) -> Producer:
@@ -130,10 +139,10 @@ class PublisherWorker:
 
     def _publish(self, publish: BatchPublisher, producer: Producer, messages: Sequence[Record]) -> None:
         started_s = time.monotonic()
-        output = self._wait_for("valkey or registry", lambda: publish(messages))
+        output = self._patience.wait_for("valkey or registry", lambda: publish(messages), self._consumer)
         if output is None:
             return
-        if self._rebalanced:
+        if self._rebalanced or self._patience.lost_position:
             self._reopen_consumer()
             return
         try:
@@ -171,36 +180,6 @@ class PublisherWorker:
                 raise as_connector_error(on_abort) from on_abort
             raise TransactionAborted(str(e.args[0].str())) from e
 
-    def _wait_for(self, what: str, call: Callable[[], T]) -> T | None:
-        """The call's result, tried until what it needs is there; None when the worker is told to stop meanwhile.
-
-        The consumer stays a member of its group: its partitions are paused and it goes on polling.
-        """
-        paused = False
-        while not self._stopping.is_set():
-            try:
-                result = call()
-            except (Unavailable, TimedOut) as e:
-                if self._status["waiting_for"] is None:
-                    logger.warning("waiting", extra={"what": what, "error": str(e)})
-                self._status["waiting_for"] = what
-                self._metrics.waiting.labels(what).set(1)
-            else:
-                if self._status["waiting_for"] is not None:
-                    logger.info("going on", extra={"what": what})
-                    self._status["waiting_for"] = None
-                    self._metrics.waiting.labels(what).set(0)
-                if paused and self._consumer is not None:
-                    self._consumer.resume(self._consumer.assignment())
-                return result
-            if self._consumer is not None:
-                self._consumer.pause(self._consumer.assignment())
-                paused = True
-                if self._consumer.poll(0) is not None:
-                    self._rebalanced = True  # an error or a record: either way, read again from the committed offsets
-            self._stopping.wait(self._settings.retry_s)
-        return None
-
     def _count(self, messages: Sequence[Record], output: Output, took_s: float) -> None:
         metrics = self._metrics
         metrics.transactions.labels("committed").inc()
@@ -215,7 +194,7 @@ class PublisherWorker:
             metrics.quality.labels(reason).inc(count)
         if output.oldest_received_ms is not None:
             metrics.delay_s.observe(max(0, self._now_ms() - output.oldest_received_ms) / 1000)
-        self._status["records"] += len(messages)
+        self._records += len(messages)
 
 
 def _until_done(call: Callable[[], object]) -> None:
