@@ -6,9 +6,9 @@ Delivery: a batch without an answer is sent again; the platform's event ids make
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
 
@@ -32,7 +32,6 @@ class SentCounts:
     sent: int = 0
     accepted: int = 0
     refused: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
     lag_ms: int = 0  # how far the sender is behind the chosen speed
 
 
@@ -118,6 +117,3 @@ class LogSender:
     def _count(self, answer: dict[str, object]) -> None:
         self.counts.accepted += int(str(answer["accepted"]))
         self.counts.refused += int(str(answer["refused"]))
-        reasons = answer.get("reasons")
-        if isinstance(reasons, dict):
-            self.counts.reasons.update({str(k): int(v) for k, v in reasons.items()})

@@ -18,6 +18,7 @@ from schemas.catalog import (
 
 #: IAB content taxonomy 1.0: arts, food, hobbies, news, sports, technology.
 CONTENT_CATEGORIES = ("IAB1", "IAB8", "IAB9", "IAB12", "IAB17", "IAB19")
+DEVICE_TYPES = ("ctv", "phone", "tablet", "desktop")
 DSP_IDS = ("dsp-a", "dsp-b", "dsp-c")
 HOUSE = "house"
 #: Placement that freshness probes use and no simulated user visits.
@@ -44,7 +45,7 @@ _DURATIONS_S = (15, 15, 30, 6)
 
 #: A campaign's daily budget: about one in four is small enough to run out within a minute of traffic.
 _SMALL_BUDGET_DOLLARS = (0.25, 0.9)
-_LARGE_BUDGET_DOLLARS = (4.0, 30.0)
+_LARGE_BUDGET_DOLLARS = (3.0, 20.0)
 _SMALL_BUDGET_SHARE = 0.25
 #: An ad paid by the click holds a whole click's price in reserve until its impression expires.
 _CLICK_BUDGET_FACTOR = 12
@@ -124,10 +125,11 @@ def _campaign(rng: random.Random, campaign_id: str, advertiser_id: str, name: st
 
 
 def _line_item(rng: random.Random, line_id: str, campaign_id: str) -> LineItem:
+    # most campaigns want a part of the inventory only: that is what gives an auction different winners
     targeting = Targeting(
         countries=["US", "CA"] if rng.random() < 0.2 else [],
-        device_types=rng.sample(["ctv", "phone", "tablet", "desktop"], 2) if rng.random() < 0.2 else [],
-        content_categories=sorted(rng.sample(CONTENT_CATEGORIES, 3)) if rng.random() < 0.3 else [],
+        device_types=rng.sample(DEVICE_TYPES, 2) if rng.random() < 0.4 else [],
+        content_categories=sorted(rng.sample(CONTENT_CATEGORIES, 2)) if rng.random() < 0.75 else [],
     )
     if rng.random() < 0.35:
         return LineItem(line_id, campaign_id, "cpc", rng.randrange(12, 60) * (DOLLAR // 100), targeting)

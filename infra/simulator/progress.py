@@ -62,6 +62,8 @@ def describe(counts: TrafficCounts) -> str:
         f"{counts.fired:,} beacons",
         f"ad answers p50 {counts.latency_ms(0.5):.0f} p99 {counts.latency_ms(0.99):.0f} ms",
     ]
+    if counts.no_ad or counts.untracked:
+        parts.append(f"{counts.no_ad:,} without an ad, {counts.untracked:,} with an untracked one")
     if counts.failed or counts.unreadable or counts.retried:
         parts.append(f"{counts.failed} failed, {counts.unreadable} unreadable, {counts.retried} sent again")
     return " · ".join(parts)

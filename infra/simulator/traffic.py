@@ -53,6 +53,7 @@ class TrafficCounts:
     asked: int = 0
     shown: int = 0
     no_ad: int = 0
+    untracked: int = 0
     failed: int = 0
     unreadable: int = 0
     pending: int = 0
@@ -102,7 +103,8 @@ class Player:
         self._dsps.close()
 
     def _fire(self, ad: ShownAd, shot: Shot, client_ms: int, attempt: int) -> None:
-        path = f"{shot.tracker.url[len(self._collector_url) :]}?ts={client_ms}"
+        path = shot.tracker.url[len(self._collector_url) :]
+        path += f"{'&' if '?' in path else '?'}ts={client_ms}"
         fired_ms = time.time_ns() // 1_000_000
         sent = self._collector.send(self._collector.request_bytes("GET", path) + b"\r\n")
         sent.add_done_callback(lambda f: self._answered(f, ad, shot, client_ms, fired_ms, attempt))
@@ -235,6 +237,11 @@ class Traffic:
             return
         if ad is None:
             self.counts.no_ad += 1
+            return
+        if (
+            not ad.record_id
+        ):  # a degraded answer: a house ad that could not be registered, and has no trackers
+            self.counts.untracked += 1
             return
         self.counts.shown += 1
         self._ledger.decided(

@@ -14,6 +14,8 @@ from schemas.money import impression_cost_micros, to_micros
 
 _EVENT_OF_VAST = {t.vast_event: t.name for t in EVENT_TYPES if t.vast_event}
 _DEFAULT_DURATION_S = 15
+#: VAST error 405, "problem displaying MediaFile": the only one that the simulated players have.
+_MEDIA_PROBLEM = "405"
 
 #: No entities, no network, no huge trees: an answer is as hostile as the demand that wrote it.
 _PARSER_OPTIONS = {"resolve_entities": False, "no_network": True, "huge_tree": False}
@@ -59,6 +61,8 @@ def read_vast(document: bytes) -> ShownAd | None:
         root = etree.fromstring(document, etree.XMLParser(**_PARSER_OPTIONS))
     except etree.XMLSyntaxError as e:
         raise UnreadableAd(f"not XML: {e}") from e
+    for element in root.iter(etree.Element):  # VAST 4 has a namespace, older demand has none
+        element.tag = etree.QName(element).localname
     if root.tag != "VAST":
         raise UnreadableAd(f"root element is {root.tag!r}, not VAST")
     body = root.find("Ad/InLine")
@@ -140,7 +144,7 @@ def read_banner(markup: str, truth: dict[str, object]) -> ShownAd:
 
 
 def _url(element: etree._Element) -> str:
-    return (element.text or "").strip()
+    return (element.text or "").strip().replace("[ERRORCODE]", _MEDIA_PROBLEM)
 
 
 def _seconds(duration: str | None) -> int:

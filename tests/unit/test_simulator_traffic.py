@@ -39,11 +39,11 @@ AD = ShownAd(
 )
 CALM = Faults(0, 0, 0, 0, 0, 0, 0, detailed_player=1.0)
 
-VAST = f"""<VAST version="4.2"><Ad id="{AD.record_id}"><InLine>
+VAST = f"""<VAST version="4.2" xmlns="http://www.iab.com/VAST"><Ad id="{AD.record_id}"><InLine>
 <Impression id="headwater"><![CDATA[{DOOR}imp]]></Impression>
 <Pricing model="{{model}}" currency="USD"><![CDATA[{{price}}]]></Pricing>
 <ViewableImpression id="headwater"><Viewable><![CDATA[{DOOR}view]]></Viewable></ViewableImpression>
-<Error><![CDATA[{DOOR}err]]></Error>
+<Error><![CDATA[{DOOR}err?code=[ERRORCODE]]]></Error>
 <Creatives><Creative><Linear><Duration>00:00:30</Duration><TrackingEvents>
 <Tracking event="start"><![CDATA[{DOOR}start]]></Tracking>
 <Tracking event="progress" offset="10%"><![CDATA[{DOOR}p10]]></Tracking>
@@ -64,6 +64,7 @@ def test_vast_gives_trackers_identity_and_price() -> None:
         ("progress", 10),
     }
     assert all(t.event in BY_NAME for t in ad.trackers)
+    assert ad.of("error")[0].url.endswith("/t/err?code=405")
 
 
 def test_a_price_by_the_click_is_charged_on_clicks() -> None:
