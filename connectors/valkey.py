@@ -41,6 +41,7 @@ _PASSING = ("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
 _READ_BYTES = 262_144
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 1.0
+_LAST_LOOK_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,7 @@ class AsyncValkey:
             raise Unavailable("valkey: not connected")
         future = wire.send(commands)
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(timeout_s, _time_out, future, timeout_s)
+        timer = _Timer(loop, future, timeout_s)
         try:
             return await future
         except TimedOut:
@@ -333,9 +334,30 @@ class AsyncValkey:
             raise error
 
 
-def _time_out(future: asyncio.Future[list[Any]], timeout_s: float) -> None:
-    if not future.done():
-        future.set_exception(TimedOut(f"valkey: no answer within {timeout_s * 1000:.0f} ms"))
+class _Timer:
+    """Ends a wait with TimedOut. A loop that was held up runs its timers before it reads its sockets, so the wait is
+    over only after one more look at them: else an answer that came in time would be lost to our own delay.
+    """
+
+    __slots__ = ("_future", "_handle", "_loop", "_timeout_s")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[Any]], timeout_s: float
+    ) -> None:
+        self._loop = loop
+        self._future = future
+        self._timeout_s = timeout_s
+        self._handle = loop.call_later(timeout_s, self._look_once_more)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _look_once_more(self) -> None:
+        self._handle = self._loop.call_later(_LAST_LOOK_S, self._expire)
+
+    def _expire(self) -> None:
+        if not self._future.done():
+            self._future.set_exception(TimedOut(f"valkey: no answer within {self._timeout_s * 1000:.0f} ms"))
 
 
 class _Wire(asyncio.Protocol):

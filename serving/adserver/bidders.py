@@ -22,6 +22,9 @@ from serving.adserver.openrtb import BidResponse, decode_response
 
 logger = logging.getLogger(__name__)
 
+_HELD_UP_S = 0.005
+_LAST_LOOK_S = 0.001
+
 _HEADERS = "Content-Type: application/json\r\nAccept: application/json\r\nx-openrtb-version: 2.6\r\n"
 
 
@@ -46,7 +49,11 @@ class Fanout:
         waiting = [(future, due_s) for _, future, due_s in self.calls if not future.done()]
         if waiting:
             latest_s = max(due_s for _, due_s in waiting)
-            await asyncio.wait([future for future, _ in waiting], timeout=max(0.0, latest_s - loop.time()))
+            futures = [future for future, _ in waiting]
+            await asyncio.wait(futures, timeout=max(0.0, latest_s - loop.time()))
+            if loop.time() - latest_s > _HELD_UP_S and not all(f.done() for f in futures):
+                # our own loop was held up: timers ran before the sockets were read, so look at those once more
+                await asyncio.wait(futures, timeout=_LAST_LOOK_S)
         turns = [_turn(bidder, future, due_s, loop.time()) for bidder, future, due_s in self.calls]
         for turn in turns:
             metrics.DSP_CALLS.labels(

@@ -99,7 +99,8 @@ class Decider:
         fanout = self._ask_dsps(context, asked, inventory, due_s)
         contests = [Contest(o, inventory, context) for o in asked]
         campaigns = {r.campaign.id for contest in contests for r, _ in contest.internal}
-        standing = await self._store.read(context.pseudonym, list(campaigns), context.now_ms)
+        spare_s = due_s - loop.time() if fanout.calls else 0.0
+        standing = await self._store.read(context.pseudonym, list(campaigns), context.now_ms, spare_s)
         for contest in contests:
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.kafka import producer
 from connectors.registry import SchemaRegistry
@@ -41,6 +41,7 @@ class DecisionLog:
         )
         self._encoder: Encoder | None = None
         self._brokers_down = False
+        self._problem = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -65,11 +66,21 @@ class DecisionLog:
         except BufferError:
             metrics.NOT_LOGGED.labels("queue_full").inc()
             return False
+        except KafkaException as e:
+            metrics.NOT_LOGGED.labels("refused").inc()
+            self._say_once(str(e))
+            return False
         except ContractError as e:
             metrics.NOT_LOGGED.labels("contract").inc()
-            logger.error("decision does not fit its schema", extra={"detail": str(e)[:500]})
+            self._say_once(str(e))
             return False
         return True
+
+    def _say_once(self, problem: str) -> None:
+        """A problem that every decision has is one line in the log, not one per decision."""
+        if problem != self._problem:
+            self._problem = problem
+            logger.error("decision not logged", extra={"detail": problem[:500]})
 
     async def close(self, timeout_s: float) -> None:
         """Waits for what is queued to be delivered."""

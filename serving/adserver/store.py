@@ -76,14 +76,19 @@ class Store:
     def connected(self) -> bool:
         return self._valkey.connected
 
-    async def read(self, pseudonym: str | None, campaign_ids: Collection[str], now_ms: int) -> Standing:
-        """The user's counters and the campaigns' committed spend of the day."""
+    async def read(
+        self, pseudonym: str | None, campaign_ids: Collection[str], now_ms: int, spare_s: float
+    ) -> Standing:
+        """The user's counters and the campaigns' committed spend of the day.
+
+        `spare_s` is time that the request waits for DSPs anyway: it may be used up as well.
+        """
         day = utc_day(now_ms)
         commands: list[Command] = [("HGET", spend_key(c), day) for c in campaign_ids]
         if pseudonym:
             commands.append(("HGETALL", user_key(pseudonym)))
         try:
-            replies = await self._valkey.pipeline(commands, self._timeout_s)
+            replies = await self._valkey.pipeline(commands, max(self._timeout_s, spare_s))
         except ConnectorError:
             return Standing(None, None, read=False)
         if any(isinstance(reply, ConnectorError) for reply in replies):
