@@ -39,7 +39,7 @@ _ELSEWHERE = (
         "Everything once: traffic, reports, training, and every count against the truth.",
     ),
     ("simulate", "infra.simulator.cli", "simulate", "Send simulated traffic to the running stack."),
-    ("replay", "infra.simulator.cli", "replay", "Send a real log (iPinYou, TalkingData) through the running stack."),
+    ("replay", "infra.replay.cli", "app", "Send a real log (iPinYou, TalkingData) through the running stack."),
 )
 
 
