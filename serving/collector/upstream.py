@@ -1,7 +1,8 @@
 """The door for upstream logs: `POST /v1/logs/{format}`, lines of text, with an API key of purpose `upstream`.
 
-Headers: `X-Origin` (the file's name), `X-First-Line` (number of the first line, 1 if absent), `X-Rebase`
-(`first_original_ms,start_ms,speed_up`, to replay an old log as if it happened now). Formats: schemas/upstream.py.
+Headers: `X-Origin` (the file's name), `X-First-Line` (number of the first line, 1 if absent) or `X-Lines` (the number
+of each line, for lines that are no neighbours in their file), `X-Rebase` (`first_original_ms,start_ms,speed_up`, to
+replay an old log as if it happened now). Formats: schemas/upstream.py.
 User ids and addresses become pseudonyms here. A line that does not parse is a dead letter with file and line; its
 text is not kept, because it holds what no topic may hold.
 """
@@ -50,28 +51,37 @@ class UpstreamDoor:
             return refusal(404, "unknown_format", formats=sorted(FORMATS))
         origin = request.header(b"x-origin")
         if not _ORIGIN.fullmatch(origin):
-            return refusal(400, RejectReason.MISSING_FIELD, path="X-Origin", detail="the log's file name, no folders")
+            return refusal(
+                400, RejectReason.MISSING_FIELD, path="X-Origin", detail="the log's file name, no folders"
+            )
         try:
             first_line = int(request.header(b"x-first-line", "1"))
+            numbers = [int(n) for n in request.header(b"x-lines").split(",") if n]
             rebase_text = request.header(b"x-rebase")
             rebase = Rebase.parse(rebase_text) if rebase_text else None
         except ValueError:
-            return refusal(400, RejectReason.BAD_VALUE, path="X-First-Line or X-Rebase")
+            return refusal(400, RejectReason.BAD_VALUE, path="X-First-Line, X-Lines or X-Rebase")
         lines = request.body.split(b"\n")
         if lines and not lines[-1]:
             lines.pop()
         if len(lines) > self._door.settings.batch_lines:
             return refusal(413, RejectReason.TOO_LARGE, limit_lines=self._door.settings.batch_lines)
-        return await self._take(source_format, lines, origin, first_line, rebase)
+        if not numbers:
+            numbers = list(range(first_line, first_line + len(lines)))
+        if len(numbers) != len(lines):
+            return refusal(
+                400, RejectReason.BAD_VALUE, path="X-Lines", detail=f"{len(numbers)} for {len(lines)} lines"
+            )
+        return await self._take(source_format, lines, origin, numbers, rebase)
 
     async def _take(
-        self, source_format: str, lines: list[bytes], origin: str, first_line: int, rebase: Rebase | None
+        self, source_format: str, lines: list[bytes], origin: str, numbers: list[int], rebase: Rebase | None
     ) -> Response:
         records: list[Record] = []
         refused: list[dict[str, Any]] = []
         accepted = 0
-        for number, raw in enumerate(lines, first_line):
-            if number % _LINES_PER_TURN == 0:
+        for i, (number, raw) in enumerate(zip(numbers, lines, strict=True), 1):
+            if i % _LINES_PER_TURN == 0:
                 await asyncio.sleep(0)  # beacons do not wait for a log
             place = f"{origin}:{number}"
             events = _parse(source_format, raw, place)
