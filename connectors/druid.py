@@ -206,7 +206,7 @@ class DruidClient:
             "AND (is_realtime = 1 OR is_published = 0)",
             (datasource, _iso(end), _iso(start)),
         )
-        return int(rows[0]["held"] or 0)
+        return int(rows[0]["held"] or 0) if rows else 0  # over no row of a system table, Druid's COUNT gives no row
 
     def _call(self, method: str, base_url: str, path: str, body: object = None) -> Any:
         """The JSON of an answer. Errors: every way to fail, as a `ConnectorError` that names what was asked."""

@@ -26,8 +26,12 @@ FINGERPRINT = "headwaterSpec"
 Spec = dict[str, Any]
 
 
-def campaign_metrics_supervisor(kafka_bootstrap: str, *, topic: str = CAMPAIGN_METRICS.name) -> Spec:
+def campaign_metrics_supervisor(
+    kafka_bootstrap: str, *, datasource: str = campaign_metrics.DATASOURCE, topic: str = CAMPAIGN_METRICS.name
+) -> Spec:
     """The supervisor spec of `campaign_metrics_v1`: additive deltas, rolled up by minute, in segments of an hour.
+
+    Another datasource and topic of the same form may be named: for a rebuild beside the live one.
 
     Rows of open transactions are not read (`read_committed`). Concurrent locks let a correction replace a past hour
     while this supervisor appends to newer ones.
@@ -53,7 +57,7 @@ def campaign_metrics_supervisor(kafka_bootstrap: str, *, topic: str = CAMPAIGN_M
         "type": "kafka",
         "spec": {
             "dataSchema": {
-                "dataSource": campaign_metrics.DATASOURCE,
+                "dataSource": datasource,
                 "timestampSpec": {"column": campaign_metrics.TIME_COLUMN, "format": "millis"},
                 "dimensionsSpec": {
                     "dimensions": [{"type": "string", "name": name} for name in campaign_metrics.DIMENSIONS]
