@@ -186,7 +186,7 @@ def admin(settings: Settings | None = None) -> AdminClient:
 def existing_topics(client: AdminClient | None = None, timeout_s: float = METADATA_TIMEOUT_S) -> dict[str, int]:
     """Partitions by topic, internal topics left out. Errors: Unavailable."""
     with kafka_errors():
-        metadata = (client or admin()).list_topics(timeout=timeout_s)
+        metadata = (admin() if client is None else client).list_topics(timeout=timeout_s)
     return {n: len(t.partitions) for n, t in sorted(metadata.topics.items()) if not n.startswith("__")}
 
 
@@ -196,7 +196,7 @@ def create_topics(topics: Iterable[Topic], client: AdminClient | None = None, re
     A topic with fewer partitions than declared is not widened: keys would move to other partitions.
     Errors: Refused when it exists with another number of partitions; Unavailable.
     """
-    client = client or admin()
+    client = admin() if client is None else client  # not `or`: a client has a length, which is 0
     wanted = list(topics)
     existing = existing_topics(client)
     for topic in wanted:
@@ -223,9 +223,10 @@ def create_topics(topics: Iterable[Topic], client: AdminClient | None = None, re
 
 def topic_config(name: str, client: AdminClient | None = None) -> dict[str, str]:
     """A topic's settings as the broker has them. Errors: Refused for an unknown topic; Unavailable."""
+    client = admin() if client is None else client  # must live until its answer is there
     resource = ConfigResource(ResourceType.TOPIC, name)
     with kafka_errors():
-        entries = (client or admin()).describe_configs([resource])[resource].result(REQUEST_TIMEOUT_S)
+        entries = client.describe_configs([resource])[resource].result(REQUEST_TIMEOUT_S)
     return {key: entry.value for key, entry in entries.items()}
 
 
