@@ -39,7 +39,7 @@ def up(
 
     where = endpoints()
     began = time.monotonic()
-    show = _LiveProgress() if sys.stderr.isatty() else _PlainProgress()
+    show = progress()
     try:
         with show:
             state = up(where, COMPONENTS, _split(only) or COMPONENTS, show.update, timeout_s)
@@ -173,6 +173,11 @@ def _table(state: StackState, names: list[str], *, memory: bool = True) -> Table
             cells.append(f"{_rss_bytes(row) / 1e6:.0f}" if row.pid else "")
         table.add_row(*cells, str(row.restarts or ""), _since(row, row.started_ms or 0), row.error[:80])
     return table
+
+
+def progress() -> _PlainProgress | _LiveProgress:
+    """What shows the stack's parts while they start: a context whose `update` is `control.up`'s `on_change`."""
+    return _LiveProgress() if sys.stderr.isatty() else _PlainProgress()
 
 
 class _PlainProgress:

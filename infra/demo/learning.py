@@ -1,0 +1,91 @@
+"""The learning half of the demo: lake to features to model, and the ad server's change to the new champion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import httpx
+
+from connectors.endpoints import Endpoints
+from connectors.jars import project_root
+from schemas.errors import HeadwaterError, TimedOut, Unavailable
+
+REGISTERED_MODEL = "ctr"
+CHAMPION = "champion"
+_POLL_S = 0.5
+
+Say = Callable[[str], None]
+
+
+class StepFailed(HeadwaterError):
+    """A command of the demo ended with an error; the message holds the end of what it said."""
+
+
+def run_module(module: str, *arguments: str, say: Say = lambda line: None, timeout_s: float = 300.0) -> None:
+    """Runs `python -m module` and passes its lines on. Blocks. Errors: StepFailed with its last lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        cwd=project_root(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    last: list[str] = []
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            last = [*last[-30:], line.rstrip()]
+            say(line.rstrip())
+            if time.monotonic() > deadline_s:
+                raise StepFailed(f"{module} did not end within {timeout_s:g} s")
+        if process.wait() != 0:
+            raise StepFailed(f"{module} ended with {process.returncode}:\n" + "\n".join(last))
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(30)
+
+
+def model_version(ends: Endpoints) -> str | None:
+    """The model that the ad server scores with now, None before the first. Errors: Unavailable."""
+    try:
+        answer = httpx.get(f"{ends.adserver_url}/status", timeout=5.0)
+        answer.raise_for_status()
+        return answer.json().get("model_version")
+    except httpx.HTTPError as error:
+        raise Unavailable(f"ad server: {error}") from error
+
+
+def await_model(ends: Endpoints, before: str | None, timeout_s: float = 30.0) -> str:
+    """The ad server's model once it is another than `before`. Blocks. Errors: TimedOut."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        version = model_version(ends)
+        if version is not None and version != before:
+            return version
+        if time.monotonic() > deadline_s:
+            raise TimedOut(f"the ad server still uses {before or 'no model'} after {timeout_s:g} s")
+        time.sleep(_POLL_S)
+
+
+def champion_metrics(ends: Endpoints) -> dict[str, float]:
+    """The metrics that training logged for the present champion. Errors: Unavailable."""
+    api = f"{ends.mlflow_url}/api/2.0/mlflow"
+    try:
+        with httpx.Client(timeout=10.0, trust_env=False) as http:
+            alias = http.get(
+                f"{api}/registered-models/alias", params={"name": REGISTERED_MODEL, "alias": CHAMPION}
+            )
+            alias.raise_for_status()
+            run_id = alias.json()["model_version"]["run_id"]
+            run = http.get(f"{api}/runs/get", params={"run_id": run_id})
+            run.raise_for_status()
+            return {m["key"]: float(m["value"]) for m in run.json()["run"]["data"].get("metrics", ())}
+    except (httpx.HTTPError, KeyError) as error:
+        raise Unavailable(f"MLflow: {error}") from error
