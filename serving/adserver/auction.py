@@ -175,10 +175,10 @@ def _blocks(domain: str, blocked: Collection[str]) -> bool:
     return any(domain == b or domain.endswith("." + b) for b in blocked)
 
 
-def apply_floor(candidates: Sequence[Candidate], floor_cpm_micros: int) -> None:
-    """Takes out bids below the floor."""
+def apply_floor(candidates: Sequence[Candidate], floor_cpm_micros: int | None) -> None:
+    """Takes out bids below the floor; all of them when the floor is unknown (None), as nothing is then above it."""
     for candidate in candidates:
-        if candidate.runs and candidate.bid_cpm_micros < floor_cpm_micros:
+        if candidate.runs and (floor_cpm_micros is None or candidate.bid_cpm_micros < floor_cpm_micros):
             candidate.outcome = Outcome.BELOW_FLOOR
 
 

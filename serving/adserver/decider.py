@@ -193,27 +193,25 @@ class Decider:
         context: RequestContext,
     ) -> Decision:
         """Holds the auction: the best that can be shown, paid for and written down wins, else the house."""
-        decision, opportunity = contest.decision, contest.opportunity
-        floor = opportunity.floor_cpm_micros
-        if floor is not None:
-            auction.apply_floor(decision.candidates, floor)
-            self._apply_pending(contest, standing, pending, context.now_s)
-            for _ in range(MAX_WINNERS):
-                choice = auction.choose(decision.candidates, self._draw)
-                if choice is None:
-                    break
-                winner = choice.candidate
-                committed = await self._try(winner, contest, inventory, context)
-                if committed is Commit.DONE:
-                    decision.propensity = choice.propensity
-                    if winner.row is not None:
-                        pending.update(winner.row.scopes)
-                        decision.features = dict(zip(NUMERIC, contest.numeric[winner.row.row], strict=True))
-                    return decision
-                if committed is Commit.NOT_REGISTERED:
-                    winner.outcome = Outcome.INTERNAL_ERROR
-                    decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
-                    break
+        decision = contest.decision
+        auction.apply_floor(decision.candidates, contest.opportunity.floor_cpm_micros)
+        self._apply_pending(contest, standing, pending, context.now_s)
+        for _ in range(MAX_WINNERS):
+            choice = auction.choose(decision.candidates, self._draw)
+            if choice is None:
+                break
+            winner = choice.candidate
+            committed = await self._try(winner, contest, inventory, context)
+            if committed is Commit.DONE:
+                decision.propensity = choice.propensity
+                if winner.row is not None:
+                    pending.update(winner.row.scopes)
+                    decision.features = dict(zip(NUMERIC, contest.numeric[winner.row.row], strict=True))
+                return decision
+            if committed is Commit.NOT_REGISTERED:
+                winner.outcome = Outcome.INTERNAL_ERROR
+                decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
+                break
         await self._show_house(contest, inventory, context)
         return decision
 

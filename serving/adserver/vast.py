@@ -169,6 +169,8 @@ def with_trackers(markup: str, identity: AdIdentity, trackers: Trackers, limit_b
     _insert_into_body(body, identity, trackers)
     for linear in linears:
         _insert_into_linear(linear, trackers)
+    if not linears:
+        _add_linear(body, trackers)
     return etree.tostring(root, encoding="unicode")
 
 
@@ -236,3 +238,13 @@ def _insert_into_linear(linear: etree._Element, trackers: Trackers) -> None:
         clicks.extend(click)
     else:
         linear.extend(_elements(linear, f"<VideoClicks>{_click(trackers)}</VideoClicks>"))
+
+
+def _add_linear(wrapping: etree._Element, trackers: Trackers) -> None:
+    """Our trackers in a Linear of their own, for a Wrapper that has none: players merge it with the wrapped ad's."""
+    creative = f"<Creative><Linear>{_tracking(trackers)}<VideoClicks>{_click(trackers)}</VideoClicks></Linear></Creative>"
+    existing = next((c for c in wrapping if _name(c) == "Creatives"), None)
+    if existing is not None:
+        existing.extend(_elements(wrapping, creative))
+    else:
+        wrapping.extend(_elements(wrapping, f"<Creatives>{creative}</Creatives>"))

@@ -1,0 +1,230 @@
+"""A small market for tests of the ad server, and planned stand-ins for what the decider waits for: store, DSPs, log.
+
+The stand-ins only say what a test planned; the real ones have tests of their own against real Valkey and real HTTP.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from connectors.keys import KeyRing
+from connectors.tokens import TokenMinter
+from schemas.catalog import (
+    Advertiser,
+    Bidder,
+    Campaign,
+    Catalog,
+    Creative,
+    FrequencyCap,
+    LineItem,
+    Placement,
+    Publisher,
+    Targeting,
+)
+from schemas.decisions import Outcome
+from schemas.features import COUNTER_BY_NAME
+from schemas.redis_layout import counter_field
+from schemas.registry_record import AdRecord
+from serving.adserver.bidders import Fanout, Turn
+from serving.adserver.counters import CounterBlob
+from serving.adserver.decider import Decider, Serving
+from serving.adserver.features import EntityCounters
+from serving.adserver.inventory import Inventory
+from serving.adserver.model import Scorer, SmoothedRates
+from serving.adserver.openrtb import BidResponse
+from serving.adserver.settings import Settings
+from serving.adserver.store import Commit, Reservation, Standing
+from serving.adserver.trackers import TrackerMaker
+
+#: 2026-01-05 12:00:00 UTC, a Monday: the clock of all cases.
+NOW_S = 1_767_614_400
+DOLLAR = 1_000_000
+COLLECTOR_URL = "http://collector.test"
+
+
+def catalog(ads: Sequence[Mapping[str, Any]], floor_cpm_micros: int = 0) -> Catalog:
+    """A catalogue with one campaign per ad. Of an ad `a`: adv-a, cmp-a, li-a, cr-a.
+
+    Keys of an ad: id, pricing, bid_micros; optional: format, budget_micros, caps, targeting, campaign, creative.
+    """
+    advertisers, campaigns, lines, creatives = [], [], [], []
+    for ad in ads:
+        name = ad["id"]
+        advertisers.append(Advertiser(f"adv-{name}", name, f"{name}.example", ad.get("category", "")))
+        campaigns.append(
+            Campaign(
+                id=f"cmp-{name}",
+                advertiser_id=f"adv-{name}",
+                name=f"Campaign {name}",
+                daily_budget_micros=ad.get("budget_micros", 100 * DOLLAR),
+                frequency_caps=[FrequencyCap(**cap) for cap in ad.get("caps", ())],
+                **ad.get("campaign", {}),
+            )
+        )
+        targeting = Targeting(**ad.get("targeting", {}))
+        lines.append(LineItem(f"li-{name}", f"cmp-{name}", ad["pricing"], ad["bid_micros"], targeting))
+        video = ad.get("format", "video") == "video"
+        fields = {
+            "format": "video" if video else "banner",
+            "landing_url": f"https://{name}.example/?a=1&b=2",
+            "duration_s": 15 if video else None,
+            "width": 1280 if video else 300,
+            "height": 720 if video else 250,
+            "media_url": f"https://media.example/{name}",
+            "mime": "video/mp4" if video else "image/png",
+        }
+        creatives.append(
+            Creative(id=f"cr-{name}", line_item_id=f"li-{name}", **(fields | ad.get("creative", {})))
+        )
+    placements = [
+        Placement("pl-video", "pub-1", "video", "IAB17", floor_cpm_micros, site_id="site-1"),
+        Placement("pl-banner", "pub-1", "banner", "IAB19", floor_cpm_micros, app_id="app-1"),
+    ]
+    publishers = [Publisher("pub-1", "Publisher", "publisher.example")]
+    return Catalog(7, "USD", advertisers, campaigns, lines, creatives, publishers, placements)
+
+
+def bid_request(**changes: Any) -> dict[str, Any]:
+    """A valid video request as JSON data; `changes` replace top-level fields."""
+    request: dict[str, Any] = {
+        "id": "req-1",
+        "imp": [{"id": "1", "tagid": "pl-video", "video": {"mimes": ["video/mp4"], "maxduration": 30}}],
+        "site": {"id": "site-1", "cat": ["IAB17"]},
+        "device": {
+            "devicetype": 3,
+            "os": "tvos",
+            "ip": "192.0.2.7",
+            "geo": {"country": "USA", "region": "US-CA"},
+        },
+        "user": {"id": "someone"},
+        "cur": ["USD"],
+        "tmax": 150,
+    }
+    return request | changes
+
+
+def user_blob(rows: Sequence[Mapping[str, Any]]) -> CounterBlob:
+    """Counters of a user. Keys of a row: counter, scope, hours_ago, count."""
+    reply: list[bytes] = []
+    for row in rows:
+        counter = COUNTER_BY_NAME[row["counter"]]
+        at_s = NOW_S - int(row["hours_ago"] * 3600)
+        reply += [
+            counter_field(counter, row["scope"], at_s - at_s % counter.bucket_s),
+            str(row["count"]).encode(),
+        ]
+    return CounterBlob(reply)
+
+
+class PlannedStore:
+    """Says what was planned, and keeps what was committed."""
+
+    def __init__(
+        self,
+        user: CounterBlob | None = None,
+        spend_micros: Mapping[str, int] | None = None,
+        reads: bool = True,
+        writes: bool = True,
+        refused_budgets: Sequence[str] = (),
+    ) -> None:
+        self.connected = reads or writes
+        self.records: list[AdRecord] = []
+        self.reservations: list[Reservation | None] = []
+        self._user = user or CounterBlob()
+        self._spend = spend_micros or {}
+        self._reads = reads
+        self._writes = writes
+        self._refused = refused_budgets
+
+    async def read(
+        self, pseudonym: str | None, campaign_ids: Sequence[str], now_ms: int, spare_s: float
+    ) -> Standing:
+        if not self._reads:
+            return Standing(None, None, read=False)
+        return Standing(self._user if pseudonym else None, {c: self._spend.get(c, 0) for c in campaign_ids})
+
+    async def commit(self, record: AdRecord, reservation: Reservation | None) -> Commit:
+        if not self._writes:
+            return Commit.NOT_REGISTERED
+        if reservation is not None and reservation.campaign_id in self._refused:
+            return Commit.NO_BUDGET
+        self.records.append(record)
+        self.reservations.append(reservation)
+        return Commit.DONE
+
+
+class _PlannedFanout(Fanout):
+    def __init__(self, turns: list[Turn]) -> None:
+        super().__init__()
+        self.turns = turns
+
+    async def collect(self) -> list[Turn]:
+        return self.turns
+
+
+class PlannedBidders:
+    """DSPs that answer what was planned: `{"response": {...}}` or `{"outcome": "EXPIRED"}` by id."""
+
+    def __init__(self, plan: Mapping[str, Mapping[str, Any]]) -> None:
+        self.bodies: list[bytes] = []
+        self._plan = plan
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def call(self, body: bytes, country: str | None, deadline_s: float) -> Fanout:
+        self.bodies.append(body)
+        turns = []
+        for bidder_id, said in self._plan.items():
+            bidder = Bidder(bidder_id, f"http://{bidder_id}.test/bid", said.get("seat_ids", []))
+            if "outcome" in said:
+                turns.append(Turn(bidder, Outcome[said["outcome"]]))
+            else:
+                turns.append(Turn(bidder, None, msgspec.convert(said["response"], BidResponse)))
+        return _PlannedFanout(turns)
+
+
+class KeptLog:
+    """A decision log that keeps what is written."""
+
+    def __init__(self, available: bool = True) -> None:
+        self.available = available
+        self.decisions: list[dict[str, Any]] = []
+
+    def write(self, decision: dict[str, Any]) -> bool:
+        if self.available:
+            self.decisions.append(decision)
+        return self.available
+
+
+def decider(
+    secrets: Path,
+    ads: Sequence[Mapping[str, Any]],
+    store: Any = None,
+    bidders: Any = None,
+    log: Any = None,
+    floor_cpm_micros: int = 0,
+    scorer: Scorer | None = None,
+    seed: int = 1,
+) -> tuple[Decider, Serving]:
+    """A decider over a small market, with a fixed clock and seeded draws."""
+    keys = KeyRing.load(secrets)
+    serving = Serving(Inventory(catalog(ads, floor_cpm_micros)), scorer or SmoothedRates())
+    made = Decider(
+        serving,
+        Settings(),
+        keys,
+        store or PlannedStore(),
+        lambda _inventory: EntityCounters(0.0),
+        bidders or PlannedBidders({}),
+        TrackerMaker(TokenMinter(keys), COLLECTOR_URL, 3600),
+        log or KeptLog(),
+        clock=lambda: float(NOW_S),
+        rng=random.Random(seed),
+    )
+    return made, serving

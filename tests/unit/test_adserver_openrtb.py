@@ -1,0 +1,186 @@
+"""What a request may look like, what is known of its user, and what a player's tag stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.keys import KeyRing
+from serving.adserver.consent import opted_out
+from serving.adserver.context import opportunities, outbound, resolve
+from serving.adserver.inventory import Inventory
+from serving.adserver.openrtb import BadRequest, BidRequest, decode_request
+from serving.adserver.player_tag import to_request
+from tests.samples.adserver import NOW_S, bid_request, catalog
+
+
+def _decode(**changes: Any) -> BidRequest:
+    return decode_request(msgspec.json.encode(bid_request(**changes)))
+
+
+VIDEO = {"mimes": ["video/mp4"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "word"),
+    [
+        ({"id": 7}, "$.id", "str"),
+        ({"id": ""}, "$.id", "length"),
+        ({"imp": []}, "$.imp", "length"),
+        ({"imp": [{"id": "1"}]}, "$.imp[0]", "banner"),
+        ({"imp": [{"id": "1", "video": {}}]}, "$.imp[0].video", "mimes"),
+        ({"imp": [{"id": "1", "video": VIDEO}, {"id": "1", "video": VIDEO}]}, "$.imp[1].id", "twice"),
+        ({"imp": [{"id": "1", "video": VIDEO, "bidfloor": -1}]}, "$.imp[0].bidfloor", ">= 0"),
+        ({"imp": [{"id": "1", "video": VIDEO, "secure": 2}]}, "$.imp[0].secure", "<= 1"),
+        ({"app": {"id": "a"}}, "$", "site, app and dooh"),
+        ({"device": {"lmt": "yes"}}, "$.device.lmt", "int"),
+        ({"tmax": -5}, "$.tmax", ">= 0"),
+        ({"regs": {"coppa": 3}}, "$.regs.coppa", "<= 1"),
+    ],
+)
+def test_what_breaks_the_specification_is_named_with_its_path(
+    changes: dict[str, Any], path: str, word: str
+) -> None:
+    with pytest.raises(BadRequest) as caught:
+        _decode(**changes)
+    assert caught.value.path == path
+    assert word in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"id":"1","imp":[{"id":"1"']
+)
+def test_what_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        decode_request(body)
+
+
+def test_unknown_fields_and_ext_are_ignored() -> None:
+    request = _decode(
+        ext={"anything": [1, {"x": None}]},
+        unknown=1,
+        regs={"ext": "not even an object"},
+        user={"id": "u", "ext": 5},
+        imp=[{"id": "1", "video": {**VIDEO, "ext": 3, "new": {}}, "ext": {"prebid": 1}}],
+    )
+    assert not opted_out(request)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda c: st.lists(c) | st.dictionaries(st.text(), c),
+        max_leaves=8,
+    )
+)
+def test_no_json_makes_the_door_fail_otherwise(data: Any) -> None:
+    for body in (data, bid_request(imp=data), bid_request(device=data, regs=data), bid_request(user=data)):
+        try:
+            request = decode_request(msgspec.json.encode(body))
+        except BadRequest:
+            continue
+        opted_out(request)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"regs": {"coppa": 1}},
+        {"regs": {"us_privacy": "1YYN"}},
+        {"regs": {"ext": {"us_privacy": "1NYN"}}},
+        {"regs": {"ext": {"gpc": "1"}}},
+        {"device": {"lmt": 1}},
+        {"user": {"id": "u", "ext": {"opt_out": True}}},
+        {"regs": {"gdpr": 1}},
+        {"regs": {"ext": {"gdpr": 1}}},
+    ],
+)
+def test_nothing_personal_of_an_opted_out_user_is_kept_or_sent(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    request = _decode(**({"device": {"ip": "192.0.2.7"}} | changes))
+    inventory = Inventory(catalog([]))
+    context = resolve(request, KeyRing.load(tmp_path), NOW_S * 1000)
+    assert context.opted_out and context.pseudonym is None and context.household is None
+    body = outbound(context, opportunities(request, inventory), "USD", 100)
+    assert b"192.0.2.7" not in body and b"someone" not in body and b'"user"' not in body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"regs": {"us_privacy": "1YNN"}},
+        {"regs": {"us_privacy": "1---"}},
+        {"regs": {"gdpr": 1}, "user": {"id": "someone", "consent": "CP"}},
+    ],
+)
+def test_a_known_user_is_a_pseudonym_inside_and_outside(changes: dict[str, Any], tmp_path: Path) -> None:
+    request = _decode(**changes)
+    keys = KeyRing.load(tmp_path)
+    context = resolve(request, keys, NOW_S * 1000)
+    assert context.pseudonym == keys.pseudonym("someone")
+    assert context.household == keys.household("192.0.2.7")
+    assert (context.country, context.region, context.device_type) == ("US", "US-CA", "ctv")
+    sent = msgspec.json.decode(outbound(context, opportunities(request, Inventory(catalog([]))), "USD", 100))
+    assert sent["user"] == {"id": context.pseudonym}
+    assert sent["at"] == 1 and sent["tmax"] == 100 and sent["device"]["geo"]["country"] == "USA"
+    assert "ip" not in sent["device"]
+
+
+def test_a_placement_adds_its_floor_category_and_publisher() -> None:
+    inventory = Inventory(catalog([], floor_cpm_micros=1_500_000))
+    (place,) = opportunities(_decode(), inventory)
+    assert (place.floor_cpm_micros, place.category, place.publisher_id) == (1_500_000, "IAB17", "pub-1")
+    request = _decode(imp=[{"id": "1", "tagid": "unknown", "banner": {}, "video": VIDEO, "bidfloor": 0.25}])
+    (place,) = opportunities(request, inventory)
+    assert (place.floor_cpm_micros, place.category, place.publisher_id) == (250_000, "IAB17", "")
+    assert place.formats == ("video", "banner")
+
+
+def test_a_player_tag_is_the_request_it_stands_for() -> None:
+    inventory = Inventory(catalog([]))
+    params = {
+        "placement": "pl-video",
+        "user": "someone",
+        "device": "ctv",
+        "platform": "tvos",
+        "country": "US",
+        "region": "US-CA",
+        "ip": "192.0.2.7",
+        "session": "s1",
+        "tmax": "200",
+        "whatever": "x",
+    }
+    request = to_request(params, "r1", inventory)
+    assert decode_request(msgspec.json.encode(request)).imp[0].tagid == "pl-video"
+    assert (request.tmax, request.site and request.site.id, request.device and request.device.devicetype) == (
+        200,
+        "site-1",
+        3,
+    )
+    assert not opted_out(request)
+    for flag in (
+        {"opt_out": "1"},
+        {"lmt": "1"},
+        {"gpc": "1"},
+        {"us_privacy": "1YY-"},
+        {"coppa": "true"},
+        {"gdpr": "1"},
+    ):
+        assert opted_out(to_request(params | flag, "r1", inventory)), flag
+
+
+@pytest.mark.parametrize(
+    ("params", "path"),
+    [({}, "placement"), ({"placement": "p", "w": "-1"}, "w"), ({"placement": "p", "tmax": "x"}, "tmax")],
+)
+def test_a_bad_tag_is_refused(params: dict[str, str], path: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        to_request(params, "r1", Inventory(catalog([])))
+    assert caught.value.path == path
