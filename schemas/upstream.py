@@ -257,8 +257,12 @@ def _ipinyou_time_ms(text: str) -> int:
     """Epoch ms of yyyyMMddHHmmssSSS in China's time."""
     if len(text) != 17 or not (text.isascii() and text.isdigit()):
         raise ValueError("column 2 (time) is not yyyyMMddHHmmssSSS")
-    second = datetime.strptime(text[:14], "%Y%m%d%H%M%S").replace(tzinfo=_CHINA)
-    return int(second.timestamp()) * 1000 + int(text[14:])
+    year, month, day, hour, minute, second = int(text[:4]), *(int(text[i : i + 2]) for i in range(4, 14, 2))
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=_CHINA)
+    except ValueError as e:
+        raise ValueError(f"column 2 (time): {e}") from e
+    return int(moment.timestamp()) * 1000 + int(text[14:])
 
 
 def _minute_or_second_ms(text: str, name: str) -> int:
