@@ -137,7 +137,8 @@ def reconcile(
     if not with_sessions:
         lines = tuple(line for line in lines if line.measure != "sessions_completed")
     tally = drained.tally
-    return Report(lines, planted_checks(truth, tally.duplicates, tally.late, tally.dead_letters))
+    conversions = tally.by_type["conversion"]
+    return Report(lines, planted_checks(truth, tally.duplicates, tally.late, conversions, tally.dead_letters))
 
 
 def _lake_status_url(ends: Endpoints) -> str:

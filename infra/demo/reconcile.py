@@ -119,11 +119,14 @@ def compare(truth: ByCampaign, hops: dict[str, ByCampaign]) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-def planted_checks(truth: Truth, duplicates: int, late: int, dead_letters: Counter[str]) -> tuple[Check, ...]:
+def planted_checks(
+    truth: Truth, duplicates: int, late: int, conversions: int, dead_letters: Counter[str]
+) -> tuple[Check, ...]:
     """What was planted against what was found; a dead letter of a reason nobody planted is wrong too."""
     checks = [
         Check("duplicates", truth.duplicates, duplicates),
         Check("late events", truth.late, late),
+        Check("conversions", truth.conversions, conversions),
     ]
     for reason in sorted(truth.rejects.keys() | dead_letters.keys()):
         checks.append(Check(f"dead letters: {reason}", truth.rejects[reason], dead_letters[reason]))

@@ -115,7 +115,7 @@ class Ledger:
     def __init__(self, path: Path, name: str, seed: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._name = name
+        self.name = name
         self._db = sqlite3.connect(path)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
@@ -195,7 +195,7 @@ class Ledger:
         """Flushes, marks the run as ended."""
         self.flush()
         with self._db:
-            self._db.execute("UPDATE run SET ended_ms = ? WHERE name = ?", (_now_ms(), self._name))
+            self._db.execute("UPDATE run SET ended_ms = ? WHERE name = ?", (_now_ms(), self.name))
         self._db.close()
 
 

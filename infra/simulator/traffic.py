@@ -16,8 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+import msgspec
+
 from connectors.endpoints import Endpoints
 from connectors.http_client import Answer, HttpPool, PoolLimits
+from connectors.keys import CONVERSIONS, KeyRing
 from infra.simulator.behaviour import Faults, Shot, click_probability, plan
 from infra.simulator.ledger import Ledger
 from infra.simulator.market import PROBE_PLACEMENT
@@ -42,6 +45,7 @@ class TrafficSettings:
     rps: float = 55.0
     speed_up: float = 10.0
     openrtb_share: float = 0.15
+    conversion_share: float = 0.2  # of clicks that people make
     first_request: int = 0
     faults: Faults = field(default_factory=Faults)
 
@@ -56,10 +60,10 @@ class TrafficCounts:
     untracked: int = 0
     failed: int = 0
     unreadable: int = 0
-    pending: int = 0
     beacons: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     retried: int = 0
+    conversions: int = 0
     latencies_ms: list[float] = field(default_factory=list, repr=False)
 
     @property
@@ -142,6 +146,55 @@ class Player:
         self.outstanding -= 1
 
 
+class AdvertiserServer:
+    """What advertisers' servers do after a click: they report an order at the conversion door, by the click's token."""
+
+    def __init__(self, ends: Endpoints, ledger: Ledger, counts: TrafficCounts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ledger = ledger
+        self._counts = counts
+        self._collector = HttpPool(ends.collector_url, _POOL)
+        self._key = KeyRing.load(ends.secrets).api_key(CONVERSIONS)
+        self.outstanding = 0
+
+    def convert(self, ad: ShownAd, click: Shot, order_id: str, rng: random.Random) -> None:
+        """Schedules the report of an order, a moment after the click."""
+        value_micros = rng.randrange(5, 200) * 1_000_000
+        order = {
+            "order_id": order_id,
+            "advertiser_id": ad.advertiser_id,
+            "click_token": click.tracker.url.rpartition("/")[2],
+            "value_micros": value_micros,
+            "currency": ad.currency,
+        }
+        self.outstanding += 1
+        self._loop.call_later(click.after_s + rng.uniform(0.5, 2.0), self._report, ad, order, 0)
+
+    def close(self) -> None:
+        self._collector.close()
+
+    def _report(self, ad: ShownAd, order: dict[str, str | int], attempt: int) -> None:
+        body = msgspec.json.encode([order])
+        head = (
+            f"Content-Type: application/json\r\nX-Api-Key: {self._key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        sent = self._collector.send(self._collector.request_bytes("POST", "/v1/conversions", head) + body)
+        sent.add_done_callback(lambda f: self._answered(f, ad, order, attempt))
+
+    def _answered(
+        self, sent: asyncio.Future[Answer], ad: ShownAd, order: dict[str, str | int], attempt: int
+    ) -> None:
+        status = 0 if sent.exception() is not None else sent.result().status
+        accepted = 200 <= status < 300
+        if not accepted and attempt < len(RETRY_AFTER_S):
+            self._counts.retried += 1
+            self._loop.call_later(RETRY_AFTER_S[attempt], self._report, ad, order, attempt + 1)
+            return
+        self._ledger.converted(str(order["order_id"]), ad.record_id, int(order["value_micros"]), status)
+        self._counts.conversions += accepted
+        self.outstanding -= 1
+
+
 class Traffic:
     """One stretch of traffic. `run` ends by itself when everything was answered or given up."""
 
@@ -153,6 +206,7 @@ class Traffic:
         self._loop = asyncio.get_running_loop()
         self._adserver = HttpPool(ends.adserver_url, _POOL)
         self._player = Player(ends, ledger, self.counts)
+        self._advertiser = AdvertiserServer(ends, ledger, self.counts)
         self._token_prefix = f"{ends.collector_url}/t/"
         self._placements = [p for p in world.catalog.placements if p.id != PROBE_PLACEMENT]
         self._visits = list(accumulate(world.visit_weights(time.gmtime().tm_hour)))
@@ -172,12 +226,13 @@ class Traffic:
                     await asyncio.sleep(wait_s)
                 self._ask(self._settings.first_request + i)
             give_up_s = self._loop.time() + _SETTLE_S
-            while (self._waiting or self._player.outstanding) and self._loop.time() < give_up_s:
+            while self._outstanding() and self._loop.time() < give_up_s:
                 await asyncio.sleep(0.05)
         finally:
             ticker.cancel()
             self._adserver.close()
             self._player.close()
+            self._advertiser.close()
             self._ledger.flush()
         on_tick(self.counts)
         return self.counts
@@ -186,8 +241,10 @@ class Traffic:
         while True:
             await asyncio.sleep(_TICK_S)
             self._ledger.flush()
-            self.counts.pending = self._waiting + self._player.outstanding
             on_tick(self.counts)
+
+    def _outstanding(self) -> int:
+        return self._waiting + self._player.outstanding + self._advertiser.outstanding
 
     def _ask(self, number: int) -> None:
         rng = random.Random(f"{self._world.seed}:{number}")
@@ -263,3 +320,6 @@ class Traffic:
         shown = any(s.tracker.event == "impression" for s in shots)
         self._seen[seen] += shown
         self._player.play(ad, shots, theirs if shown else [])
+        click = next((s for s in shots if s.tracker.event == "click" and s.kind in ("normal", "late")), None)
+        if click is not None and not user.bot and rng.random() < self._settings.conversion_share:
+            self._advertiser.convert(ad, click, f"order-{self._ledger.name}-{number}", rng)
