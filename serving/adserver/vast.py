@@ -242,7 +242,8 @@ def _insert_into_linear(linear: etree._Element, trackers: Trackers) -> None:
 
 def _add_linear(wrapping: etree._Element, trackers: Trackers) -> None:
     """Our trackers in a Linear of their own, for a Wrapper that has none: players merge it with the wrapped ad's."""
-    creative = f"<Creative><Linear>{_tracking(trackers)}<VideoClicks>{_click(trackers)}</VideoClicks></Linear></Creative>"
+    linear = f"<Linear>{_tracking(trackers)}<VideoClicks>{_click(trackers)}</VideoClicks></Linear>"
+    creative = f"<Creative>{linear}</Creative>"
     existing = next((c for c in wrapping if _name(c) == "Creatives"), None)
     if existing is not None:
         existing.extend(_elements(wrapping, creative))
