@@ -61,6 +61,17 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
+def cut_log(path: Path, limit_bytes: int) -> None:
+    """Moves a log that is over its limit into `<name>.log.1` and leaves it empty.
+
+    Components write in append mode, so they need not reopen the file. What is written between the copy and the cut
+    is lost: the price of logs that need no reader while they are written.
+    """
+    if path.stat().st_size > limit_bytes:
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)
+
+
 class Supervisor:
     """One home's components and their processes. All methods run on one event loop."""
 
@@ -78,10 +89,10 @@ class Supervisor:
         self.state = StackState(os.getpid(), created_s(os.getpid()) or 0.0, where.port_base, _now_ms())
 
     async def run(self) -> None:
-        """Works until TERM or INT, then stops everything."""
+        """Works until TERM, INT or `stop`, then stops everything."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._over.set)
+            loop.add_signal_handler(number, self.stop)
         background: set[asyncio.Task[None]] = set()
 
         def reread() -> None:
@@ -97,6 +108,10 @@ class Supervisor:
         async with self._reconciling:
             await self._stop(list(self._tasks))
 
+    def stop(self) -> None:
+        """Lets `run` stop everything and end."""
+        self._over.set()
+
     async def reconcile(self) -> None:
         """Makes what runs equal to `wanted.json`: starts what is new or had failed, stops what is no longer wanted."""
         async with self._reconciling:
@@ -109,7 +124,7 @@ class Supervisor:
                     self._settled[name].clear()
                     port = self._components[name].ports
                     self.state.components[name] = ComponentState(port=self._where.port(port[0]) if port else None)
-                    self._tasks[name] = asyncio.create_task(self._keep(self._components[name]))
+                    self._tasks[name] = asyncio.create_task(self._keep_bounded(self._components[name]))
             self._save()
 
     def _set(self, name: str, state: str, error: str | None = None) -> None:
@@ -126,6 +141,15 @@ class Supervisor:
         for name in component.needs:
             if name in self._tasks:
                 await self._settled[name].wait()
+
+    async def _keep_bounded(self, component: Component) -> None:
+        """`_keep`, whose own failure (a bug in a declaration) fails that component and nothing else."""
+        try:
+            await self._keep(component)
+        except Exception as error:  # the boundary between components
+            log.exception("component failed", extra={"component": component.name})
+            self._settled[component.name].clear()
+            self._set(component.name, "failed", f"{type(error).__name__}: {error}")
 
     async def _keep(self, component: Component) -> None:
         """One component's life: wait for its needs, start, watch, start again."""
@@ -272,15 +296,11 @@ class Supervisor:
         await asyncio.gather(*(stop(name) for name in with_needs(self._components, names) if name in done))
 
     async def _rotate_logs(self) -> None:
-        """Keeps each log below its limit. Components write in append mode, so cutting the file needs no reopening;
-        what is written between the copy and the cut is lost, which is the price of logs that outlive the supervisor."""
         while True:
             await asyncio.sleep(LOG_CHECK_INTERVAL_S)
             for path in self._logs.glob("*.log"):
                 with contextlib.suppress(FileNotFoundError):
-                    if path.stat().st_size > LOG_LIMIT_BYTES:
-                        await asyncio.to_thread(shutil.copyfile, path, path.with_suffix(".log.1"))
-                        os.truncate(path, 0)
+                    await asyncio.to_thread(cut_log, path, LOG_LIMIT_BYTES)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,13 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _download(artifact: Artifact, folder: Path) -> Path:
+    """One attempt to get a file from the repository into an empty folder."""
+    context = MavenContext(resolver=PythonResolver(), repo_cache=folder, local_repos=[], timeout=READ_TIMEOUT_S)
+    component = context.project(artifact.group, artifact.artifact).at_version(artifact.version)
+    return component.artifact(classifier=artifact.classifier, packaging=artifact.packaging).resolve()
+
+
 def fetch(artifact: Artifact, target: Path) -> Path:
     """Puts one artifact at `target`, which exists afterwards with the locked hash and never otherwise.
 
@@ -52,12 +59,8 @@ def fetch(artifact: Artifact, target: Path) -> Path:
         if attempt:
             time.sleep(2**attempt)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
-            context = MavenContext(
-                resolver=PythonResolver(), repo_cache=Path(folder), local_repos=[], timeout=READ_TIMEOUT_S
-            )
-            component = context.project(artifact.group, artifact.artifact).at_version(artifact.version)
             try:
-                got = component.artifact(classifier=artifact.classifier, packaging=artifact.packaging).resolve()
+                got = _download(artifact, Path(folder))
             except (RequestException, OSError, RuntimeError) as error:
                 problem = error
                 continue
