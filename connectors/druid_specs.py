@@ -12,8 +12,8 @@ from typing import Any
 from schemas import campaign_metrics
 from schemas.topics import CAMPAIGN_METRICS
 
-#: Sketch columns made from `campaign_metrics.REACH_COLUMN`. Theta sketches can be intersected and subtracted;
-#: HLL sketches are a tenth of the size and only add up.
+#: Sketch columns made from `campaign_metrics.REACH_COLUMN`. HLL sketches are small and only add up: reports use them.
+#: Theta sketches can be intersected and subtracted too: analysts use them.
 REACH_THETA = "reach_theta"
 REACH_HLL = "reach_hll"
 

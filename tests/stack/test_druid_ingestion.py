@@ -108,7 +108,12 @@ def test_every_user_of_an_array_counts_once(ingestion: Ingestion):
     users = 20_000
     rows = [row(i, reach_users=[f"v1:user-{(i * 10 + k) % users}" for k in range(15)]) for i in range(4000)]
     ingestion.write(rows)
-    ingestion.write([row(0, campaign_id="small", reach_users=["v1:a", "v1:b", "v1:a"]), row(1, campaign_id="small")])
+    ingestion.write(
+        [
+            row(0, campaign_id="small", reach_users=["v1:a", "v1:b", "v1:a"]),
+            row(1, campaign_id="small", reach_users=None),
+        ]
+    )
     ingestion.probe.wait_until_caught_up(CAUGHT_UP_S)
     for function, column in (("THETA", REACH_THETA), ("HLL", REACH_HLL)):
         counted = f'APPROX_COUNT_DISTINCT_DS_{function}("{column}")'

@@ -21,7 +21,7 @@ def test_names_are_unique_and_apart_from_dimensions():
 def test_every_summed_column_can_be_asked_for():
     assert set(SUMS) <= set(BY_NAME)
     assert set(REPORT_DIMENSIONS.values()) == set(DIMENSIONS)
-    assert REACH_SKETCH == druid_specs.REACH_THETA
+    assert REACH_SKETCH == druid_specs.REACH_HLL
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
