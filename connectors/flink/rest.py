@@ -95,18 +95,15 @@ class FlinkRest:
         """Flink's own checkpoint statistics of a job (counts, latest, history)."""
         return self._call("GET", f"/jobs/{job_id}/checkpoints")
 
-    def metric(self, job_id: str, name: str) -> dict[str, float]:
-        """Values of one operator metric, by the operator's full metric name, over all tasks of a job.
-
-        Shape: {"<subtask>.<operator>.<name>": value}; empty when no task has it (yet).
-        """
-        values: dict[str, float] = {}
+    def task_metric(self, job_id: str, task: str, metric: str) -> list[float]:
+        """A metric of every subtask of the tasks whose name contains `task`; empty while there is none."""
+        values: list[float] = []
         for vertex in self._call("GET", f"/jobs/{job_id}")["vertices"]:
-            path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
-            wanted = [m["id"] for m in self._call("GET", path) if m["id"].endswith(name)]
-            if wanted:
+            if task in vertex["name"]:
+                path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
+                wanted = [f"{subtask}.{metric}" for subtask in range(vertex["parallelism"])]
                 answer = self._call("GET", path, params={"get": ",".join(wanted)})
-                values.update({m["id"]: float(m["value"]) for m in answer})
+                values += [float(found["value"]) for found in answer if found["value"] != "NaN"]
         return values
 
     def cancel(self, job_id: str, timeout_s: float = 60.0) -> None:

@@ -1,4 +1,4 @@
-"""`python -m jobs.streaming`: submit, list, cancel, savepoint, explain. See README.md."""
+"""`python -m jobs.streaming`: submit, run, list, cancel, savepoint, drain, explain. See README.md."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from connectors.endpoints import endpoints
 from connectors.flink.rest import Deployment, FlinkRest
 from connectors.logs import configure_logging
 from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of, submit
+from jobs.streaming.progress import drain
 from jobs.streaming.settings import Settings
 from schemas.errors import ConfigError, ConnectorError, Refused, Unavailable
 
@@ -77,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     command("cancel", _cancel, "stop the deployment; its latest checkpoint stays")
     added = command("savepoint", _savepoint, "write a savepoint")
     added.add_argument("--stop", action="store_true", help="end the deployment with it")
+    added = command(
+        "drain", _drain, "wait until all that is published now is in the outputs, sessions closed"
+    )
+    added.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="give up after this (exit code 1)"
+    )
     command("explain", _explain, "print Flink's plan")
     return parser
 
@@ -129,6 +136,13 @@ def _savepoint(arguments: argparse.Namespace) -> int:
     with FlinkRest() as rest:
         deployment = _find(rest, application.name)
         print(rest.savepoint(deployment.job_id, application.savepoints, stop=arguments.stop))
+    return 0
+
+
+def _drain(arguments: argparse.Namespace) -> int:
+    name = deployment_name(arguments.jobs)
+    with FlinkRest() as rest:
+        drain(rest, _find(rest, name).job_id, name, Settings().session_gap_s, arguments.timeout)
     return 0
 
 

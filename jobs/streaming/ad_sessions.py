@@ -16,14 +16,11 @@ from __future__ import annotations
 from jobs.streaming.job import Job, Output, View, sql, text_list
 from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
+from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas import campaign_metrics
 from schemas.events import EVENT_TYPES
 
 NAME = "ad_sessions"
-
-#: Types that come long after the ad was shown, or are not about playing it.
-NOT_OF_THE_AD = ("conversion", "post_view_conversion", "opt_out")
-ENGAGEMENTS = ("engage", "qr_scan", "pause_ad")
 
 
 def build(settings: Settings) -> Job:

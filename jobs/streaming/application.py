@@ -129,8 +129,6 @@ class Application:
             "table.exec.state.ttl": f"{settings.deduplication_ttl_s} s",
             "table.exec.source.idle-timeout": f"{settings.source_idle_s} s",
             "table.exec.mini-batch.enabled": "false",
-            # keys of upserts are made of the grouping keys, so no two rows of different groups meet under one key
-            "table.exec.sink.upsert-materialize": "NONE",
             # without it each query would deduplicate for itself
             "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
         }
@@ -147,14 +145,14 @@ class Application:
             startup=self.startup,
             extra_columns=(*SOURCE_METADATA_COLUMNS, *SOURCE_TIME_COLUMNS, watermark(self.settings)),
         )
-        ddl = [source, clock_ddl()]
+        ddl = [source, clock_ddl(self.settings)]
         all_views = [*views(), *(view for job in self.jobs for view in job.views)]
         ddl += [f"CREATE TEMPORARY VIEW `{view.name}` AS\n{view.query}" for view in all_views]
         inserts: list[str] = []
         for job in self.jobs:
             for output in job.outputs:
                 ddl.append(SINKS[output.table].ddl(job.name, cluster, self.settings))
-                inserts.append(insert_statement(output.table, output.query))
+                inserts.append(insert_statement(output))
         return ddl, inserts
 
     def session(self, more: dict[str, str]) -> StreamTableEnvironment:

@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     checkpoint_interval_ms: int = Field(
         default=2_000,
         ge=200,
-        description="how often the exactly-once sinks commit, so the freshness of Druid and sessions; production: 10,000",
+        description="how often exactly-once sinks commit: the freshness of Druid and sessions; production: 10,000",
     )
     session_gap_s: int = Field(
         default=15,
@@ -29,6 +29,13 @@ class Settings(BaseSettings):
         ge=1,
         description="silence after which a partition stops holding back the watermark; longer than any outage of Kafka "
         "that is to be ridden out, because sessions that the clock closed meanwhile stay closed",
+    )
+    clock_delay_s: int = Field(
+        default=45,
+        ge=1,
+        le=99,
+        description="how far the clock, which closes sessions when traffic stops, follows the time of day: longer than "
+        "any latency or restart to be ridden out, because events behind it are dropped from sessions",
     )
     watermark_delay_ms: int = Field(
         default=2_000, ge=0, description="how much out of order publish times in one partition may be"
@@ -47,7 +54,7 @@ class Settings(BaseSettings):
     transaction_timeout_ms: int = Field(
         default=900_000,
         ge=60_000,
-        description="longest outage after which a checkpointed transaction can still be committed; at most the broker's "
+        description="longest outage after which a checkpointed transaction is still committed; at most the broker's "
         "transaction.max.timeout.ms",
     )
     state_backend: str = Field(

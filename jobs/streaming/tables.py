@@ -15,6 +15,7 @@ from connectors.flink.tables import (
     json_sink_ddl,
     upsert_sink_ddl,
 )
+from jobs.streaming.job import Output
 from jobs.streaming.settings import Settings
 from schemas.topics import (
     AD_EVENTS_DLQ,
@@ -73,7 +74,12 @@ SINKS: dict[str, Sink] = {
 }
 
 
-def insert_statement(table: str, query: str) -> str:
-    """INSERT of a query's rows; columns are matched by name, and those that the table has not are dropped."""
-    names = ", ".join(f"`{column.name}`" for column in SINKS[table].columns)
-    return f"INSERT INTO `{table}` ({names})\nSELECT {names}\nFROM (\n{query}\n)"
+def select_statement(output: Output) -> str:
+    """SELECT of an output's rows with its table's columns in order; what else the query has is dropped."""
+    names = ", ".join(f"`{column.name}`" for column in SINKS[output.table].columns)
+    return f"SELECT {names}\nFROM (\n{output.query}\n)"
+
+
+def insert_statement(output: Output) -> str:
+    """INSERT of an output's rows into its table."""
+    return f"INSERT INTO `{output.table}`\n{select_statement(output)}"

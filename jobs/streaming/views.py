@@ -32,8 +32,11 @@ def watermark(settings: Settings) -> str:
     )
 
 
-def clock_ddl() -> str:
-    """CREATE TABLE of the clock: a row a second whose watermark is the time of day.
+def clock_ddl(settings: Settings) -> str:
+    """CREATE TABLE of the clock: a row a second whose watermark follows the time of day at a distance.
+
+    The distance is what an event may take from publisher to window while the source counts as idle (a quiet night, a
+    restart of the TaskManager): were it nothing, whatever comes later than a session's gap would be dropped.
 
     It is united with the events so that windows close when traffic stops. Its rows never get into a window: `tick` is
     never negative, and readers keep only rows with `tick < 0` (a predicate that the planner can't fold away).
@@ -41,7 +44,7 @@ def clock_ddl() -> str:
     return f"""CREATE TEMPORARY TABLE `{CLOCK}` (
   `tick` BIGINT,
   `rowtime` AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP_LTZ(3)),
-  WATERMARK FOR `rowtime` AS `rowtime`
+  WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '{settings.clock_delay_s}' SECOND
 ) WITH (
   'connector' = 'datagen',
   'rows-per-second' = '1',

@@ -1,0 +1,52 @@
+"""Rules of single events: which are refused, which are late, which copy counts. The same in stream and batch.
+
+The stream's SQL is jobs/streaming/sql/judged_events.sql and deduplicated_events.sql; the golden tests run both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from schemas.errors import RejectReason
+from schemas.events import LATENESS_MS, OLDEST_MS
+
+Event = Mapping[str, Any]
+
+_REQUIRED = ("record_id", "event_type", "campaign_id", "creative_id")
+
+
+def reject_reason(event: Event) -> RejectReason | None:
+    """Why an event that fits its schema is refused all the same, or None.
+
+    Example:
+    >>> reject_reason({"record_id": "", "event_type": "click", "campaign_id": "c", "creative_id": "d"})
+    <RejectReason.MISSING_FIELD: 'missing_field'>
+    """
+    if any(event[name] == "" for name in _REQUIRED):
+        return RejectReason.MISSING_FIELD
+    event_ms, received_ms = event["event_time_ms"], event["received_time_ms"]
+    if event_ms <= 0 or received_ms - event_ms > OLDEST_MS:
+        return RejectReason.ABSURD_TIME
+    if event_ms > received_ms or event["cost_micros"] < 0 or event["ordinal"] < 0:
+        return RejectReason.BAD_VALUE
+    return None
+
+
+def is_late(event: Event) -> bool:
+    """Whether an event was received later than the lateness limit: a property of the event, not of the run.
+
+    Example:
+    >>> is_late({"event_time_ms": 0, "received_time_ms": LATENESS_MS})
+    False
+    """
+    return bool(event["received_time_ms"] - event["event_time_ms"] > LATENESS_MS)
+
+
+def accepted(events: Iterable[Event]) -> Iterator[Event]:
+    """The first copy of every event that is not refused, in the order in which they came."""
+    seen: set[bytes] = set()
+    for event in events:
+        if reject_reason(event) is None and event["event_id"] not in seen:
+            seen.add(event["event_id"])
+            yield event

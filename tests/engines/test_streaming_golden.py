@@ -1,0 +1,99 @@
+"""Every golden case through the jobs' own SQL, in one Flink in this process, over bounded tables of the same names."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.flink.session import streaming_session
+from connectors.flink.tables import KEY_COLUMN, columns
+from jobs.streaming.application import JOBS
+from jobs.streaming.settings import Settings
+from jobs.streaming.tables import SINKS, select_statement
+from jobs.streaming.views import CLOCK, SOURCE, SOURCE_TIME_COLUMNS, views, watermark
+from tests.samples.golden import Case, cases, differences, rows_of
+
+SETTINGS = Settings(session_gap_s=15, metrics_window_ms=60_000)
+CASES = cases(tuple(JOBS))
+Tables = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
+    """Rows of every output of every job over the events of all cases, the last of each key."""
+    source = tmp_path_factory.mktemp("golden") / "events.json"
+    events = sorted((event for case in CASES for event in case.events), key=lambda e: e["published_time_ms"])
+    source.write_text("".join(_json_line(event, offset) for offset, event in enumerate(events)))
+    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"})
+    for statement in (_source_ddl(source), _clock_ddl()):
+        session.execute_sql(statement)
+    for view in views(bounded=True):
+        session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
+    found: Tables = {}
+    for build in JOBS.values():
+        job = build(SETTINGS)
+        for view in job.views:
+            session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
+        for output in job.outputs:
+            found[output.table] = _last_of_each_key(
+                output.table, session.execute_sql(select_statement(output))
+            )
+    yield found
+
+
+def _source_ddl(path: Path) -> str:
+    parts = [
+        f"`{KEY_COLUMN}` BYTES",
+        *(column.ddl for column in columns("ad_event")),
+        "`kafka_partition` INT",
+        "`kafka_offset` BIGINT",
+        *SOURCE_TIME_COLUMNS,
+        watermark(SETTINGS),
+    ]
+    return (
+        f"CREATE TEMPORARY TABLE `{SOURCE}` ({', '.join(parts)}) "
+        f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
+    )
+
+
+def _clock_ddl() -> str:
+    return (
+        f"CREATE TEMPORARY TABLE `{CLOCK}` (`tick` BIGINT, `rowtime` AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP_LTZ(3)), "
+        "WATERMARK FOR `rowtime` AS `rowtime`) "
+        "WITH ('connector' = 'datagen', 'number-of-rows' = '1', 'fields.tick.min' = '0')"
+    )
+
+
+def _json_line(event: dict[str, Any], offset: int) -> str:
+    row = {**event, "kafka_partition": 0, "kafka_offset": offset, KEY_COLUMN: event["record_id"].encode()}
+    return (
+        json.dumps(
+            {name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in row.items()}
+        )
+        + "\n"
+    )
+
+
+def _last_of_each_key(table: str, result: Any) -> list[dict[str, Any]]:
+    sink = SINKS[table]
+    names = [column.name for column in sink.columns]
+    rows: dict[Any, dict[str, Any]] = {}
+    with result.collect() as found:
+        for number, values in enumerate(found):
+            row = dict(zip(names, values, strict=True))
+            rows[row[str(sink.key)] if sink.kind == "upsert" else number] = row
+    return list(rows.values())
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.name}")
+def test_flink_gives_the_expected_rows(case: Case, outputs: Tables) -> None:
+    expected_of = {output.table for output in JOBS[case.job](SETTINGS).outputs}
+    assert set(case.expected) <= expected_of, "a table that the job does not write"
+    wrong = [w for table in expected_of for w in differences(case, table, rows_of(case, outputs[table]))]
+    assert not wrong, "\n".join([case.why, *wrong])
