@@ -33,7 +33,11 @@ from infra.simulator.traffic import TrafficSettings
 from infra.simulator.world import DEFAULT_SEED, World, build_world
 
 #: A demo does not wait as long as a living platform for stragglers of a session (jobs/streaming/settings.py).
-_SHORT_SESSIONS = {"HEADWATER_STREAMING_SESSION_GAP_S": "10", "HEADWATER_STREAMING_SOURCE_IDLE_S": "10"}
+_SHORT_SESSIONS = {
+    "HEADWATER_STREAMING_SESSION_GAP_S": "10",
+    "HEADWATER_STREAMING_SOURCE_IDLE_S": "10",
+    "HEADWATER_STREAMING_CLOCK_DELAY_S": "20",
+}
 _SECOND_SHARE = 0.2  # of the first stretch's requests
 
 
@@ -47,6 +51,7 @@ class Demo:
         self._world: World = build_world(seed)
         self._began_s = time.monotonic()
         self._name = time.strftime("demo-%Y%m%dT%H%M%S", time.gmtime())
+        self._training: learning.Training | None = None
         self.stretches: list[Stretch] = []
 
     @contextmanager
@@ -71,7 +76,7 @@ class Demo:
         self._traffic(ends, "traffic, first stretch", self._requests, 0)
         self._learn(ends, first_model)
         second = max(1, int(self._requests * _SECOND_SHARE))
-        self._traffic(ends, "traffic, second stretch, on the new model", second, self._requests)
+        self._traffic(ends, "traffic, second stretch, after training", second, self._requests)
         with self._step("draining and counting every hop"):
             ledgers = [stretch.ledger for stretch in self.stretches]
             truth = read_truths(ledgers)
@@ -83,6 +88,8 @@ class Demo:
         report.print_freshness(self._console, self._freshness())
         report.print_top_campaigns(self._console, top)
         report.print_caps(self._console, user, caps)
+        if self._training is not None:
+            report.print_entropy(self._console, self._training)
         print_report(self._console, found, "every hop against the ledger of what truly happened")
         return found
 
@@ -101,14 +108,14 @@ class Demo:
 
         with self._step("lake, features, training"):
             wait_published()
-            learning.run_module("jobs.lake", "drain", say=say)
-            learning.run_module("jobs.batch", "run", say=say)
-            learning.run_module("jobs.models", "train", say=say)
-            version = learning.await_model(ends, first_model)
-            self._console.print(
-                f"  the ad server scores with {version} (before: {first_model or 'smoothed rates'})"
-            )
-            report.print_entropy(self._console, learning.champion_metrics(ends))
+            self._training = learning.train(ends, say)
+            if self._training.promoted:
+                version = learning.await_model(ends, first_model)
+                self._console.print(
+                    f"  the ad server scores with {version} (before: {first_model or 'smoothed rates'})"
+                )
+            else:
+                self._console.print(f"  no new champion: {self._training.words}", style="yellow")
 
     def _freshness(self) -> Freshness:
         """Of both stretches together."""

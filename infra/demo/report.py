@@ -12,6 +12,7 @@ from connectors.api_keys import ADMIN, FILE_NAME, read_keys
 from connectors.endpoints import Endpoints
 from infra.demo.caps import CapRow
 from infra.demo.freshness import Freshness, quantile
+from infra.demo.learning import Training
 from schemas.errors import Unavailable
 
 #: The bars that freshness is held to, p99 in ms.
@@ -87,13 +88,19 @@ def print_caps(console: Console, user: str, rows: list[CapRow]) -> None:
     console.print(table)
 
 
-def print_entropy(console: Console, metrics: dict[str, float]) -> None:
-    """The model against what was there before it, on the same held-out impressions."""
-    table = Table(title="click model on held-out impressions", title_justify="left")
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    for name, value in sorted(metrics.items()):
-        table.add_row(name, f"{value:,.5f}")
+def print_entropy(console: Console, training: Training) -> None:
+    """The model against what served before it, on the same held-out ads."""
+    table = Table(title="click model: normalised entropy (smaller is better)", title_justify="left")
+    for name in ("held-out ads", "clicks", f"before ({training.against})", "after", "version", "verdict"):
+        table.add_column(name, justify="left" if name in ("version", "verdict") else "right")
+    table.add_row(
+        f"{training.held_out_ads:,}",
+        f"{training.held_out_clicks:,}",
+        f"{training.before:.4f}",
+        f"{training.after:.4f}",
+        training.version,
+        training.words,
+    )
     console.print(table)
 
 
