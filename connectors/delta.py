@@ -137,9 +137,12 @@ class ProgressTable:
         rows: pa.Table,
         expected: Mapping[str, int | None],
         progress: Mapping[str, int],
-        metadata: Mapping[str, str],
+        lineage: Mapping[str, object],
     ) -> None:
         """Appends rows and moves the progress of each app id from `expected` to `progress` in one commit.
+
+        `lineage` is kept as JSON in the commit's `userMetadata`, where Spark's Delta keeps it too. Never as keys of
+        their own: one that Spark has a type for (`job`) makes the whole table unreadable for it.
 
         Errors: Fenced when another writer moved one of them; Unavailable when the storage failed: call again.
         """
@@ -152,7 +155,7 @@ class ProgressTable:
                 mode="append",
                 schema_mode="merge",
                 commit_properties=CommitProperties(
-                    custom_metadata=dict(metadata),
+                    custom_metadata={"userMetadata": json.dumps(lineage)},
                     app_transactions=[Transaction(app_id, n) for app_id, n in progress.items()],
                 ),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pyarrow as pa
@@ -66,13 +65,13 @@ class TableBuffer:
     def progress(self) -> dict[str, int]:
         return {self.table.app_id(p): n for p, n in self.done.items()}
 
-    def lineage(self, code_version: str) -> dict[str, str]:
-        """The commit's user metadata: where its rows came from."""
+    def lineage(self, code_version: str) -> dict[str, object]:
+        """Where the commit's rows came from. `offsets`: partition to [progress before, next offset]."""
         return {
             "job": "lake",
             "code_version": code_version,
             "topic": self.table.topic.name,
-            "rows": str(self.row_count),
-            "rejected": str(self.rejected),
-            "offsets": json.dumps({p: [self.begun[p], n] for p, n in sorted(self.done.items())}),
+            "rows": self.row_count,
+            "rejected": self.rejected,
+            "offsets": {p: [self.begun[p], n] for p, n in sorted(self.done.items())},
         }

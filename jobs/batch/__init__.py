@@ -1,0 +1,1 @@
+"""Spark: bronze → silver → gold, in one session. See README.md."""

@@ -1,0 +1,1 @@
+"""Click models: train, judge against the champion, promote. See README.md."""
