@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LEVELS = ("unit", "contract", "engines", "stack")
 PORT_BASE = int(os.environ.get("HEADWATER_TEST_PORT_BASE", "19500"))
 KEEP = os.environ.get("HEADWATER_TEST_KEEP") == "1"
-START_TIMEOUT_S = 400.0
+START_TIMEOUT_S = 600.0
 
 
 def _level(path: Path) -> str:

@@ -34,7 +34,8 @@ def fail(text: str, code: Exit) -> typer.Exit:
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """A command whose expected errors become a line on stderr and an exit code instead of a traceback.
 
-    TERM ends it like Ctrl-C does, so that it puts away what it had begun.
+    TERM ends it like Ctrl-C does, so that it puts away what it had begun; Ctrl-C does so even where a shell started
+    this in the background, with the signal ignored.
     """
 
     @functools.wraps(command)
@@ -46,7 +47,8 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        signal.signal(signal.SIGTERM, interrupt)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, interrupt)
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:

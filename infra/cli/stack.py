@@ -30,7 +30,7 @@ def _split(only: str | None) -> list[str] | None:
 @guarded
 def up(
     only: Only = None,
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.")] = 300.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.")] = 600.0,
 ) -> None:
     """Start the local stack and wait until everything answers. Does nothing for what already runs."""
     from connectors.endpoints import endpoints
@@ -163,7 +163,8 @@ def _table(state: StackState, names: list[str], *, memory: bool = True) -> Table
 
     table = Table(box=None, pad_edge=False)
     for column in ("component", "state", "pid", "port", *(("MB",) if memory else ()), "restarts", "since", ""):
-        table.add_column(column, justify="right" if column in ("pid", "port", "MB", "restarts") else "left")
+        numeric = column in ("pid", "port", "MB", "restarts")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=bool(column))
     for name in names:
         row = state.components.get(name)
         if row is None:

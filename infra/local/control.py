@@ -112,7 +112,7 @@ def up(
     components: Mapping[str, Component],
     names: Iterable[str],
     on_change: Callable[[StackState, list[str]], None] = lambda state, names: None,
-    timeout_s: float = 300.0,
+    timeout_s: float = 600.0,
 ) -> StackState:
     """Starts the named components and what they need, and waits until all are ready.
 

@@ -18,6 +18,9 @@ from infra.local.platform import DRUID, KAFKA, MLFLOW, REGISTRY, VALKEY
 #: Python services use one thread for linear algebra each: they share the machine with everything else.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
+#: Compiling and submitting the stream jobs is the longest: 15 CPU-seconds, on a machine that is starting all else.
+STEP_TIMEOUT_S = 300.0
+
 
 def _step(
     name: str,
@@ -34,6 +37,7 @@ def _step(
         needs=needs,
         again_after=again_after,
         environment=environment,
+        ready_timeout_s=STEP_TIMEOUT_S,
     )
 
 

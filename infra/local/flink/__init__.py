@@ -107,7 +107,7 @@ JOBMANAGER = Component(
     command=lambda where: _command(
         where,
         "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
-        ("-Xms128m", "-Xmx448m", "-XX:MaxMetaspaceSize=256m"),
+        ("-Xms128m", "-Xmx448m", "-XX:MaxMetaspaceSize=256m", "-XX:TieredStopAtLevel=1"),
         "flink_jm_metrics",
     ),
     environment=environment,
