@@ -60,9 +60,7 @@ class Demo:
         self._console.print(f"[bold]▸ {text}[/bold]")
         yield
         total_s = time.monotonic() - self._began_s
-        self._console.print(
-            f"  done in {time.monotonic() - began_s:.0f} s (demo: {total_s:.0f} s)", style="dim"
-        )
+        self._console.print(f"  done in {time.monotonic() - began_s:.0f} s (demo: {total_s:.0f} s)", style="dim")
 
     def start(self, ends: Endpoints) -> None:
         """Brings a stack up."""
@@ -144,7 +142,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="World: the same seed, the same world.")] = DEFAULT_SEED,
 ) -> None:
     """Everything once: traffic, stream, reports, lake, training, and every count against the truth."""
-    console = Console()
+    console = report.console()
     run = Demo(console, requests, rps, seed)
     ends = endpoints()
     started = control.running(ends) is None

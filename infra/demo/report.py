@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import httpx
@@ -18,6 +19,12 @@ from schemas.errors import Unavailable
 #: The bars that freshness is held to, p99 in ms.
 VALKEY_BAR_MS = 1_500
 DRUID_BAR_MS = 12_000
+_PLAIN_WIDTH = 160
+
+
+def console() -> Console:
+    """The terminal, or wide plain lines where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
 def print_freshness(console: Console, found: Freshness) -> None:

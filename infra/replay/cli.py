@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from connectors.endpoints import Endpoints, endpoints
+from infra.demo import report
 from infra.demo.hops import take_snapshot
 from infra.demo.reconcile import print_report
 from infra.replay.logs import IPINYOU_CLICK, IPINYOU_IMPRESSION, TALKINGDATA_CLICK, LogFormat, merged
@@ -23,9 +24,7 @@ from infra.replay.sender import LogSender, SentCounts
 from infra.replay.truth import ReplayTruth, read_truth
 from schemas.errors import ConnectorError
 
-app = typer.Typer(
-    no_args_is_help=True, help="Replay a real log through collector, stream and stores, and reconcile."
-)
+app = typer.Typer(no_args_is_help=True, help="Replay a real log through collector, stream and stores, and reconcile.")
 
 LogFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 SpeedUp = Annotated[float, typer.Option(min=1.0, help="Times faster than the log was written.")]
@@ -34,9 +33,7 @@ SpeedUp = Annotated[float, typer.Option(min=1.0, help="Times faster than the log
 @app.command()
 def ipinyou(impressions: LogFile, clicks: LogFile, speed_up: SpeedUp = 720.0) -> None:
     """iPinYou RTB logs (season 3, tab-separated, gz or plain): six hours take half a minute by default."""
-    raise typer.Exit(
-        replay(endpoints(), [(impressions, IPINYOU_IMPRESSION), (clicks, IPINYOU_CLICK)], speed_up)
-    )
+    raise typer.Exit(replay(endpoints(), [(impressions, IPINYOU_IMPRESSION), (clicks, IPINYOU_CLICK)], speed_up))
 
 
 @app.command()
@@ -47,7 +44,7 @@ def talkingdata(clicks: LogFile, speed_up: SpeedUp = 5760.0) -> None:
 
 def replay(ends: Endpoints, sources: list[tuple[Path, LogFormat]], speed_up: float) -> int:
     """Sends the files, waits until all has arrived, prints the comparison; gives back the exit code."""
-    console = Console()
+    console = report.console()
     truth = read_truth(sources)
     console.print(
         f"{truth.lines:,} lines: {truth.impressions:,} impressions, {truth.clicks:,} clicks "
@@ -58,21 +55,19 @@ def replay(ends: Endpoints, sources: list[tuple[Path, LogFormat]], speed_up: flo
     try:
         before = take_snapshot(ends)
         if done.exists():
-            console.print(
-                "These files were replayed here before: every line must now be found to be a duplicate."
-            )
+            console.print("These files were replayed here before: every line must now be found to be a duplicate.")
             truth = _again(truth)
         counts = _send(console, ends, sources, speed_up, truth.lines)
         done.parent.mkdir(parents=True, exist_ok=True)
         done.write_text(json.dumps({"files": [str(path) for path, _ in sources], "lines": truth.lines}))
         console.print(f"collector: {counts.accepted:,} accepted, {counts.refused:,} refused")
         with console.status("draining") as status:
-            report = reconcile_replay(ends, truth, before, status.update)
+            found = reconcile_replay(ends, truth, before, status.update)
     except ConnectorError as error:
         console.print(f"{error}\nIs the stack up? See: headwater status", style="red")
         return 3
-    print_report(console, report, "the files against every hop")
-    return 0 if report.exact else 1
+    print_report(console, found, "the files against every hop")
+    return 0 if found.exact else 1
 
 
 def _send(
@@ -94,9 +89,7 @@ def _send(
 
 def _again(truth: ReplayTruth) -> ReplayTruth:
     """The truth of files whose events all were counted before."""
-    return ReplayTruth(
-        duplicates=truth.duplicates + truth.events, lines=truth.lines, malformed=truth.malformed
-    )
+    return ReplayTruth(duplicates=truth.duplicates + truth.events, lines=truth.lines, malformed=truth.malformed)
 
 
 def _fingerprint(sources: list[tuple[Path, LogFormat]]) -> str:

@@ -24,9 +24,7 @@ def reconcile_replay(ends: Endpoints, truth: ReplayTruth, before: Snapshot, say:
     found = drain_hops(ends, wanted, before, say, shape=_together, with_sessions=False)
     lines = tuple(line for line in compare(wanted, found.hops) if line.measure in wanted[_ALL])
     tally = found.tally
-    malformed = {
-        o for o, reason in tally.dead_letter_origins.items() if reason == RejectReason.MALFORMED_LINE
-    }
+    malformed = {o for o, reason in tally.dead_letter_origins.items() if reason == RejectReason.MALFORMED_LINE}
     return Report(
         lines,
         (
