@@ -91,10 +91,10 @@ def test_a_dead_letter_of_an_unknown_ad_can_be_replayed(ads: Ads, publisher: Ser
     wait_until("the publisher has read it", drained)
     (letter,) = (d for d in read_all(AD_TELEMETRY_DLQ, ads.registry) if d["key"] == mark)
     assert letter["reason"] == "registry_miss"
-    (made,) = ads.make(1)
-    ads.send([ads.telemetry(ads.token(made))])
+    ads.write([raw])
+    ads.send([letter["raw"]], key=letter["key"])
     wait_until("the publisher has read it", drained)
-    assert len(events_of(ads, [made])) == 1
+    assert len(events_of(ads, [raw])) == 1
 
 
 def test_nothing_is_lost_or_doubled_when_it_is_killed_in_traffic(ads: Ads, local_services: Endpoints) -> None:

@@ -31,7 +31,14 @@ from schemas.topics import AD_TELEMETRY, Topic
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One ad's life as its player tells it: (event, ordinal).
-LIFE = (("impression", 0), ("start", 0), ("progress", 10), ("first_quartile", 0), ("midpoint", 0), ("complete", 0))
+LIFE = (
+    ("impression", 0),
+    ("start", 0),
+    ("progress", 10),
+    ("first_quartile", 0),
+    ("midpoint", 0),
+    ("complete", 0),
+)
 
 
 def now_ms() -> int:
@@ -109,9 +116,14 @@ class Ads:
         self._minter = TokenMinter(self.ring)
         self._encode = encoder(AD_TELEMETRY, self.registry)
 
-    def make(self, count: int, **fields: Any) -> list[bytes]:
+    def make(self, count: int) -> list[bytes]:
         """Record ids of new ads, written to the Ads Metadata Registry."""
         ids = [os.urandom(16) for _ in range(count)]
+        self.write(ids)
+        return ids
+
+    def write(self, ids: list[bytes]) -> None:
+        """Writes the registry records of some ads."""
         commands = []
         for raw in ids:
             values = {
@@ -124,13 +136,11 @@ class Ads:
                 "decision_time_ms": now_ms(),
                 "user_pseudonym": self.ring.pseudonym(f"user-{raw[1]}"),
                 "impression_cost_micros": 2_500,
-                **fields,
             }
             key = registry_key(str(values["record_id"]))
             commands.append(("SET", key, AdRecord(**values).to_bytes(), "EX", 3_600))  # type: ignore[arg-type]
         with Valkey(self.where.valkey_url) as valkey:
             valkey.pipeline(commands)
-        return ids
 
     def token(self, record_id: bytes, event: str = "impression", ordinal: int = 0) -> str:
         return self._minter.mint(record_id, BY_NAME[event].code, ordinal, now_ms() // 1000, 3_600)
@@ -139,7 +149,13 @@ class Ads:
         """A telemetry record as the collector writes it."""
         now = now_ms()
         return self._encode(
-            {"token": token, "source": "video_player", "client_time_ms": now, "received_time_ms": now, **fields}
+            {
+                "token": token,
+                "source": "video_player",
+                "client_time_ms": now,
+                "received_time_ms": now,
+                **fields,
+            }
         )
 
     def send(self, values: list[bytes], key: bytes | None = None) -> None:
