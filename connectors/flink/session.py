@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from connectors.flink.formats import tolerant_avro_jar
 from connectors.jars import jar_paths, java_home
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CLIENT_JVM_ARGS = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC"
 
 
-def streaming_session(settings: Mapping[str, str], *, jars: Iterable[Path] = ()) -> StreamTableEnvironment:
-    """A streaming SQL session with the connector jars (and `jars`) on its class path.
+def streaming_session(settings: Mapping[str, str]) -> StreamTableEnvironment:
+    """A streaming SQL session with the connector jars and our own format on its class path.
 
     Without `execution.target` among the settings a statement runs in this process. Errors: NotSetUp.
     """
@@ -31,12 +31,13 @@ def streaming_session(settings: Mapping[str, str], *, jars: Iterable[Path] = ())
     for chatty in ("apache_beam", "pyflink.fn_execution"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     from pyflink.common import Configuration
+    from pyflink.java_gateway import get_gateway
     from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
     configuration = Configuration()
     for key, value in settings.items():
         configuration.set_string(key, value)
-    class_path = [*jar_paths("flink"), *jars]
+    class_path = [*jar_paths("flink"), tolerant_avro_jar(get_gateway().jvm)]
     configuration.set_string("pipeline.jars", ";".join(path.absolute().as_uri() for path in class_path))
     configuration.set_string("table.local-time-zone", "UTC")
     chosen = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()

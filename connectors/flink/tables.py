@@ -1,6 +1,6 @@
 """Flink DDL, generated from a topic and its Avro schema: nobody writes a CREATE TABLE for a topic by hand.
 
-Sources read committed records only. Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by
+Sources read committed records only, and skip what does not decode (TolerantAvroFormat.java). Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by
 Kafka transactions, and upserts of absolute values at least once. Every sink is given the text of our own .avsc:
 without it Flink would register a schema of its own making under our subject.
 """
@@ -11,11 +11,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from connectors.flink.formats import TOLERANT_AVRO
 from schemas import campaign_metrics
 from schemas.codec import schema_text
 from schemas.topics import Topic
 
-#: Format of Avro in the Confluent wire format that stops at the first record that does not decode.
+#: Flink's format of Avro in the Confluent wire format. As a source it would stop at the first undecodable record.
 STRICT_AVRO = "avro-confluent"
 #: The source's column that holds the Kafka key.
 KEY_COLUMN = "kafka_key"
@@ -118,7 +119,6 @@ def source_ddl(
     group: str,
     startup: str = "group-offsets",
     extra_columns: Iterable[str] = (),
-    avro_format: str = STRICT_AVRO,
     discovery_s: int = 60,
 ) -> str:
     """CREATE TABLE of a topic to read from its committed offsets, or from its start when there are none.
@@ -135,9 +135,9 @@ def source_ddl(
         "properties.auto.offset.reset": "earliest",
         "scan.startup.mode": startup,
         "scan.topic-partition-discovery.interval": f"{discovery_s} s",
-        "value.format": avro_format,
+        "value.format": TOLERANT_AVRO,
         "value.fields-include": "EXCEPT_KEY",
-        f"value.{avro_format}.url": cluster.registry_url,
+        f"value.{TOLERANT_AVRO}.url": cluster.registry_url,
     }
     parts = [column.ddl for column in columns(_schema_of(topic))]
     return _create(table, [f"`{KEY_COLUMN}` BYTES", *parts, *extra_columns], options)

@@ -124,8 +124,10 @@ class Application:
             "execution.checkpointing.num-retained": "2",
             # it never gives up: a broker that is away for an hour must not end the application
             "restart-strategy.type": "exponential-delay",
-            "restart-strategy.exponential-delay.initial-backoff": "1 s",
-            "restart-strategy.exponential-delay.max-backoff": "10 s",
+            # it tries often, because the slots of a killed TaskManager look usable until its heartbeat is missed
+            "restart-strategy.exponential-delay.initial-backoff": "500 ms",
+            "restart-strategy.exponential-delay.backoff-multiplier": "1.5",
+            "restart-strategy.exponential-delay.max-backoff": "3 s",
             "table.exec.state.ttl": f"{settings.deduplication_ttl_s} s",
             "table.exec.source.idle-timeout": f"{settings.source_idle_s} s",
             "table.exec.mini-batch.enabled": "false",

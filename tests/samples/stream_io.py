@@ -42,7 +42,7 @@ class EventWriter:
 
     def __init__(self, registry: SchemaRegistry, transactional_id: str) -> None:
         self._producer: Producer = kafka.transactional_producer("test", transactional_id)
-        self._encode = encoder(AD_EVENTS, registry)
+        self.encode = encoder(AD_EVENTS, registry)
         self.written: list[dict[str, Any]] = []
 
     def write(
@@ -76,7 +76,7 @@ class EventWriter:
             for name in ("event_time_ms", "received_time_ms", "published_time_ms"):
                 event[name] += shift_ms
             self._producer.produce(
-                AD_EVENTS.name, self._encode(event), event["user_pseudonym"] or event["record_id"]
+                AD_EVENTS.name, self.encode(event), event["user_pseudonym"] or event["record_id"]
             )
         self._producer.commit_transaction(30)
         self.written.extend(batch)

@@ -37,12 +37,14 @@ from tests.samples.stream_io import EventWriter, complete, read_avro, read_json
 
 PORT_BASE = 19560
 GAP_S = 3
-IDLE_S = 12
+IDLE_S = 20
+CLOCK_DELAY_S = 30
 ADS = 700
 EVENTS_PER_S = 120.0
 SETTINGS = {
     "HEADWATER_STREAMING_SESSION_GAP_S": str(GAP_S),
     "HEADWATER_STREAMING_SOURCE_IDLE_S": str(IDLE_S),
+    "HEADWATER_STREAMING_CLOCK_DELAY_S": str(CLOCK_DELAY_S),
     "HEADWATER_STREAMING_CHECKPOINT_INTERVAL_MS": "1000",
 }
 
@@ -90,28 +92,44 @@ def rejects(template: dict[str, Any]) -> list[dict[str, Any]]:
     return [{**template, **change} for change in changes]
 
 
+def undecodable(valid: bytes) -> list[bytes]:
+    """Values that no reader can decode: the lake writes their dead letters, Flink must go on."""
+    return [
+        b"",
+        b"no header",
+        valid[:1] + (2**31 - 1).to_bytes(4, "big") + valid[5:],  # a schema id that nobody registered
+        valid[: len(valid) // 2],
+        valid + b"\x02",  # a decoder that reads ahead takes it for the beginning of the next record
+        valid[:5] + b"\xff" * 40,
+    ]
+
+
 @pytest.mark.stack
 def test_outputs_equal_the_rules_though_the_taskmanager_is_killed(stack: Endpoints) -> None:
     registry = SchemaRegistry(stack.registry_url)
     writer = EventWriter(registry, "test-publisher")
     made = traffic(seed=7, ads=ADS, span_ms=60_000)
     middle = len(made.events) // 2
-    events = [*made.events[:middle], *rejects(made.events[middle]), *made.events[middle:]]
-    kills = [len(events) // 3, 2 * len(events) // 3]
+    before = [complete(event) for event in [*made.events[:middle], *rejects(made.events[middle])]]
+    after = [complete(event) for event in made.events[middle:]]
+    kills = [len(made.events) // 3, 2 * len(made.events) // 3]
 
     def kill_at_a_third(written: int) -> None:
         if kills and written >= kills[0]:
             kills.pop(0)
             kill_taskmanager(stack.home)
 
-    writer.write((complete(event) for event in events), per_second=EVENTS_PER_S, then=kill_at_a_third)
+    writer.write(before, per_second=EVENTS_PER_S, then=kill_at_a_third)
+    for value in undecodable(writer.encode(before[0])):
+        writer.write_raw(value)
+    writer.write(after, per_second=EVENTS_PER_S, then=kill_at_a_third)
     assert not kills
 
     with FlinkRest(stack.flink_rest_url) as rest:
         job_id = next(d.job_id for d in rest.live() if d.name == ALL_JOBS)
         rest.wait_until_running(job_id, 120)
         assert rest.restarts(job_id) >= 2
-        drain(rest, job_id, ALL_JOBS, GAP_S, timeout_s=IDLE_S + 60)
+        drain(rest, job_id, ALL_JOBS, GAP_S, timeout_s=GAP_S + CLOCK_DELAY_S + 90)
     kept = list(accepted(writer.written))
     expected_sessions = sessions(kept, GAP_S * 1000)
 
