@@ -43,6 +43,7 @@ class Encoder:
     """Encodes records of one schema. Errors: ContractError names the field that does not fit."""
 
     def __init__(self, name: str, schema_id: int) -> None:
+        self.schema_id = schema_id
         self._schema = parsed_schema(name)
         self._integers = tuple(f["name"] for f in self._schema["fields"] if _is_integer(f["type"]))
         self._header = _HEADER.pack(0, schema_id)

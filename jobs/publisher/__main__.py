@@ -32,8 +32,10 @@ from jobs.publisher.batch import SOURCES, BatchPublisher
 from jobs.publisher.metrics import PublisherMetrics
 from jobs.publisher.settings import PublisherSettings
 from jobs.publisher.worker import PublisherWorker
+from jobs.transforms.enrich import REPEATED
 from schemas.errors import ConfigError, HeadwaterError
 from schemas.topics import AD_EVENTS, BY_NAME
+from schemas.two_step_encoder import TwoStepEncoder
 
 logger = logging.getLogger("jobs.publisher")
 
@@ -49,15 +51,18 @@ def build(settings: PublisherSettings, places: Endpoints, metrics: PublisherMetr
     """The worker, wired; it connects when it runs. Errors: ConfigError when the keys can't be read."""
     registry = SchemaRegistry(places.registry_url)
     opener = TokenOpener(KeyRing.load(places.secrets))
-    ads = AdRecords(Valkey(places.valkey_url, _VALKEY_TIMEOUT_S), settings.cached_records)
+    valkey = Valkey(places.valkey_url, _VALKEY_TIMEOUT_S)
 
     def make_batch() -> BatchPublisher:
         dead_letters = {t.name: encoder(BY_NAME[t.dead_letter], registry) for t in SOURCES if t.dead_letter}
+        encode_event = encoder(AD_EVENTS, registry)
+        encode_token_event = TwoStepEncoder("ad_event", encode_event.schema_id, REPEATED)
         return BatchPublisher(
             decoders={topic.name: RecordDecoder(topic, registry) for topic in SOURCES},
             opener=opener,
-            ads=ads,
-            encode_event=encoder(AD_EVENTS, registry),
+            ads=AdRecords(valkey, settings.cached_records, encode_token_event),
+            encode_event=encode_event,
+            encode_token_event=encode_token_event,
             encode_dead_letter=dead_letters,
             upstream_record_ttl_s=settings.upstream_record_ttl_s,
             job_version=code_version(),

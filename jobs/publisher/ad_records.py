@@ -12,16 +12,18 @@ from jobs.transforms.enrich import Event, repeated_fields
 from schemas.errors import ConnectorError, ContractError
 from schemas.redis_layout import registry_key
 from schemas.registry_record import AdRecord
+from schemas.two_step_encoder import EarlyPart, TwoStepEncoder
 
 _decode = msgspec.json.Decoder(AdRecord).decode
 
 
 @dataclass(frozen=True, slots=True)
 class KnownAd:
-    """A record and the part of its events that is always the same."""
+    """A record and the part of its events that is always the same, also encoded."""
 
     record: AdRecord
     repeated: Event
+    encoded: EarlyPart
 
 
 class AdRecords:
@@ -30,9 +32,10 @@ class AdRecords:
     A record never changes after it is written, so what is remembered can't be stale. A miss is not remembered.
     """
 
-    def __init__(self, valkey: Valkey, capacity: int) -> None:
+    def __init__(self, valkey: Valkey, capacity: int, encode: TwoStepEncoder) -> None:
         self._valkey = valkey
         self._capacity = capacity
+        self._encode = encode
         self._known: dict[str, KnownAd] = {}
 
     def find(self, record_ids: Iterable[str]) -> dict[str, KnownAd]:
@@ -50,9 +53,9 @@ class AdRecords:
             if isinstance(values, ConnectorError):
                 raise values
             for record_id, value in zip(missing, values, strict=True):
-                record = None if value is None else _record(value)
-                if record is not None:
-                    found[record_id] = self._known[record_id] = KnownAd(record, repeated_fields(record))
+                ad = None if value is None else self._known_ad(value)
+                if ad is not None:
+                    found[record_id] = self._known[record_id] = ad
             self._forget()
         return found
 
@@ -70,9 +73,10 @@ class AdRecords:
         while len(self._known) > self._capacity:
             del self._known[next(iter(self._known))]
 
-
-def _record(value: bytes) -> AdRecord | None:
-    try:
-        return _decode(AdRecord.json_part(value))
-    except (ContractError, msgspec.MsgspecError):
-        return None
+    def _known_ad(self, value: bytes) -> KnownAd | None:
+        try:
+            record = _decode(AdRecord.json_part(value))
+            repeated = repeated_fields(record)
+            return KnownAd(record, repeated, self._encode.early_part(repeated))
+        except (ContractError, msgspec.MsgspecError):
+            return None

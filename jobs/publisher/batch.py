@@ -27,6 +27,7 @@ from schemas.errors import ContractError, Reject, RejectReason, TokenError
 from schemas.ids import encode_id
 from schemas.registry_record import AdRecord
 from schemas.topics import AD_CONVERSIONS, AD_EVENTS, AD_TELEMETRY, BY_NAME
+from schemas.two_step_encoder import TwoStepEncoder
 
 JOB = "publisher"
 
@@ -76,6 +77,7 @@ class BatchPublisher:
         opener: TokenOpener,
         ads: AdRecords,
         encode_event: Encoder,
+        encode_token_event: TwoStepEncoder,
         encode_dead_letter: dict[str, Encoder],
         upstream_record_ttl_s: int,
         job_version: str,
@@ -85,6 +87,7 @@ class BatchPublisher:
         self._opener = opener
         self._ads = ads
         self._encode_event = encode_event
+        self._encode_token_event = encode_token_event
         self._encode_dead_letter = encode_dead_letter
         self._upstream_record_ttl_s = upstream_record_ttl_s
         self._job_version = job_version
@@ -100,7 +103,7 @@ class BatchPublisher:
         upstream: dict[str, AdRecord] = {}
         for item in items:
             event = item.data if isinstance(item.data, Reject) else self._event(item, item.data, known, upstream)
-            self._add(output, item, event)
+            self._add(output, item, event, known)
         self._ads.write(upstream.values(), self._upstream_record_ttl_s)
         return output
 
@@ -147,10 +150,13 @@ class BatchPublisher:
             upstream[item.record_id] = record
         return event
 
-    def _add(self, output: Output, item: _Item, event: Event | Reject) -> None:
+    def _add(self, output: Output, item: _Item, event: Event | Reject, known: dict[str, KnownAd]) -> None:
         if not isinstance(event, Reject):
             try:
-                value = self._encode_event(event)
+                if item.claims is not None:  # its ad is known, and encoded
+                    value = self._encode_token_event(known[event["record_id"]].encoded, event)
+                else:
+                    value = self._encode_event(event)
             except ContractError as e:
                 event = Reject(RejectReason.BAD_VALUE, str(e))
             else:

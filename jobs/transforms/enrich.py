@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 Event = dict[str, Any]
 
 #: Fields of the ad's record that every event of the ad repeats.
-_REPEATED = tuple(
+REPEATED = tuple(
     f.name
     for f in fields(AdRecord)
     if f.name not in ("trackers", "decision_time_ms", "impression_cost_micros", "click_cost_micros")
@@ -37,7 +37,7 @@ _UPSTREAM_OWN = frozenset((*RECORD_TEXT, *RECORD_NUMBERS, FORMAT))
 
 def repeated_fields(record: AdRecord) -> Event:
     """The part of an event that is the same for all events of an ad. Shape: a new dict, made once per ad."""
-    part: Event = {name: getattr(record, name) for name in _REPEATED}
+    part: Event = {name: getattr(record, name) for name in REPEATED}
     if record.consent.get("opt_out") in _TRUE:
         part["user_pseudonym"] = part["household_pseudonym"] = None
     return part
@@ -48,7 +48,8 @@ def token_event(
 ) -> Event | Reject:
     """The event of a genuine token, whose ad's record was found.
 
-    `repeated` is `repeated_fields(record)`. The token says what happened; the sender's name of it is not trusted.
+    `repeated` is `repeated_fields(record)`, and none of its fields is changed by an event. The token says what
+    happened; the sender's name of it is not trusted.
     """
     kind = BY_CODE.get(claims.event_code)
     if kind is None:
@@ -217,6 +218,5 @@ def _measured_by_player(event: Event, attributes: dict[str, str]) -> None:
     percent = attributes.get("watch_percent", "")
     if percent.isascii() and percent.isdigit() and int(percent) <= 100:
         event["watch_percent"] = int(attributes.pop("watch_percent"))
-    for name in ("thumbnail", "session_context"):
-        if name in attributes:
-            event[name] = attributes.pop(name)
+    if "thumbnail" in attributes:
+        event["thumbnail"] = attributes.pop("thumbnail")

@@ -27,7 +27,7 @@ class Contracts:
         return cls(*(encoder(t, registry, remembered_in) for t in (AD_TELEMETRY, AD_CONVERSIONS, AD_TELEMETRY_DLQ)))
 
     def telemetry(self, record: dict[str, Any]) -> Record:
-        key = record["token"] or record["upstream_id"] or ""
+        key = record["token"] or record.get("upstream_id") or ""
         return Record(AD_TELEMETRY.name, key.encode(), self.telemetry_encoder(record))
 
     def conversion(self, record: dict[str, Any]) -> Record:

@@ -51,9 +51,7 @@ class UpstreamDoor:
             return refusal(404, "unknown_format", formats=sorted(FORMATS))
         origin = request.header(b"x-origin")
         if not _ORIGIN.fullmatch(origin):
-            return refusal(
-                400, RejectReason.MISSING_FIELD, path="X-Origin", detail="the log's file name, no folders"
-            )
+            return refusal(400, RejectReason.MISSING_FIELD, path="X-Origin", detail="the log's file name, no folders")
         try:
             first_line = int(request.header(b"x-first-line", "1"))
             numbers = [int(n) for n in request.header(b"x-lines").split(",") if n]
@@ -69,9 +67,7 @@ class UpstreamDoor:
         if not numbers:
             numbers = list(range(first_line, first_line + len(lines)))
         if len(numbers) != len(lines):
-            return refusal(
-                400, RejectReason.BAD_VALUE, path="X-Lines", detail=f"{len(numbers)} for {len(lines)} lines"
-            )
+            return refusal(400, RejectReason.BAD_VALUE, path="X-Lines", detail=f"{len(numbers)} for {len(lines)} lines")
         return await self._take(source_format, lines, origin, numbers, rebase)
 
     async def _take(

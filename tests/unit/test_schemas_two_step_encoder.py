@@ -1,0 +1,71 @@
+"""The two-step encoder against the plain one: the same bytes, or a refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.codec import Encoder, parsed_schema
+from schemas.errors import ContractError
+from schemas.two_step_encoder import TwoStepEncoder
+
+FIELDS = parsed_schema("ad_event")["fields"]
+TEXT = st.text(max_size=40)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "bytes": st.binary(max_size=40),
+    "string": TEXT,
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "boolean": st.booleans(),
+}
+
+
+def values_of(kind: Any) -> st.SearchStrategy[Any]:
+    if isinstance(kind, list):
+        return st.none() | values_of(kind[1])
+    if isinstance(kind, dict):
+        return st.lists(TEXT, max_size=3) if kind["type"] == "array" else st.dictionaries(TEXT, TEXT, max_size=3)
+    return VALUES[kind]
+
+
+RECORDS = st.fixed_dictionaries(
+    {f["name"]: values_of(f["type"]) for f in FIELDS if "default" not in f},
+    optional={f["name"]: values_of(f["type"]) for f in FIELDS if "default" in f},
+)
+
+
+@given(record=RECORDS, early=st.sets(st.sampled_from([f["name"] for f in FIELDS])))
+def test_any_split_gives_the_bytes_of_the_plain_encoder(record: dict[str, Any], early: set[str]) -> None:
+    encode = TwoStepEncoder("ad_event", 7, early)
+    first = {name: value for name, value in record.items() if name in early}
+    rest = {name: value for name, value in record.items() if name not in early}
+    assert encode(encode.early_part(first), rest) == Encoder("ad_event", 7)(record)
+
+
+@given(value=st.integers(-(2**64), 2**64))
+def test_only_what_fits_64_bits(value: int) -> None:
+    encode = TwoStepEncoder("campaign_spend", 7, ())
+    record = {"campaign_id": "c", "day": "d", "spend_micros": value}
+    if -(2**63) <= value < 2**63:
+        assert encode((), record) == Encoder("campaign_spend", 7)(record)
+    else:
+        with pytest.raises(ContractError):
+            encode((), record)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ordinal": 2**31}, {"record_id": None}, {"record_id": 5}, {"attributes": {"a": 1}}, {"event_id": "text"}]
+)
+def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
+    good = {f["name"]: "" for f in FIELDS if "default" not in f and f["type"] == "string"}
+    good |= {"event_id": b"", "event_time_ms": 1, "received_time_ms": 1, "published_time_ms": 1}
+    encode = TwoStepEncoder("ad_event", 7, ())
+    encode((), good)
+    with pytest.raises(ContractError):
+        encode((), {**good, **wrong})
+    del good["record_id"]
+    with pytest.raises(ContractError, match="record_id"):
+        encode((), good)
