@@ -39,6 +39,9 @@ Parameter = str | int | float | datetime
 #: What Druid says of a datasource that has no segment yet: no error to a reader, there is just nothing in it.
 _NO_SUCH_TABLE = re.compile(r"Object '[^']*' not found")
 
+#: How much longer than a query may take its answer is waited for: Druid's own word on a time-out says more than ours.
+_GRACE_S = 1.0
+
 _SQL_TYPES: dict[type, str] = {bool: "BOOLEAN", str: "VARCHAR", int: "BIGINT", float: "DOUBLE"}
 
 
@@ -84,7 +87,7 @@ class DruidClient:
         self._coordinator_url = coordinator_url
         self._timeout_s = timeout_s
         # trust_env off: an analyst's proxy settings must not catch calls inside the platform
-        self._http = httpx.Client(timeout=timeout_s, transport=transport, trust_env=False)
+        self._http = httpx.Client(timeout=timeout_s + _GRACE_S, transport=transport, trust_env=False)
 
     @classmethod
     def of(cls, settings: Endpoints, *, timeout_s: float = 10.0) -> DruidClient:

@@ -239,6 +239,9 @@ class DruidHost:
 
         def stop_all() -> None:
             _use_system_class_loader()
+            # The roles complain at length of each other's absence while they go: that is no news.
+            level = jpype.JClass("org.apache.logging.log4j.Level")
+            jpype.JClass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(level.OFF)
             for role in reversed(self._roles):
                 log.info("druid_role_stopping", extra={"role": role.role})
                 role.stop()
