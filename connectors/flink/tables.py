@@ -1,8 +1,9 @@
 """Flink DDL, generated from a topic and its Avro schema: nobody writes a CREATE TABLE for a topic by hand.
 
-Sources read committed records only, and skip what does not decode (TolerantAvroFormat.java). Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by
-Kafka transactions, and upserts of absolute values at least once. Every sink is given the text of our own .avsc:
-without it Flink would register a schema of its own making under our subject.
+Sources read committed records only, and skip what does not decode (TolerantAvroFormat.java).
+Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by Kafka transactions, and upserts of
+absolute values at least once. Every sink is given the text of our own .avsc: without it Flink would register a schema
+of its own making under our subject.
 """
 
 from __future__ import annotations

@@ -70,10 +70,12 @@ def _parser() -> argparse.ArgumentParser:
             "--start",
             choices=("group-offsets", "earliest-offset"),
             default="group-offsets",
-            help="where to read from when there is no checkpoint",
+            help="where to read from without a checkpoint; earliest-offset rebuilds counters, and repeats deltas",
         )
         if name == "submit":
-            added.add_argument("--fresh", action="store_true", help="leave the latest checkpoint aside")
+            added.add_argument(
+                "--fresh", action="store_true", help="begin without state, though there is or was some"
+            )
     command("list", _list, "show what runs")
     command("cancel", _cancel, "stop the deployment; its latest checkpoint stays")
     added = command("savepoint", _savepoint, "write a savepoint")

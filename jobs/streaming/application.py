@@ -16,6 +16,7 @@ from connectors.endpoints import Endpoints
 from connectors.flink import session as flink
 from connectors.flink.rest import Deployment, FlinkRest, latest_checkpoint
 from connectors.flink.tables import Cluster, source_ddl
+from connectors.kafka import committed_offsets
 from jobs.streaming import (
     ad_sessions,
     campaign_metrics,
@@ -188,7 +189,7 @@ def submit(
     """Id of the running Flink job; submits it unless it runs already, from its latest checkpoint if there is one.
 
     Idempotent. Blocks until every task runs. Errors: Refused when another deployment runs one of the jobs (two would
-    write every row twice), or the job fails; Unavailable; TimedOut.
+    write every row twice), when its state is lost, or when the job fails; Unavailable; TimedOut.
     """
     running = overlapping(rest.live(), (job.name for job in application.jobs))
     if running is not None and running.name != application.name:
@@ -197,6 +198,12 @@ def submit(
         log.info("already running", extra={"deployment": running.name, "job_id": running.job_id})
         return running.job_id
     checkpoint = latest_checkpoint(application.checkpoints) if restore else None
+    if restore and checkpoint is None and committed_offsets(application.name, AD_EVENTS.name):
+        raise Refused(
+            f"{application.name} has read {AD_EVENTS.name} before, but no checkpoint is left in "
+            f"{application.checkpoints}: "
+            "absolute counters would begin at 0 again. Bring the checkpoint back, or choose with --fresh --start"
+        )
     more = flink.remote_target(application.where.flink_rest_url)
     if checkpoint is not None:
         more["execution.state-recovery.path"] = checkpoint.as_uri()

@@ -90,7 +90,6 @@ def _last_of_each_key(table: str, result: Any) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-@pytest.mark.engines
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.name}")
 def test_flink_gives_the_expected_rows(case: Case, outputs: Tables) -> None:
     expected_of = {output.table for output in JOBS[case.job](SETTINGS).outputs}

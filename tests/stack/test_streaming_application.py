@@ -35,7 +35,7 @@ from schemas.topics import (
 from tests.samples.ad_traffic import traffic
 from tests.samples.stream_io import EventWriter, complete, read_avro, read_json
 
-PORT_BASE = 19560
+PORT_BASE = int(os.environ.get("HEADWATER_TEST_PORT_BASE", "19500")) + 50  # of its own: it owns all events
 GAP_S = 3
 IDLE_S = 20
 CLOCK_DELAY_S = 30
@@ -59,7 +59,7 @@ def command(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+def streaming_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
     """Kafka, registry and Flink of this module's own, with the application running."""
     patch = pytest.MonkeyPatch()
     patch.setenv("HEADWATER_PORT_BASE", str(PORT_BASE))
@@ -104,9 +104,8 @@ def undecodable(valid: bytes) -> list[bytes]:
     ]
 
 
-@pytest.mark.stack
-def test_outputs_equal_the_rules_though_the_taskmanager_is_killed(stack: Endpoints) -> None:
-    registry = SchemaRegistry(stack.registry_url)
+def test_outputs_equal_the_rules_though_the_taskmanager_is_killed(streaming_stack: Endpoints) -> None:
+    registry = SchemaRegistry(streaming_stack.registry_url)
     writer = EventWriter(registry, "test-publisher")
     made = traffic(seed=7, ads=ADS, span_ms=60_000)
     middle = len(made.events) // 2
@@ -117,7 +116,7 @@ def test_outputs_equal_the_rules_though_the_taskmanager_is_killed(stack: Endpoin
     def kill_at_a_third(written: int) -> None:
         if kills and written >= kills[0]:
             kills.pop(0)
-            kill_taskmanager(stack.home)
+            kill_taskmanager(streaming_stack.home)
 
     writer.write(before, per_second=EVENTS_PER_S, then=kill_at_a_third)
     for value in undecodable(writer.encode(before[0])):
@@ -125,7 +124,7 @@ def test_outputs_equal_the_rules_though_the_taskmanager_is_killed(stack: Endpoin
     writer.write(after, per_second=EVENTS_PER_S, then=kill_at_a_third)
     assert not kills
 
-    with FlinkRest(stack.flink_rest_url) as rest:
+    with FlinkRest(streaming_stack.flink_rest_url) as rest:
         job_id = next(d.job_id for d in rest.live() if d.name == ALL_JOBS)
         rest.wait_until_running(job_id, 120)
         assert rest.restarts(job_id) >= 2
