@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -176,8 +177,8 @@ class MaterializerWorker:
     ) -> None:
         self._records += len(messages)
         self._metrics.fields.inc(fields)
-        for message in messages:
-            self._metrics.records.labels(message.topic()).inc()
+        for topic, count in Counter(message.topic() for message in messages).items():
+            self._metrics.records.labels(topic).inc(count)
         for topic, reason in refused:
             self._metrics.refused.labels(topic, reason).inc()
         if refused:

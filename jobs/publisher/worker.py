@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -184,8 +185,8 @@ class PublisherWorker:
         metrics = self._metrics
         metrics.transactions.labels("committed").inc()
         metrics.commit_s.observe(took_s)
-        for message in messages:
-            metrics.records.labels(message.topic()).inc()
+        for topic, count in Counter(message.topic() for message in messages).items():
+            metrics.records.labels(topic).inc(count)
         for event_type, count in output.events.items():
             metrics.events.labels(event_type).inc(count)
         for (topic, reason), count in output.rejects.items():
