@@ -30,7 +30,7 @@ GROUP BY 1
 
 @dataclass(frozen=True, slots=True)
 class CapRow:
-    """One cap of one campaign for one user: what the ad server counts, the limit, and what truly happened."""
+    """One cap of one campaign for one user: what the ad server counts, the limit, and what the ledgers know of."""
 
     campaign_id: str
     scope: str
@@ -52,7 +52,9 @@ def busiest_user_caps(ends: Endpoints, ledgers: Iterable[Path]) -> tuple[str, li
     capped = {c.id: c for c in catalog.campaigns if c.frequency_caps}
     totals: dict[str, int] = {}
     for path in paths:
-        for user, impressions in _rows(path, _BUSIEST.format(marks=", ".join("?" * len(capped))), tuple(capped)):
+        for user, impressions in _rows(
+            path, _BUSIEST.format(marks=", ".join("?" * len(capped))), tuple(capped)
+        ):
             totals[user] = totals.get(user, 0) + impressions
     if not totals:
         return "", []

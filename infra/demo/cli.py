@@ -38,6 +38,8 @@ _SHORT_SESSIONS = {
     "HEADWATER_STREAMING_SOURCE_IDLE_S": "10",
     "HEADWATER_STREAMING_CLOCK_DELAY_S": "20",
 }
+#: Lines of commands that are logs, not progress.
+_LOG_LINES = ("{", "Setting default log level", "To adjust logging level")
 _SECOND_SHARE = 0.2  # of the first stretch's requests
 
 
@@ -60,7 +62,9 @@ class Demo:
         self._console.print(f"[bold]▸ {text}[/bold]")
         yield
         total_s = time.monotonic() - self._began_s
-        self._console.print(f"  done in {time.monotonic() - began_s:.0f} s (demo: {total_s:.0f} s)", style="dim")
+        self._console.print(
+            f"  done in {time.monotonic() - began_s:.0f} s (demo: {total_s:.0f} s)", style="dim"
+        )
 
     def start(self, ends: Endpoints) -> None:
         """Brings a stack up."""
@@ -102,6 +106,8 @@ class Demo:
 
     def _learn(self, ends: Endpoints, first_model: str | None) -> None:
         def say(line: str) -> None:
+            if line.startswith(_LOG_LINES):
+                return
             self._console.print(f"  {line}", style="dim", markup=False, highlight=False)
 
         with self._step("lake, features, training"):

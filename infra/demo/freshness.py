@@ -92,7 +92,9 @@ class FreshnessProbe:
         return self.found
 
     async def _probe(self, number: int) -> None:
-        user = replace(self._template, id=f"probe-{time.time_ns()}-{number % _USERS}", opted_out=False, bot=False)
+        user = replace(
+            self._template, id=f"probe-{time.time_ns()}-{number % _USERS}", opted_out=False, bot=False
+        )
         ad = await self._ask(user, _FIRST_REQUEST + number)
         if ad is None:
             return
@@ -105,7 +107,9 @@ class FreshnessProbe:
             status = answer.status
         except ConnectorError:
             status = 0
-        self._ledger.fired(ad.record_id, "impression", 0, "normal", fired_ms, fired_ms, status, "", tracker.url)
+        self._ledger.fired(
+            ad.record_id, "impression", 0, "normal", fired_ms, fired_ms, status, "", tracker.url
+        )
         if not 200 <= status < 300:
             self.found.missed += 1
             return
@@ -115,7 +119,9 @@ class FreshnessProbe:
     async def _ask(self, user: User, request: int) -> ShownAd | None:
         asked_ms = time.time_ns() // 1_000_000
         try:
-            answer = await self._adserver.fetch("GET", vast_path(user, self._placement, f"probe-{request}"), 2.0)
+            answer = await self._adserver.fetch(
+                "GET", vast_path(user, self._placement, f"probe-{request}"), 2.0
+            )
             ad = read_vast(answer.body) if answer.status == 200 else None
         except (ConnectorError, UnreadableAd):
             return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from connectors import delta
 from connectors.druid import DruidClient
@@ -36,20 +38,7 @@ _VALKEY_COUNTERS = {
 }
 _SCAN_COUNT = 1_000
 
-_LAKE_EVENTS = """
-SELECT campaign_id,
-  SUM(CASE WHEN event_type = 'impression' THEN 1 ELSE 0 END) AS impressions,
-  SUM(CASE WHEN event_type = 'click' THEN 1 ELSE 0 END) AS clicks,
-  SUM(CASE WHEN event_type = 'complete' THEN 1 ELSE 0 END) AS completes,
-  SUM(cost_micros) AS spend_micros
-FROM (
-  SELECT event_id, MIN(campaign_id) AS campaign_id, MIN(event_type) AS event_type, MIN(cost_micros) AS cost_micros
-  FROM events GROUP BY event_id
-) GROUP BY campaign_id
-"""
-_LAKE_SESSIONS = """
-SELECT campaign_id, COUNT(*) AS sessions_completed FROM sessions WHERE state = 'completed' GROUP BY campaign_id
-"""
+_LAKE_MEASURES = {"impression": "impressions", "click": "clicks", "complete": "completes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,9 @@ def druid_counts(ends: Endpoints) -> ByCampaign:
     """Sums of the datasource. Errors: ConnectorError."""
     sums = ", ".join(f"SUM({m}) AS {m}" for m in MEASURES)
     with DruidClient.of(ends) as druid:
-        rows = druid.sql(f"SELECT campaign_id, {sums} FROM {campaign_metrics.DATASOURCE} GROUP BY campaign_id")
+        rows = druid.sql(
+            f"SELECT campaign_id, {sums} FROM {campaign_metrics.DATASOURCE} GROUP BY campaign_id"
+        )
     return {str(r["campaign_id"]): {m: int(r[m] or 0) for m in MEASURES} for r in rows}
 
 
@@ -108,18 +99,33 @@ def _scan(valkey: Valkey, pattern: str) -> list[bytes]:
 def lake_counts(ends: Endpoints) -> ByCampaign:
     """Sums over distinct events of bronze, and its sessions; {} while there are no tables. Errors: ConnectorError."""
     counts: ByCampaign = {}
-    for query, alias, name in (
-        (_LAKE_EVENTS, "events", "bronze/ad_events"),
-        (_LAKE_SESSIONS, "sessions", "bronze/ad_sessions"),
-    ):
-        try:
-            table = delta.table(name, ends.lake_uri)
-        except Refused:
+
+    def add(campaign: str, measure: str, value: int) -> None:
+        measures = counts.setdefault(campaign, {})
+        measures[measure] = measures.get(measure, 0) + value
+
+    seen: set[bytes] = set()
+    columns = ("event_id", "campaign_id", "event_type", "cost_micros")
+    for event_id, campaign, event_type, cost_micros in _bronze_rows("bronze/ad_events", columns, ends):
+        if event_id in seen:
             continue
-        for row in delta.sql(query, **{alias: table}).to_pylist():
-            campaign = row.pop("campaign_id")
-            counts.setdefault(campaign, {}).update({k: int(v or 0) for k, v in row.items()})
+        seen.add(event_id)
+        add(campaign, "spend_micros", cost_micros)
+        if (measure := _LAKE_MEASURES.get(event_type)) is not None:
+            add(campaign, measure, 1)
+    for campaign, state in _bronze_rows("bronze/ad_sessions", ("campaign_id", "state"), ends):
+        add(campaign, "sessions_completed", int(state == "completed"))
     return counts
+
+
+def _bronze_rows(name: str, columns: tuple[str, ...], ends: Endpoints) -> Iterator[tuple[Any, ...]]:
+    """Columns of a bronze table, which is only ever appended to, row by row; nothing of a table that is not there."""
+    try:
+        table = delta.table(name, ends.lake_uri)
+    except Refused:
+        return
+    for batch in table.to_pyarrow_dataset().to_batches(columns=list(columns)):
+        yield from zip(*(batch.column(c).to_pylist() for c in columns), strict=True)
 
 
 def kafka_counts(tally: KafkaTally) -> dict[str, ByCampaign]:

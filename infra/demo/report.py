@@ -78,8 +78,8 @@ def print_top_campaigns(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def print_caps(console: Console, user: str, rows: list[CapRow]) -> None:
     table = Table(title=f"caps of {user} as the ad server reads them", title_justify="left")
-    for name in ("campaign", "scope", "id", "window", "seen", "truth", "limit", "one more?"):
-        table.add_column(name, justify="right" if name in ("seen", "truth", "limit") else "left")
+    for name in ("campaign", "scope", "id", "window", "seen", "in this ledger", "limit", "one more?"):
+        table.add_column(name, justify="right" if name in ("seen", "in this ledger", "limit") else "left")
     for row in rows:
         table.add_row(
             row.campaign_id,
@@ -90,7 +90,7 @@ def print_caps(console: Console, user: str, rows: list[CapRow]) -> None:
             str(row.truth),
             str(row.limit),
             "yes" if row.seen < row.limit else "no",
-            style="" if row.seen == row.truth else "red",
+            style="red" if row.seen < row.truth else "",
         )
     console.print(table)
 

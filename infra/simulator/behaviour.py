@@ -1,7 +1,7 @@
 """What a viewer truly does with an ad: how long it plays, whether it is clicked, and what the network does to it.
 
 Pure: world, ad and a random source in, a plan of beacons out. The click probability is the ground truth that a model
-can only estimate: creative's appeal + user's taste for the content + device + fatigue, on a logistic scale.
+can only estimate: creative's appeal + user's taste + content + device + fatigue, on a logistic scale.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ Kind = Literal["normal", "duplicate", "late", "flood", "forged", "absurd"]
 #: Kinds that carry a genuine event; of all beacons with the same identity exactly one counts.
 GENUINE: tuple[Kind, ...] = ("normal", "duplicate", "late", "flood")
 
-BASE_LOG_ODDS = -3.1
-_DEVICE_LOG_ODDS = {"ctv": -0.9, "phone": 0.5, "tablet": 0.2, "desktop": 0.1}
+BASE_LOG_ODDS = -2.8
+_DEVICE_LOG_ODDS = {"ctv": -1.0, "phone": 0.7, "tablet": 0.3, "desktop": 0.1}
+_CONTENT_LOG_ODDS = {"IAB1": -0.5, "IAB8": 0.3, "IAB9": 0.6, "IAB12": -0.8, "IAB17": 0.4, "IAB19": 0.0}
 _FATIGUE_LOG_ODDS = -0.25  # for each earlier impression of the campaign, up to 6
 _COMPLETION = {"ctv": 0.93, "phone": 0.7, "tablet": 0.78, "desktop": 0.74}
 _QUARTILES = ((25, "first_quartile"), (50, "midpoint"), (75, "third_quartile"), (100, "complete"))
@@ -65,6 +66,7 @@ def click_probability(
         BASE_LOG_ODDS
         + world.appeal.get(ad.creative_id, 0.0)
         + user.tastes.get(content_category, 0.0)
+        + _CONTENT_LOG_ODDS.get(content_category, 0.0)
         + _DEVICE_LOG_ODDS.get(user.device_type, 0.0)
         + _FATIGUE_LOG_ODDS * min(seen_before, 6)
     )

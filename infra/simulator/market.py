@@ -83,7 +83,7 @@ def build_market(rng: random.Random) -> tuple[Catalog, dict[str, float]]:
                     if banner
                     else _video(creative_id, line_id, rng.choice(_DURATIONS_S))
                 )
-                appeal[creative_id] = round(rng.gauss(0.0, 0.8), 4)
+                appeal[creative_id] = round(rng.gauss(0.0, 0.9), 4)
     return Catalog(1, "USD", advertisers, campaigns, line_items, creatives, publishers, placements), appeal
 
 
