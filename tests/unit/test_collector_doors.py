@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from connectors.http_messages import MAX_PARAMS, Request
 from connectors.keys import KeyRing
 from connectors.tokens import TokenMinter
 from schemas.codec import Encoder, decode, parsed_schema, split_header
@@ -15,12 +19,12 @@ from schemas.ids import encode_id
 from serving.collector.attributes import clean_attributes
 from serving.collector.beacons import epoch_ms
 from serving.collector.buffer import Record
-from serving.collector.contracts import Contracts
+from serving.collector.contracts import Contracts, telemetry_of
 from serving.collector.conversions import ConversionReader
 from serving.collector.telemetry import read_telemetry
 
 NOW_MS = 1_800_000_000_000
-CONTRACTS = Contracts(Encoder("ad_telemetry", 1), Encoder("ad_conversion", 2), Encoder("dead_letter", 3))
+CONTRACTS = Contracts(telemetry_of(1), Encoder("ad_conversion", 2), Encoder("dead_letter", 3))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,26 @@ def test_identifiers_are_left_out_of_attributes() -> None:
         "y" * 65: "1",
     }
     assert clean_attributes(sent) == ({"ok": "1", "at": "12:30", "flag": "true", "n": "3"}, 7)
+
+
+@given(
+    pairs=st.lists(
+        st.tuples(st.text(st.characters(codec="ascii")), st.text(st.characters(codec="ascii"))), max_size=MAX_PARAMS + 3
+    ),
+    plain=st.booleans(),
+)
+def test_the_quick_way_through_a_query_is_the_standard_one(pairs: list[tuple[str, str]], plain: bool) -> None:
+    query = "&".join(f"{k}={v}" for k, v in pairs)
+    for sign in "%+;#" if plain else "":
+        query = query.replace(sign, "")
+    request = Request("GET", "/", query.encode(), {}, b"", "")
+    try:
+        expected = dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMS, errors="replace"))
+    except ValueError:
+        with pytest.raises(ValueError, match=r".*"):
+            _ = request.params
+    else:
+        assert request.params == expected
 
 
 def test_there_is_an_end_to_attributes() -> None:
