@@ -7,6 +7,7 @@ job's name, the consumer group and the folder of its checkpoints.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ from jobs.streaming.views import (
     views,
     watermark,
 )
-from schemas.errors import ConfigError, Refused
+from schemas.errors import ConfigError, Refused, TimedOut, Unavailable
 from schemas.topics import AD_EVENTS
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def submit(
         log.info("already running", extra={"deployment": running.name, "job_id": running.job_id})
         return running.job_id
     checkpoint = latest_checkpoint(application.checkpoints) if restore else None
-    if restore and checkpoint is None and committed_offsets(application.name, AD_EVENTS.name):
+    if restore and checkpoint is None and _has_read(application.name, timeout_s):
         raise Refused(
             f"{application.name} has read {AD_EVENTS.name} before, but no checkpoint is left in "
             f"{application.checkpoints}: "
@@ -207,6 +208,7 @@ def submit(
     more = flink.remote_target(application.where.flink_rest_url)
     if checkpoint is not None:
         more["execution.state-recovery.path"] = checkpoint.as_uri()
+        more["execution.state-recovery.claim-mode"] = "CLAIM"  # deleted when a newer one is there, like any other
     job_id = application.run(more)
     rest.wait_until_running(job_id, timeout_s)
     log.info(
@@ -214,3 +216,15 @@ def submit(
         extra={"deployment": application.name, "job_id": job_id, "restored_from": str(checkpoint or "")},
     )
     return job_id
+
+
+def _has_read(group: str, timeout_s: float) -> bool:
+    """Whether a consumer group has ever committed offsets of the events. Waits for a broker that has just started."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return bool(committed_offsets(group, AD_EVENTS.name))
+        except (Unavailable, TimedOut):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
