@@ -104,7 +104,7 @@ def run(
         "verdict": verdict.words,
     }
     logged_parameters = settings.model_dump() | {
-        f"lightgbm.{name}": value for name, value in parameters(settings, len(parts["train"])).items()
+        f"lightgbm.{name}": value for name, value in parameters(settings, parts["train"]).items()
     }
     logged_metrics = {
         **{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_split_is_forward_in_time_and_keeps_equal_times_together() -> None:
     data = dataset()
     parts = split(data, 0.6, 0.2)
     assert sum(len(p) for p in parts) == len(data)
-    for earlier, later in zip(parts, parts[1:], strict=False):
+    for earlier, later in pairwise(parts):
         assert earlier.decision_time_ms.max() < later.decision_time_ms.min()
 
 
