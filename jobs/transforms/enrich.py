@@ -90,7 +90,8 @@ def upstream_event(
 ) -> tuple[Event, AdRecord] | Reject:
     """The event of an upstream log's line, and the ad's record: `known` if its impression came before.
 
-    A click whose impression is not known is published from its own line and says so.
+    An impression is published from its own line, whatever is known: a bid logged twice may have two prices, and a
+    repeated line must cost what it cost before. A click without a known impression is, too, and says so.
     """
     kind = BY_NAME.get(telemetry["client_event"] or "")
     if kind is None:
@@ -106,12 +107,16 @@ def upstream_event(
     if isinstance(event_ms, Reject):
         return event_ms
     raw_id = record_id_of_upstream(telemetry)
-    record = known or record_of(
-        encode_id(raw_id),
-        attributes,
-        telemetry["user_pseudonym"],
-        telemetry["household_pseudonym"],
-        event_ms,
+    record = (
+        record_of(
+            encode_id(raw_id),
+            attributes,
+            telemetry["user_pseudonym"],
+            telemetry["household_pseudonym"],
+            event_ms,
+        )
+        if known is None or kind.name == "impression"
+        else known
     )
     if isinstance(record, Reject):
         return record
@@ -139,7 +144,9 @@ def record_id_of_upstream(telemetry: Mapping[str, Any]) -> bytes:
     return upstream_record_id(telemetry["attributes"].get(FORMAT, ""), telemetry["upstream_id"])
 
 
-def conversion_event(conversion: Mapping[str, Any], record: AdRecord | None, published_ms: int) -> Event | Reject:
+def conversion_event(
+    conversion: Mapping[str, Any], record: AdRecord | None, published_ms: int
+) -> Event | Reject:
     """The event of a conversion. One per order: its id derives from advertiser and order, not from the ad.
 
     `record` is the ad's, when the sender named the ad and the registry still has it. Without it the advertiser is
