@@ -89,7 +89,7 @@ def drain_hops(
     say("publisher: reading what the collector wrote")
     wait_published()
     found: dict[str, ByCampaign] = {}
-    with KafkaTally(ends, before.offsets) as tally:
+    with KafkaTally(ends, before.offsets, before.event_ids) as tally:
 
         def await_hop(hop: str, read: Callable[[], ByCampaign], measures: tuple[str, ...]) -> None:
             def added() -> ByCampaign:

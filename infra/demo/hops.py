@@ -46,6 +46,7 @@ class Snapshot:
     """What the stores held at a time, and where the topics ended: the zero that a run is counted from."""
 
     offsets: Offsets = field(default_factory=dict)
+    event_ids: frozenset[bytes] = field(default=frozenset(), repr=False)
     stores: dict[str, ByCampaign] = field(default_factory=dict)
 
 
@@ -54,7 +55,7 @@ def take_snapshot(ends: Endpoints) -> Snapshot:
     with KafkaTally(ends) as tally:
         tally.read_to_end()
         stores = {DRUID: druid_counts(ends), VALKEY: valkey_counts(ends), LAKE: lake_counts(ends)}
-        return Snapshot(tally.offsets, stores)
+        return Snapshot(tally.offsets, tally.event_ids, stores)
 
 
 def druid_counts(ends: Endpoints) -> ByCampaign:

@@ -42,14 +42,19 @@ _QUIET_POLLS = 60
 class KafkaTally:
     """Tallies of ad-events, late copies, sessions and dead letters from given offsets on. Close it after use.
 
+    `known` are the ids of events before those offsets: an event that repeats one of them is a duplicate.
+
     Errors: Unavailable without a broker, TimedOut when a partition's end can't be reached.
     """
 
-    def __init__(self, ends: Endpoints, since: Offsets | None = None) -> None:
+    def __init__(
+        self, ends: Endpoints, since: Offsets | None = None, known: frozenset[bytes] = frozenset()
+    ) -> None:
         self._registry = SchemaRegistry(ends.registry_url)
         self._schema = cache(self._writer_schema)
         self._consumer = consumer("reconcile", "reconcile", settings={"enable.partition.eof": True})
         self._next: Offsets = {t: dict((since or {}).get(t) or beginning_offsets(t)) for t in TOPICS}
+        self._known = known
         self._seen: set[bytes] = set()
         self.events = 0
         self.by_type: Counter[str] = Counter()
@@ -81,6 +86,11 @@ class KafkaTally:
     def duplicates(self) -> int:
         """Rows of ad-events that repeat an event."""
         return self.events - len(self._seen)
+
+    @property
+    def event_ids(self) -> frozenset[bytes]:
+        """Ids of all events read, and of those known before."""
+        return self._known | self._seen
 
     @property
     def offsets(self) -> Offsets:
@@ -120,7 +130,7 @@ class KafkaTally:
 
     def _event(self, event: dict[str, Any]) -> None:
         self.events += 1
-        if event["event_id"] in self._seen:
+        if event["event_id"] in self._seen or event["event_id"] in self._known:
             return
         self._seen.add(event["event_id"])
         self.by_type[event["event_type"]] += 1
