@@ -60,6 +60,8 @@ class Contest:
                     turn.response, turn.bidder.id, turn.bidder.seat_ids, rules
                 ):
                     if bid_imp in (imp_id, ""):
+                        if candidate.runs and shown_as(candidate) not in self.opportunity.formats:
+                            candidate.outcome = Outcome.FORMAT
                         self.decision.candidates.append(candidate)
                         entered = True
             if not entered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connectors.keys import KeyRing
+from schemas.catalog import Placement
 from schemas.money import to_micros
 from serving.adserver.consent import consent_flags, opted_out
 from serving.adserver.countries import alpha2, alpha3
@@ -100,9 +101,7 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
         found.append(
             Opportunity(
                 imp=imp,
-                formats=tuple(
-                    f for f, asked in (("video", imp.video), ("banner", imp.banner)) if asked is not None
-                ),
+                formats=_formats(imp, placement),
                 placement_id=imp.tagid,
                 publisher_id=placement.publisher_id if placement else (publisher.id if publisher else ""),
                 category=placement.content_category if placement else (categories[0] if categories else None),
@@ -111,6 +110,12 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
             )
         )
     return found
+
+
+def _formats(imp: Imp, placement: Placement | None) -> tuple[str, ...]:
+    """What may be shown: the formats asked for, and of those a known placement's own."""
+    asked = [f for f, part in (("video", imp.video), ("banner", imp.banner)) if part is not None]
+    return tuple(f for f in asked if placement is None or f == placement.format)
 
 
 def outbound(context: RequestContext, asked: list[Opportunity], currency: str, tmax_ms: int) -> bytes:
@@ -127,8 +132,8 @@ def outbound(context: RequestContext, asked: list[Opportunity], currency: str, t
         imp=[
             Imp(
                 id=o.imp.id,
-                banner=o.imp.banner,
-                video=o.imp.video,
+                banner=o.imp.banner if "banner" in o.formats else None,
+                video=o.imp.video if "video" in o.formats else None,
                 tagid=o.imp.tagid,
                 bidfloor=(o.floor_cpm_micros or 0) / 1_000_000,
                 bidfloorcur=currency,
