@@ -7,7 +7,7 @@ LOCKS := $(wildcard infra/locks/*.lock)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit up down status doctor lint format lock clean
+.PHONY: help setup demo test unit up down status doctor lint format docs lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lint: $(READY) ## style and types
 
 format: $(READY) ## let ruff format and fix what it can
 	@$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .
+
+docs: $(READY) ## rewrite the documents that are made from the code
+	@$(RUN) -m infra.docs.reference
 
 lock: $(READY) ## renew all locks from pyproject.toml and infra/setup/artifacts.py (needs mvn)
 	@$(VENV)/bin/uv pip compile --python-version 3.11 --extra dev --generate-hashes --no-header --no-annotate \
