@@ -113,16 +113,17 @@ class KafkaTally:
             if quiet > _QUIET_POLLS:
                 raise TimedOut(f"{topic}: no end of partitions {sorted(unfinished)}")
             for message in messages:
-                error = message.error()
+                error, partition, offset = message.error(), message.partition(), message.offset()
+                assert partition is not None and offset is not None  # a consumed message has both
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    unfinished.discard(message.partition())
-                    positions[message.partition()] = max(positions[message.partition()], message.offset())
+                    unfinished.discard(partition)
+                    positions[partition] = max(positions[partition], offset)
                     continue
                 record = value_of(message)
                 if record is None:
                     continue
-                positions[message.partition()] = message.offset() + 1
-                schema_id, payload = codec.split_header(message.value())
+                positions[partition] = offset + 1
+                schema_id, payload = codec.split_header(message.value() or b"")
                 self._on_record[topic](codec.decode(payload, self._schema(schema_id)))
 
     def _writer_schema(self, schema_id: int) -> Any:

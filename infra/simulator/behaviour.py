@@ -82,12 +82,10 @@ def plan(
     """
     if rng.random() < faults.never_shown:
         return []
-    shots = (
-        _banner(ad, p_click, user, rng)
-        if not ad.duration_s
-        else _video(ad, p_click, user, speed_up, faults, rng)
+    planned = (
+        _video(ad, p_click, user, speed_up, faults, rng) if ad.duration_s else _banner(ad, p_click, user, rng)
     )
-    shots = [s for s in shots if s is not None]
+    shots = [shot for shot in planned if shot is not None]
     offline = not user.bot and rng.random() < faults.offline
     if offline:
         shift_ms = -(LATENESS_MS + rng.randrange(60_000, 20 * 60_000))

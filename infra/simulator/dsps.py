@@ -93,8 +93,8 @@ def answer(dsp: str, profile: Profile, request: dict[str, Any], own_url: str) ->
     wanted = not profile.categories or bool(profile.categories.intersection(inventory.get("cat", ())))
     if not wanted or rng.random() >= profile.bid_share:
         return Answer(204, None, latency_s)
-    bids = [_bid(dsp, profile, imp, rng, own_url) for imp in request["imp"]]
-    bids = [b for b in bids if b is not None]
+    offered = [_bid(dsp, profile, imp, rng, own_url) for imp in request["imp"]]
+    bids = [bid for bid in offered if bid is not None]
     if not bids:
         return Answer(204, None, latency_s)
     if rng.random() < profile.invalid_share:
