@@ -6,6 +6,7 @@ repay the second), few partitions, no UI, exactly two jars. A cluster gives its 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -44,9 +45,8 @@ def session(app_name: str, overrides: Mapping[str, str] | None = None) -> SparkS
     builder = SparkSession.builder.appName(app_name).master(settings.pop("spark.master", "local[2]"))
     for name, value in settings.items():
         builder = builder.config(name, value)
-    made = builder.getOrCreate()
-    made.sparkContext.setLogLevel("ERROR")
-    return made
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    return builder.getOrCreate()
 
 
 def _settings(work: Path) -> dict[str, str]:
@@ -77,11 +77,13 @@ def _settings(work: Path) -> dict[str, str]:
 def _log_settings(work: Path) -> Path:
     """A log4j file that says one thing: errors, to stderr."""
     text = (
-        "rootLogger.level = error\n"
+        "rootLogger.level = warn\n"  # Spark's own default, or it says on every start that it changes it
         "rootLogger.appenderRef.console.ref = console\n"
         "appender.console.type = Console\n"
         "appender.console.name = console\n"
         "appender.console.target = SYSTEM_ERR\n"
+        "appender.console.filter.level.type = ThresholdFilter\n"
+        "appender.console.filter.level.level = error\n"
         "appender.console.layout.type = PatternLayout\n"
         "appender.console.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex\n"
     )

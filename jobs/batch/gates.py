@@ -77,9 +77,11 @@ def preload() -> Callable[[], Any]:
     found: dict[str, Any] = {}
 
     def load() -> None:
-        logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it logs how it is built
+        own_log = logging.getLogger("great_expectations")
+        own_log.setLevel(logging.WARNING)  # it logs how it is built
         import great_expectations
 
+        own_log.setLevel(logging.WARNING)  # which the import undoes
         found["module"] = great_expectations
 
     thread = threading.Thread(target=load, name="great-expectations", daemon=True)
