@@ -7,7 +7,7 @@
 | `{c:<campaign>}:spend` | hash | day -> committed spend, absolute micros | materializer | none |
 | `{c:<campaign>}:reserved` | sorted set + hash beside it | won, unconfirmed imps | adserver | by expiry |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
-| `m:materializer` | string | the server's run id when it was last complete | materializer | none |
+| `m:materializer` | string | whether this server has everything | materializer | none |
 
 A counter's field is 14 bytes, little-endian: code (u16), scope hash (u64, 0 for none), bucket start (u32, epoch s).
 Its value is the absolute count as ASCII digits (Valkey keeps such a value as an integer in a listpack).
@@ -28,11 +28,19 @@ FIELD_BYTES = _FIELD.size
 #: NumPy dtype (as a list, so that this module needs no NumPy) of a field, for readers that decode many at once.
 FIELD_DTYPE = [("code", "<u2"), ("scope", "<u8"), ("bucket_start_s", "<u4")]
 
-#: Holds the run id of the server that has everything which the materializer committed. Another id, or none: rebuild.
+#: Says whether this server has everything that the materializer committed; see `materializer_marker`.
 MATERIALIZER_MARKER = b"m:materializer"
 
 #: Seconds that a registry record outlives its tokens, for lagging upstream logs.
 REGISTRY_LAG_S = 3600
+
+
+def materializer_marker(run_id: bytes, rebuilding: bool) -> bytes:
+    """What the marker holds: the server's run id, which a restart changes, after `rebuilding:` while it is rebuilt.
+
+    Anything else, or nothing, means that the server may lack values: a rebuild is due.
+    """
+    return b"rebuilding:" + run_id if rebuilding else run_id
 
 
 def user_key(pseudonym: str) -> bytes:

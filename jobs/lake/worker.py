@@ -46,6 +46,13 @@ class _Stopped(Exception):
     """The worker is asked to stop while it waits for something outside."""
 
 
+def _place(message: Message) -> tuple[str, int, int]:
+    """(topic, partition, offset) of a record or an end of partition, which always have all three."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None and partition is not None and offset is not None
+    return topic, partition, offset
+
+
 class _Sink:
     """One table's parts: where its records come from and go to."""
 
@@ -183,8 +190,8 @@ class LakeWorker:
         if error is not None:
             self._take_event(message, error)
             return
-        sink = self._sinks[message.topic()]
-        partition, offset = message.partition(), message.offset()
+        topic, partition, offset = _place(message)
+        sink = self._sinks[topic]
         schema_id, row = self._retrying(lambda: sink.decode(message.value()))
         if isinstance(row, Reject):
             self._retrying(
@@ -211,7 +218,8 @@ class LakeWorker:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             # The end as a reader of committed records sees it: behind the markers of transactions.
-            self._sinks[message.topic()].positions[message.partition()] = message.offset()
+            topic, partition, offset = _place(message)
+            self._sinks[topic].positions[partition] = offset
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise Refused(f"{message.topic()}/{message.partition()}: {error.str()}")
         elif error.fatal():

@@ -9,7 +9,7 @@ from typing import Any
 
 from connectors.valkey import Command, Valkey
 from schemas.errors import ConnectorError, TimedOut, Unavailable
-from schemas.redis_layout import MATERIALIZER_MARKER, expired_fields
+from schemas.redis_layout import MATERIALIZER_MARKER, expired_fields, materializer_marker
 
 _RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 _PRUNED_KEYS = 200_000
@@ -26,24 +26,32 @@ class Store:
         self._valkey = valkey
         self._now_s = now_s
         self._run_id: bytes | None = None  # of the server behind the connection; None when it has to be asked
+        self._rebuilding = False  # what the marker must say
         self._pruned_s: dict[bytes, float] = {}
 
     def check(self) -> None:
         """Errors: StateLost when the server has not everything that was written before."""
-        marker, run_id = self._call([("GET", MATERIALIZER_MARKER)])[0], self._server_run_id()
-        if marker != run_id:
+        expected = self._expected_marker()
+        if self._call([("GET", MATERIALIZER_MARKER)])[0] != expected:
             raise StateLost
 
     def write(self, commands: Sequence[Command]) -> None:
         """Errors: StateLost as `check`; the commands were done all the same."""
-        run_id = self._server_run_id()
+        expected = self._expected_marker()
         marker, *_replies = self._call([("GET", MATERIALIZER_MARKER), *commands])
-        if marker != run_id:
+        if marker != expected:
             raise StateLost
 
-    def mark(self) -> None:
-        """Says that this server has everything up to the committed offsets."""
-        self._call([("SET", MATERIALIZER_MARKER, self._server_run_id())])
+    def mark_rebuilding(self) -> None:
+        """Says that this server is being written again from the beginning."""
+        self._rebuilding = True
+        self._call([("SET", MATERIALIZER_MARKER, self._expected_marker())])
+
+    def mark_complete(self) -> None:
+        """Says that this server has everything up to the committed offsets. Errors: StateLost as `check`."""
+        self.check()
+        self._rebuilding = False
+        self._call([("SET", MATERIALIZER_MARKER, self._expected_marker())])
 
     def unmark(self) -> None:
         """Asks whoever writes here to rebuild."""
@@ -65,6 +73,9 @@ class Store:
             if (gone := expired_fields(fields, int(now_s)))
         ]
         return sum(self._call(removals)) if removals else 0
+
+    def _expected_marker(self) -> bytes:
+        return materializer_marker(self._server_run_id(), self._rebuilding)
 
     def _server_run_id(self) -> bytes:
         """The run id of the server: another one after every restart."""

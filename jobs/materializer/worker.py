@@ -1,8 +1,9 @@
 """The loop: read compacted topics, write absolute values, commit offsets after the write.
 
 At least once, and every write is absolute: what is written twice is the same. When Valkey turns out to be empty or
-restarted, the offsets go back to the beginning and everything is written again, while the ad server goes on with what
-is there. During that a counter may for a moment show an older value than before.
+restarted, everything is read from the beginning and written again, while the ad server goes on with what is there.
+During that a counter may for a moment show an older value than before. Valkey's marker says so, and says when it is
+over; a worker that finds a rebuild unfinished begins it again.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from connectors.kafka import as_connector_error, beginning_offsets, consumer, kafka_errors, value_of
+from connectors.kafka import as_connector_error, consumer, kafka_errors, value_of
 from connectors.patience import Patience
 from connectors.records import RecordDecoder
 from jobs.materializer.metrics import MaterializerMetrics
@@ -61,7 +62,8 @@ class MaterializerWorker:
         )
         self._consumer: Consumer | None = None
         self._checked_s = 0.0
-        self._behind: set[Position] = set()  # partitions whose end a rebuild has not reached yet
+        self._rebuilding = False
+        self._behind: set[Position] | None = None  # partitions that a rebuild has to read yet; None: not assigned yet
         self._ready = False
         self._rebuilds = 0
         self._records = 0
@@ -71,7 +73,7 @@ class MaterializerWorker:
         return {
             "ready": self._ready,
             "waiting_for": self._patience.waiting_for,
-            "rebuilding": bool(self._behind),
+            "rebuilding": self._rebuilding,
             "rebuilds": self._rebuilds,
             "records": self._records,
         }
@@ -97,27 +99,37 @@ class MaterializerWorker:
                 except StateLost:
                     self._begin_rebuild()
                 self._ready = True
-                if self._rebuild_once and not self._behind:
+                if self._rebuild_once and not self._rebuilding:
                     return
         finally:
             self._ready = False
             self._consumer.close()
 
     def _open_consumer(self) -> Consumer:
-        return consumer(
+        opened = consumer(
             "materializer",
             self._settings.group,
-            [topic.name for topic in SOURCES],
-            {
+            settings={
                 "group.instance.id": _MEMBER,
                 "session.timeout.ms": 10_000,
                 "fetch.wait.max.ms": 20,
                 "enable.partition.eof": True,
             },
         )
+        with kafka_errors():
+            opened.subscribe([topic.name for topic in SOURCES], on_assign=self._on_assign)
+        return opened
+
+    def _on_assign(self, opened: Consumer, partitions: list[TopicPartition]) -> None:
+        """A rebuild reads from the beginning. Committed offsets can't say that: a member that is still joining its
+        group must not commit, or the broker fences it."""
+        if not self._rebuilding:
+            return
+        self._behind = {(p.topic, p.partition) for p in partitions}
+        opened.assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
 
     def _reopen_consumer(self) -> None:
-        """Starts again from the committed offsets."""
+        """Starts again from the committed offsets, or from the beginning in a rebuild."""
         assert self._consumer is not None
         self._consumer.close()
         self._consumer = self._open_consumer()
@@ -183,7 +195,7 @@ class MaterializerWorker:
             self._metrics.refused.labels(topic, reason).inc()
         if refused:
             logger.warning("records left out", extra={"records": len(refused), "first_reason": refused[0][1]})
-        if not self._behind:
+        if not self._rebuilding:
             now_ms = self._now_ms()
             for moment_ms in updated_ms:
                 if moment_ms:
@@ -204,25 +216,20 @@ class MaterializerWorker:
             logger.warning("offsets not committed", extra={"error": str(error)})  # the next commit includes them
 
     def _reach(self, ended: set[Position]) -> None:
-        """Notes which partitions a rebuild has behind it."""
+        """Notes which partitions a rebuild has behind it; after the last one Valkey is marked as having everything."""
+        if not self._rebuilding or self._behind is None:
+            return
+        self._behind -= ended
         if self._behind:
-            self._behind -= ended
-            if not self._behind:
-                logger.info("rebuilt", extra={"records": self._records})
+            return
+        self._patience.wait_for("valkey", self._store.mark_complete, self._consumer)
+        self._rebuilding = False
+        self._rebuilds += 1
+        logger.info("rebuilt", extra={"records": self._records})
 
     def _begin_rebuild(self) -> None:
-        """Sends the group back to the beginning; then, and only then, marks the server as the one that has all."""
         logger.warning("rebuilding from the beginning")
         self._metrics.rebuilds.inc()
-        self._patience.wait_for("kafka", self._rewind, None)
-        self._patience.wait_for("valkey", self._store.mark, None)
-        self._rebuilds += 1
+        self._rebuilding, self._behind = True, None
+        self._patience.wait_for("valkey", self._store.mark_rebuilding, None)
         self._reopen_consumer()
-
-    def _rewind(self) -> None:
-        assert self._consumer is not None
-        first = {t.name: beginning_offsets(t.name) for t in SOURCES}
-        self._behind = {(name, partition) for name, table in first.items() for partition in table}
-        offsets = [TopicPartition(name, p, offset) for name, table in first.items() for p, offset in table.items()]
-        with kafka_errors():
-            self._consumer.commit(offsets=offsets, asynchronous=False)

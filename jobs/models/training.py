@@ -102,7 +102,7 @@ def train(data: Dataset, validation: Dataset, settings: ModelSettings) -> ClickM
 
     codes = vocabulary(data)
     names = list(model_inputs())
-    shared = {
+    shared: dict[str, Any] = {
         "feature_name": names,
         "categorical_feature": list(CATEGORICAL_FEATURES),
         "free_raw_data": False,
