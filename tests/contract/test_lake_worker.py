@@ -146,7 +146,7 @@ def test_killed_at_any_moment_every_committed_record_is_in_bronze_once(
             time.sleep(rng.uniform(0, 0.15))
             process.send_signal(signal.SIGKILL)
             process.wait(30)
-    with worker(local_services, lake_uri, log, **eager):
+    with worker(local_services, lake_uri, log):
         drain(status_url(local_services), DRAIN_TIMEOUT_S)
     records = dict(committed_records(topics.AD_EVENTS.name))
     refusals = {position: refusal(registry, value) for position, value in records.items()}
