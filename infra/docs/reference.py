@@ -19,7 +19,18 @@ from schemas.errors import RejectReason
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 
 #: Every settings class, by module.
-SETTINGS: tuple[tuple[str, str], ...] = (("connectors.endpoints", "Endpoints"),)
+SETTINGS: tuple[tuple[str, str], ...] = (
+    ("connectors.endpoints", "Endpoints"),
+    ("serving.adserver.settings", "Settings"),
+    ("serving.collector.settings", "CollectorSettings"),
+    ("serving.reporting.settings", "ReportingSettings"),
+    ("jobs.publisher.settings", "PublisherSettings"),
+    ("jobs.streaming.settings", "Settings"),
+    ("jobs.materializer.settings", "MaterializerSettings"),
+    ("jobs.lake.settings", "LakeSettings"),
+    ("jobs.batch.settings", "BatchSettings"),
+    ("jobs.models.settings", "ModelSettings"),
+)
 
 
 def render() -> str:

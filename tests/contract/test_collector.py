@@ -16,7 +16,7 @@ from connectors.endpoints import Endpoints
 from connectors.keys import CONVERSIONS, UPSTREAM
 from infra.local import control
 from schemas.topics import AD_CONVERSIONS, AD_TELEMETRY, AD_TELEMETRY_DLQ
-from tests.samples.ingest import Ads, Service, now_ms, read_all, service, wait_until
+from tests.samples.ingest import Ads, Service, now_ms, service, wait_until
 
 OUTAGE_S = 30
 IPINYOU = (
@@ -43,7 +43,7 @@ def http(collector: Service) -> Iterator[httpx.Client]:
 
 
 def telemetry_of(ads: Ads, token: str) -> list[dict[str, Any]]:
-    return [t for t in read_all(AD_TELEMETRY, ads.registry) if t["token"] == token]
+    return [t for t in ads.read_all(AD_TELEMETRY) if t["token"] == token]
 
 
 def test_a_device_always_gets_a_2xx(ads: Ads, http: httpx.Client) -> None:
@@ -94,7 +94,7 @@ def test_conversions_carry_no_identifier(ads: Ads, http: httpx.Client) -> None:
     items = [{"order_id": order, "advertiser_id": "a", "email": "Me@Home.example", "value_micros": 5, "note": "hi"}]
     answer = http.post("/v1/conversions", json=items, headers={"X-Api-Key": ads.ring.api_key(CONVERSIONS)})
     assert answer.json()["accepted"] == 1
-    (found,) = (c for c in read_all(AD_CONVERSIONS, ads.registry) if c["order_id"] == order)
+    (found,) = (c for c in ads.read_all(AD_CONVERSIONS) if c["order_id"] == order)
     assert found["user_pseudonym"] == ads.ring.pseudonym("me@home.example")
     assert "home.example" not in json.dumps(found).lower()
 
@@ -114,13 +114,13 @@ def test_malformed_lines_are_dead_letters_with_file_and_line(ads: Ads, http: htt
     assert (answer.status_code, said["lines"], said["accepted"], said["refused"]) == (200, 4, 1, 3)
     assert [r["line"] for r in said["refusals"]] == [42, 43, 44]
     letters = {
-        d["origin"]: d for d in read_all(AD_TELEMETRY_DLQ, ads.registry) if (d["origin"] or "").startswith(origin)
+        d["origin"]: d for d in ads.read_all(AD_TELEMETRY_DLQ) if (d["origin"] or "").startswith(origin)
     }
     assert sorted(letters) == [f"{origin}:{n}" for n in (42, 43, 44)]
     for letter in letters.values():
         assert (letter["reason"], letter["raw"], letter["job"]) == ("malformed_line", b"", "collector")
         assert "Us3r" not in letter["detail"]
-    (found,) = (t for t in read_all(AD_TELEMETRY, ads.registry) if t["upstream_id"] == f"{origin}-bid")
+    (found,) = (t for t in ads.read_all(AD_TELEMETRY) if t["upstream_id"] == f"{origin}-bid")
     assert found["origin"] == f"{origin}:41"
     assert found["user_pseudonym"] == ads.ring.pseudonym("Us3r")
     assert found["household_pseudonym"] == ads.ring.household("10.1.2.*")
@@ -161,7 +161,7 @@ def test_nothing_accepted_is_lost_while_the_broker_stands_still(
         os.kill(broker, signal.SIGCONT)
     traffic(time.monotonic() + 1)
     wait_until("the buffer is empty", lambda: http.get("/status").json()["buffered"] == 0)
-    arrived = [t["token"] for t in read_all(AD_TELEMETRY, ads.registry) if (t["token"] or "").startswith(mark)]
+    arrived = [t["token"] for t in ads.read_all(AD_TELEMETRY) if (t["token"] or "").startswith(mark)]
     assert len(sent) > 500
     assert sorted(arrived) == sorted(sent)
 

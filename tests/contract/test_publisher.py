@@ -19,7 +19,7 @@ from schemas.codec import Encoder
 from schemas.errors import RejectReason
 from schemas.ids import encode_id
 from schemas.topics import AD_EVENTS, AD_TELEMETRY, AD_TELEMETRY_DLQ
-from tests.samples.ingest import Ads, Service, lives, now_ms, read_all, service, wait_until
+from tests.samples.ingest import Ads, Service, lives, now_ms, service, wait_until
 
 DAY_MS = 86_400_000
 
@@ -41,7 +41,7 @@ def drained() -> bool:
 
 def events_of(ads: Ads, ids: list[bytes]) -> list[dict[str, object]]:
     wanted = {encode_id(raw) for raw in ids}
-    return [e for e in read_all(AD_EVENTS, ads.registry) if e["record_id"] in wanted]
+    return [e for e in ads.read_all(AD_EVENTS) if e["record_id"] in wanted]
 
 
 def test_each_bad_record_gets_its_reason_and_the_good_ones_pass(
@@ -69,7 +69,7 @@ def test_each_bad_record_gets_its_reason_and_the_good_ones_pass(
     ads.send([*bad.values(), good[:-1], b"no header at all"], key=mark)
     ads.send([good])
     wait_until("the publisher has read everything", drained)
-    letters = [d for d in read_all(AD_TELEMETRY_DLQ, ads.registry) if d["key"] == mark]
+    letters = [d for d in ads.read_all(AD_TELEMETRY_DLQ) if d["key"] == mark]
     assert Counter(d["reason"] for d in letters) == Counter([*map(str, bad), "undecodable", "undecodable"])
     by_reason = {d["reason"]: d for d in letters if d["reason"] != "undecodable"}
     for reason, value in bad.items():
@@ -89,7 +89,7 @@ def test_a_dead_letter_of_an_unknown_ad_can_be_replayed(ads: Ads, publisher: Ser
     mark = os.urandom(8)
     ads.send([ads.telemetry(ads.token(raw))], key=mark)
     wait_until("the publisher has read it", drained)
-    (letter,) = (d for d in read_all(AD_TELEMETRY_DLQ, ads.registry) if d["key"] == mark)
+    (letter,) = (d for d in ads.read_all(AD_TELEMETRY_DLQ) if d["key"] == mark)
     assert letter["reason"] == "registry_miss"
     ads.write([raw])
     ads.send([letter["raw"]], key=letter["key"])
@@ -146,7 +146,7 @@ def test_an_outage_is_waited_for_and_nothing_is_refused(ads: Ads, local_services
     """The records are of ads that the worker has not seen, and carry a schema id that it has not seen either."""
     ids = ads.make(50)
     values, expected = lives(ads, ids)
-    refused_before = len(read_all(AD_TELEMETRY_DLQ, ads.registry))
+    refused_before = len(ads.read_all(AD_TELEMETRY_DLQ))
     with service("jobs.publisher", local_services.port("publisher_metrics")) as worker:
         control.down(local_services, [component])
         ads.send(values)
@@ -157,7 +157,7 @@ def test_an_outage_is_waited_for_and_nothing_is_refused(ads: Ads, local_services
         wait_until("everything is read", drained)
     found = events_of(ads, ids)
     assert sorted(e["event_id"] for e in found) == sorted(expected)  # type: ignore[type-var]
-    assert len(read_all(AD_TELEMETRY_DLQ, ads.registry)) == refused_before
+    assert len(ads.read_all(AD_TELEMETRY_DLQ)) == refused_before
 
 
 def test_an_encoder_of_another_topic_is_undecodable_here(ads: Ads, publisher: Service) -> None:
@@ -166,5 +166,5 @@ def test_an_encoder_of_another_topic_is_undecodable_here(ads: Ads, publisher: Se
     spend = {"campaign_id": "c", "day": "20261122", "spend_micros": 1}
     ads.send([Encoder("campaign_spend", schema_id)(spend)], key=mark)
     wait_until("the publisher has read it", drained)
-    (letter,) = (d for d in read_all(AD_TELEMETRY_DLQ, ads.registry) if d["key"] == mark)
+    (letter,) = (d for d in ads.read_all(AD_TELEMETRY_DLQ) if d["key"] == mark)
     assert (letter["reason"], letter["schema_id"]) == ("undecodable", schema_id)

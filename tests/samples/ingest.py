@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import TopicPartition
+
 from connectors.endpoints import Endpoints
 from connectors.kafka import consumer, end_offsets, producer, value_of
 from connectors.keys import KeyRing
@@ -27,7 +29,7 @@ from schemas.events import BY_NAME
 from schemas.ids import encode_id, event_id
 from schemas.redis_layout import registry_key
 from schemas.registry_record import AdRecord
-from schemas.topics import AD_TELEMETRY, Topic
+from schemas.topics import AD_TELEMETRY, TOPICS, Topic
 
 ROOT = Path(__file__).resolve().parents[2]
 #: One ad's life as its player tells it: (event, ordinal).
@@ -115,6 +117,7 @@ class Ads:
         self.registry = SchemaRegistry(self.where.registry_url)
         self._minter = TokenMinter(self.ring)
         self._encode = encoder(AD_TELEMETRY, self.registry)
+        self._since = {topic.name: end_offsets(topic.name) for topic in TOPICS}
 
     def make(self, count: int) -> list[bytes]:
         """Record ids of new ads, written to the Ads Metadata Registry."""
@@ -166,32 +169,32 @@ class Ads:
             made.poll(0)
         assert made.flush(60) == 0
 
+    def read_all(self, topic: Topic) -> list[dict[str, Any]]:
+        """All records of a topic that were committed since these ads' tests began, decoded."""
+        decode, since = RecordDecoder(topic, self.registry), self._since[topic.name]
+        behind = {p for p, end in end_offsets(topic.name).items() if end > since[p]}
+        reader = consumer("test-reader", f"test-{os.urandom(4).hex()}", settings={"enable.partition.eof": True})
+        reader.assign([TopicPartition(topic.name, p, since[p]) for p in behind])
+        records: list[dict[str, Any]] = []
+        deadline_s = time.monotonic() + 120
+        try:
+            while behind and time.monotonic() < deadline_s:
+                for message in reader.consume(5_000, 0.5):
+                    record = value_of(message)
+                    if record is None:
+                        behind.discard(int(message.partition() or 0))
+                        continue
+                    schema_id, found = decode(record.value())
+                    assert isinstance(found, dict), (schema_id, found)
+                    records.append(found)
+        finally:
+            reader.close()
+        assert not behind, f"not read to the end: {behind}"
+        return records
+
 
 def lives(ads: Ads, ids: list[bytes]) -> tuple[list[bytes], set[bytes]]:
     """(telemetry of the whole lives of some ads, their event ids)."""
     values = [ads.telemetry(ads.token(raw, event, ordinal)) for raw in ids for event, ordinal in LIFE]
     expected = {event_id(raw, BY_NAME[event].code, ordinal) for raw in ids for event, ordinal in LIFE}
     return values, expected
-
-
-def read_all(topic: Topic, registry: SchemaRegistry) -> list[dict[str, Any]]:
-    """All committed records of a topic, decoded."""
-    decode = RecordDecoder(topic, registry)
-    ends = {p: end for p, end in end_offsets(topic.name).items() if end > 0}
-    reader = consumer("test-reader", f"test-{os.urandom(4).hex()}", [topic.name], {"enable.partition.eof": True})
-    records: list[dict[str, Any]] = []
-    deadline_s = time.monotonic() + 120
-    try:
-        while ends and time.monotonic() < deadline_s:
-            for message in reader.consume(5_000, 0.5):
-                record = value_of(message)
-                if record is None:
-                    ends.pop(int(message.partition() or 0), None)
-                    continue
-                schema_id, found = decode(record.value())
-                assert isinstance(found, dict), (schema_id, found)
-                records.append(found)
-    finally:
-        reader.close()
-    assert not ends, f"not read to the end: {ends}"
-    return records
