@@ -105,9 +105,7 @@ class ProgressTable:
     called again with the same rows: a commit that did happen is recognised and not repeated.
     """
 
-    def __init__(
-        self, uri: str, schema: pa.Schema, partition_by: list[str], configuration: Mapping[str, str]
-    ) -> None:
+    def __init__(self, uri: str, schema: pa.Schema, partition_by: list[str], configuration: Mapping[str, str]) -> None:
         if "://" not in uri:
             Path(uri).mkdir(parents=True, exist_ok=True)
         self._uri = uri

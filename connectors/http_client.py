@@ -80,9 +80,7 @@ class HttpPool:
         self._send_on_new(payload, future)
         return future
 
-    async def fetch(
-        self, method: str, path: str, timeout_s: float, body: bytes = b"", headers: str = ""
-    ) -> Answer:
+    async def fetch(self, method: str, path: str, timeout_s: float, body: bytes = b"", headers: str = "") -> Answer:
         """One exchange, waited for. Errors: see the module."""
         length = f"Content-Length: {len(body)}\r\n\r\n" if body else "\r\n"
         payload = self.request_bytes(method, path, headers) + length.encode() + body
@@ -99,9 +97,7 @@ class HttpPool:
 
     def _send_on_new(self, payload: bytes, future: asyncio.Future[Answer]) -> None:
         if len(self._open) + len(self._connecting) >= self.limits.connections:
-            fail(
-                future, Unavailable(f"{self.host_header}: all {self.limits.connections} connections are busy")
-            )
+            fail(future, Unavailable(f"{self.host_header}: all {self.limits.connections} connections are busy"))
             return
         task = asyncio.get_running_loop().create_task(self._connect(payload, future))
         self._connecting.add(task)
@@ -111,9 +107,7 @@ class HttpPool:
         loop = asyncio.get_running_loop()
         try:
             _, connection = await asyncio.wait_for(
-                loop.create_connection(
-                    lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls
-                ),
+                loop.create_connection(lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls),
                 self.limits.connect_s,
             )
         except (OSError, TimeoutError) as e:

@@ -75,9 +75,7 @@ class Address:
         """Commands that open a connection."""
         commands: list[Command] = []
         if self.password:
-            commands.append(
-                ("AUTH", self.username, self.password) if self.username else ("AUTH", self.password)
-            )
+            commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
         if self.database:
             commands.append(("SELECT", self.database))
         return commands
@@ -310,9 +308,7 @@ class AsyncValkey:
             try:
                 await self._greet(wire)
                 self._wire, retry_s = wire, _FIRST_RETRY_S
-                logger.info(
-                    "valkey connected", extra={"host": self._address.host, "port": self._address.port}
-                )
+                logger.info("valkey connected", extra={"host": self._address.host, "port": self._address.port})
                 await wire.lost
                 logger.warning("valkey connection lost")
             except ConnectorError as e:
@@ -341,9 +337,7 @@ class _Timer:
 
     __slots__ = ("_future", "_handle", "_loop", "_timeout_s")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[Any]], timeout_s: float
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[Any]], timeout_s: float) -> None:
         self._loop = loop
         self._future = future
         self._timeout_s = timeout_s

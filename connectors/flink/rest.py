@@ -81,9 +81,7 @@ class FlinkRest:
 
     def root_cause(self, job_id: str) -> str:
         """First line of the latest failure of a job, or ''."""
-        history = (
-            self._call("GET", f"/jobs/{job_id}/exceptions").get("exceptionHistory", {}).get("entries", [])
-        )
+        history = self._call("GET", f"/jobs/{job_id}/exceptions").get("exceptionHistory", {}).get("entries", [])
         return history[0]["stacktrace"].splitlines()[0] if history else ""
 
     def restarts(self, job_id: str) -> int:
@@ -114,10 +112,7 @@ class FlinkRest:
             if any(d.job_id == job_id and d.live for d in self.deployments()):
                 raise
         deadline = time.monotonic() + timeout_s
-        while any(
-            d.job_id == job_id and d.state not in ("CANCELED", "FAILED", "FINISHED")
-            for d in self.deployments()
-        ):
+        while any(d.job_id == job_id and d.state not in ("CANCELED", "FAILED", "FINISHED") for d in self.deployments()):
             if time.monotonic() > deadline:
                 raise TimedOut(f"Flink job {job_id} is not cancelled after {timeout_s:.0f} s")
             time.sleep(_POLL_S)

@@ -52,9 +52,7 @@ def busiest_user_caps(ends: Endpoints, ledgers: Iterable[Path]) -> tuple[str, li
     capped = {c.id: c for c in catalog.campaigns if c.frequency_caps}
     totals: dict[str, int] = {}
     for path in paths:
-        for user, impressions in _rows(
-            path, _BUSIEST.format(marks=", ".join("?" * len(capped))), tuple(capped)
-        ):
+        for user, impressions in _rows(path, _BUSIEST.format(marks=", ".join("?" * len(capped))), tuple(capped)):
             totals[user] = totals.get(user, 0) + impressions
     if not totals:
         return "", []

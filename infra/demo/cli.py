@@ -21,7 +21,7 @@ from infra.cli.stack import progress
 from infra.demo import learning, report
 from infra.demo.caps import busiest_user_caps
 from infra.demo.drain import reconcile, wait_published
-from infra.demo.freshness import Freshness
+from infra.demo.freshness import together
 from infra.demo.hops import Snapshot, take_snapshot
 from infra.demo.reconcile import Report, print_report
 from infra.demo.stretch import Stretch, run_stretch
@@ -34,13 +34,15 @@ from infra.simulator.world import DEFAULT_SEED, World, build_world
 
 #: A demo does not wait as long as a living platform for stragglers of a session (jobs/streaming/settings.py).
 _SHORT_SESSIONS = {
-    "HEADWATER_STREAMING_SESSION_GAP_S": "10",
-    "HEADWATER_STREAMING_SOURCE_IDLE_S": "10",
-    "HEADWATER_STREAMING_CLOCK_DELAY_S": "20",
+    "HEADWATER_STREAMING_SESSION_GAP_S": "8",
+    "HEADWATER_STREAMING_SOURCE_IDLE_S": "5",
+    "HEADWATER_STREAMING_CLOCK_DELAY_S": "12",
 }
 #: Lines of commands that are logs, not progress.
 _LOG_LINES = ("{", "Setting default log level", "To adjust logging level")
-_SECOND_SHARE = 0.2  # of the first stretch's requests
+_SECOND_SHARE = 0.15  # of the first stretch's requests
+#: Before the load: the first ads pass every hop once, so that the JVMs' cold code is not taken for the stream's pace.
+_FIRST_ADS, _FIRST_ADS_RPS = 80, 10.0
 
 
 class Demo:
@@ -62,9 +64,7 @@ class Demo:
         self._console.print(f"[bold]▸ {text}[/bold]")
         yield
         total_s = time.monotonic() - self._began_s
-        self._console.print(
-            f"  done in {time.monotonic() - began_s:.0f} s (demo: {total_s:.0f} s)", style="dim"
-        )
+        self._console.print(f"  done in {time.monotonic() - began_s:.0f} s (demo: {total_s:.0f} s)", style="dim")
 
     def start(self, ends: Endpoints) -> None:
         """Brings a stack up."""
@@ -75,10 +75,11 @@ class Demo:
         """Traffic, lake, training, traffic on the new model, and the comparison. Errors: HeadwaterError."""
         before = Snapshot() if fresh else take_snapshot(ends)
         first_model = learning.model_version(ends)
-        self._traffic(ends, "traffic, first stretch", self._requests, 0)
+        self._traffic(ends, "first ads through every hop", _FIRST_ADS, 0, min(self._rps, _FIRST_ADS_RPS))
+        self._traffic(ends, "traffic, first stretch", self._requests, _FIRST_ADS, self._rps)
         self._learn(ends, first_model)
-        second = max(1, int(self._requests * _SECOND_SHARE))
-        self._traffic(ends, "traffic, second stretch, after training", second, self._requests)
+        second, done = max(1, int(self._requests * _SECOND_SHARE)), _FIRST_ADS + self._requests
+        self._traffic(ends, "traffic, second stretch, after training", second, done, self._rps)
         with self._step("draining and counting every hop"):
             ledgers = [stretch.ledger for stretch in self.stretches]
             truth = read_truths(ledgers)
@@ -87,7 +88,8 @@ class Demo:
             user, caps = busiest_user_caps(ends, ledgers)
             with self._console.status("draining") as status:
                 found = reconcile(ends, truth, before, status.update)
-        report.print_freshness(self._console, self._freshness())
+        first, *loaded = [stretch.freshness for stretch in self.stretches]
+        report.print_freshness(self._console, together(loaded), first)
         report.print_top_campaigns(self._console, top)
         report.print_caps(self._console, user, caps)
         if self._training is not None:
@@ -95,10 +97,10 @@ class Demo:
         print_report(self._console, found, "every hop against the ledger of what truly happened")
         return found
 
-    def _traffic(self, ends: Endpoints, label: str, requests: int, first_request: int) -> None:
-        settings = TrafficSettings(requests=requests, rps=self._rps, first_request=first_request)
+    def _traffic(self, ends: Endpoints, label: str, requests: int, first_request: int, rps: float) -> None:
+        settings = TrafficSettings(requests=requests, rps=rps, first_request=first_request)
         name = f"{self._name}-{len(self.stretches) + 1}"
-        with self._step(f"{label}: {requests:,} ad requests at {self._rps:.0f} a second"):
+        with self._step(f"{label}: {requests:,} ad requests at {rps:.0f} a second"):
             with TrafficProgress(self._console, requests) as show:
                 stretch = run_stretch(ends, self._world, settings, name, show)
             self._console.print(f"  {describe(stretch.counts)}")
@@ -121,15 +123,6 @@ class Demo:
             else:
                 self._console.print(f"  no new champion: {self._training.words}", style="yellow")
 
-    def _freshness(self) -> Freshness:
-        """Of both stretches together."""
-        found = Freshness()
-        for stretch in self.stretches:
-            found.valkey_ms += stretch.freshness.valkey_ms
-            found.druid_ms += stretch.freshness.druid_ms
-            found.missed += stretch.freshness.missed
-        return found
-
 
 def own_stack() -> Endpoints:
     """Endpoints of a stack for the demo alone, which this process and its children then use."""
@@ -143,7 +136,7 @@ def own_stack() -> Endpoints:
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
-    requests: Annotated[int, typer.Option(min=100, help="Ad requests of the first stretch.")] = 3_300,
+    requests: Annotated[int, typer.Option(min=100, help="Ad requests of the first stretch.")] = 3_060,
     rps: Annotated[float, typer.Option(min=1.0, help="Ad requests a second.")] = 55.0,
     seed: Annotated[int, typer.Option(help="World: the same seed, the same world.")] = DEFAULT_SEED,
 ) -> None:

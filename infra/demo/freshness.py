@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from connectors.druid import DruidClient
@@ -42,6 +43,16 @@ class Freshness:
     valkey_ms: list[float] = field(default_factory=list)
     druid_ms: list[float] = field(default_factory=list)
     missed: int = 0
+
+
+def together(parts: Iterable[Freshness]) -> Freshness:
+    """The probes of several stretches as one."""
+    found = Freshness()
+    for part in parts:
+        found.valkey_ms += part.valkey_ms
+        found.druid_ms += part.druid_ms
+        found.missed += part.missed
+    return found
 
 
 def quantile(values: list[float], share: float) -> float | None:
@@ -92,9 +103,7 @@ class FreshnessProbe:
         return self.found
 
     async def _probe(self, number: int) -> None:
-        user = replace(
-            self._template, id=f"probe-{time.time_ns()}-{number % _USERS}", opted_out=False, bot=False
-        )
+        user = replace(self._template, id=f"probe-{time.time_ns()}-{number % _USERS}", opted_out=False, bot=False)
         ad = await self._ask(user, _FIRST_REQUEST + number)
         if ad is None:
             return
@@ -107,9 +116,7 @@ class FreshnessProbe:
             status = answer.status
         except ConnectorError:
             status = 0
-        self._ledger.fired(
-            ad.record_id, "impression", 0, "normal", fired_ms, fired_ms, status, "", tracker.url
-        )
+        self._ledger.fired(ad.record_id, "impression", 0, "normal", fired_ms, fired_ms, status, "", tracker.url)
         if not 200 <= status < 300:
             self.found.missed += 1
             return
@@ -119,9 +126,7 @@ class FreshnessProbe:
     async def _ask(self, user: User, request: int) -> ShownAd | None:
         asked_ms = time.time_ns() // 1_000_000
         try:
-            answer = await self._adserver.fetch(
-                "GET", vast_path(user, self._placement, f"probe-{request}"), 2.0
-            )
+            answer = await self._adserver.fetch("GET", vast_path(user, self._placement, f"probe-{request}"), 2.0)
             ad = read_vast(answer.body) if answer.status == 200 else None
         except (ConnectorError, UnreadableAd):
             return None

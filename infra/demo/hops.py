@@ -62,9 +62,7 @@ def druid_counts(ends: Endpoints) -> ByCampaign:
     """Sums of the datasource. Errors: ConnectorError."""
     sums = ", ".join(f"SUM({m}) AS {m}" for m in MEASURES)
     with DruidClient.of(ends) as druid:
-        rows = druid.sql(
-            f"SELECT campaign_id, {sums} FROM {campaign_metrics.DATASOURCE} GROUP BY campaign_id"
-        )
+        rows = druid.sql(f"SELECT campaign_id, {sums} FROM {campaign_metrics.DATASOURCE} GROUP BY campaign_id")
     return {str(r["campaign_id"]): {m: int(r[m] or 0) for m in MEASURES} for r in rows}
 
 

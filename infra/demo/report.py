@@ -27,8 +27,8 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
 
 
-def print_freshness(console: Console, found: Freshness) -> None:
-    """Event to Valkey and event to Druid."""
+def print_freshness(console: Console, found: Freshness, first: Freshness) -> None:
+    """Event to Valkey and event to Druid; the very first ads, which met cold JVMs, in a line of their own."""
     table = Table(title="freshness during traffic (ms)", title_justify="left")
     for name in ("path", "probes", "p50", "p99", "bar (p99)"):
         table.add_column(name, justify="left" if name == "path" else "right")
@@ -40,8 +40,10 @@ def print_freshness(console: Console, found: Freshness) -> None:
         style = "" if most is not None and most <= bar else "yellow"
         table.add_row(path, str(len(values)), _number(half), _number(most), f"{bar:,}", style=style)
     console.print(table)
-    if found.missed:
-        console.print(f"{found.missed} probes were not seen in time", style="yellow")
+    slowest = [_number(max(values, default=None)) for values in (first.valkey_ms, first.druid_ms)]
+    console.print(f"the first ads, through cold JVMs, at most: Valkey {slowest[0]}, Druid {slowest[1]}", style="dim")
+    if missed := found.missed + first.missed:
+        console.print(f"{missed} probes were not seen in time", style="yellow")
 
 
 def top_campaigns(ends: Endpoints, limit: int = 8) -> list[dict[str, Any]]:
@@ -70,9 +72,9 @@ def print_top_campaigns(console: Console, rows: list[dict[str, Any]]) -> None:
     for name in (*columns, "data_status"):
         table.add_column(name, justify="right" if name not in ("campaign", "data_status") else "left")
     for row in rows:
-        name = row.get("campaign_name") or row.get("campaign")
+        title = row.get("campaign_name") or row.get("campaign")
         cells = [_cell(row.get(column)) for column in columns[1:]]
-        table.add_row(str(name), *cells, str(row.get("data_status", "")))
+        table.add_row(str(title), *cells, str(row.get("data_status", "")))
     console.print(table)
 
 

@@ -47,9 +47,7 @@ class KafkaTally:
     Errors: Unavailable without a broker, TimedOut when a partition's end can't be reached.
     """
 
-    def __init__(
-        self, ends: Endpoints, since: Offsets | None = None, known: frozenset[bytes] = frozenset()
-    ) -> None:
+    def __init__(self, ends: Endpoints, since: Offsets | None = None, known: frozenset[bytes] = frozenset()) -> None:
         self._registry = SchemaRegistry(ends.registry_url)
         self._schema = cache(self._writer_schema)
         self._consumer = consumer("reconcile", "reconcile", settings={"enable.partition.eof": True})

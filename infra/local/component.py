@@ -28,6 +28,8 @@ class Component:
     command: Callable[[Endpoints], list[str]]
     ready: Callable[[Endpoints], None] | None = None
     needs: tuple[str, ...] = ()
+    #: Started with it but not waited for: the command itself waits for them, and has something to do meanwhile.
+    alongside: tuple[str, ...] = ()
     kind: Literal["service", "step"] = "service"
     ports: tuple[str, ...] = ()
     environment: Callable[[Endpoints], Mapping[str, str]] = field(default=lambda _: {})
@@ -69,7 +71,7 @@ def with_needs(components: Mapping[str, Component], names: Iterable[str]) -> lis
         if name not in components:
             raise UnknownComponent(f"no component {name!r}; there are: {', '.join(components)}")
         open_names.append(name)
-        for needed in components[name].needs:
+        for needed in (*components[name].needs, *components[name].alongside):
             visit(needed)
         open_names.pop()
         ordered.append(name)

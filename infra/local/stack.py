@@ -13,6 +13,7 @@ from infra.local import readiness
 from infra.local.component import Component
 from infra.local.flink import JOBMANAGER, TASKMANAGER
 from infra.local.flink import environment as flink_environment
+from infra.local.flink import write_configuration as write_flink_configuration
 from infra.local.platform import DRUID, KAFKA, MLFLOW, REGISTRY, VALKEY
 
 #: Python services use one thread for linear algebra each: they share the machine with everything else.
@@ -26,8 +27,10 @@ def _step(
     name: str,
     *arguments: str,
     needs: tuple[str, ...],
+    alongside: tuple[str, ...] = (),
     again_after: tuple[str, ...] = (),
     environment: Callable[[Endpoints], Mapping[str, str]] = lambda _: _ONE_THREAD,
+    prepare: Callable[[Endpoints], None] | None = None,
 ) -> Component:
     """A command of this project that must succeed before what needs it starts. It must be idempotent."""
     return Component(
@@ -35,8 +38,10 @@ def _step(
         kind="step",
         command=lambda _: [sys.executable, "-m", *arguments],
         needs=needs,
+        alongside=alongside,
         again_after=again_after,
         environment=environment,
+        prepare=prepare,
         ready_timeout_s=STEP_TIMEOUT_S,
     )
 
@@ -67,9 +72,11 @@ _ALL: tuple[Component, ...] = (
     _step(
         "jobs",
         *("jobs.streaming", "submit"),
-        needs=("contracts", "flink-jobmanager", "flink-taskmanager"),
+        needs=(),
+        alongside=("contracts", "flink-jobmanager", "flink-taskmanager"),  # it compiles while they start
         again_after=("flink-jobmanager",),
         environment=flink_environment,
+        prepare=write_flink_configuration,
     ),
     _service("dsps", "infra.simulator.dsps", "dsps", needs=("catalog",)),
     _service("adserver", "serving.adserver", "adserver", needs=("contracts", "valkey", "catalog")),

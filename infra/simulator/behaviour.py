@@ -58,9 +58,7 @@ class Shot:
     expected_reject: str = ""
 
 
-def click_probability(
-    world: World, user: User, ad: ShownAd, content_category: str, seen_before: int
-) -> float:
+def click_probability(world: World, user: User, ad: ShownAd, content_category: str, seen_before: int) -> float:
     """The truth that models estimate."""
     log_odds = (
         BASE_LOG_ODDS
@@ -73,18 +71,14 @@ def click_probability(
     return 1.0 / (1.0 + math.exp(-log_odds))
 
 
-def plan(
-    ad: ShownAd, user: User, p_click: float, speed_up: float, faults: Faults, rng: random.Random
-) -> list[Shot]:
+def plan(ad: ShownAd, user: User, p_click: float, speed_up: float, faults: Faults, rng: random.Random) -> list[Shot]:
     """Beacons of one shown ad, in order of sending.
 
     `speed_up`: seconds of the ad that pass in one second of wall time.
     """
     if rng.random() < faults.never_shown:
         return []
-    planned = (
-        _video(ad, p_click, user, speed_up, faults, rng) if ad.duration_s else _banner(ad, p_click, user, rng)
-    )
+    planned = _video(ad, p_click, user, speed_up, faults, rng) if ad.duration_s else _banner(ad, p_click, user, rng)
     shots = [shot for shot in planned if shot is not None]
     offline = not user.bot and rng.random() < faults.offline
     if offline:

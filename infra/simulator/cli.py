@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,12 +52,8 @@ def simulate(
     rps: Annotated[float, typer.Option(min=0.1, help="Ad requests a second.")] = 55.0,
     seed: Annotated[int, typer.Option(help="World: the same seed, the same world.")] = DEFAULT_SEED,
     users: Annotated[int, typer.Option(min=1, help="Users of the world.")] = DEFAULT_USERS,
-    speed_up: Annotated[
-        float, typer.Option(min=1.0, help="Ads play this many times faster than life.")
-    ] = 10.0,
-    first_request: Annotated[
-        int, typer.Option(help="Number of the first request: go on where a run ended.")
-    ] = 0,
+    speed_up: Annotated[float, typer.Option(min=1.0, help="Ads play this many times faster than life.")] = 10.0,
+    first_request: Annotated[int, typer.Option(help="Number of the first request: go on where a run ended.")] = 0,
 ) -> None:
     """Send simulated traffic through the public doors of the running stack, and keep a ledger of what happened."""
     console = Console()
@@ -80,4 +75,4 @@ def simulate(
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(simulate))
+    typer.run(simulate)

@@ -51,9 +51,7 @@ PROFILES: dict[str, Profile] = dict(
         (
             Profile(0.55, 3.2, 0.5, 8.0, 0.4),
             Profile(0.35, 5.0, 0.6, 18.0, 0.5, error_share=0.02),
-            Profile(
-                0.30, 6.5, 0.7, 30.0, 0.7, stuck_share=0.03, categories=frozenset({"IAB17", "IAB19", "IAB12"})
-            ),
+            Profile(0.30, 6.5, 0.7, 30.0, 0.7, stuck_share=0.03, categories=frozenset({"IAB17", "IAB19", "IAB12"})),
         ),
         strict=True,
     )
@@ -107,9 +105,7 @@ def answer(dsp: str, profile: Profile, request: dict[str, Any], own_url: str) ->
     return Answer(200, body, latency_s)
 
 
-def _bid(
-    dsp: str, profile: Profile, imp: dict[str, Any], rng: random.Random, own_url: str
-) -> dict[str, Any] | None:
+def _bid(dsp: str, profile: Profile, imp: dict[str, Any], rng: random.Random, own_url: str) -> dict[str, Any] | None:
     """One bid, or None when it would be below the floor."""
     price = round(profile.median_cpm * math.exp(rng.gauss(0.0, profile.price_sigma)), 4)
     campaign = rng.randrange(1, 4)
@@ -165,9 +161,7 @@ class Exchange:
         await asyncio.sleep(found.latency_s)
         if found.status == 500:
             return refusal(500, "out of order")
-        return (
-            Response(found.status) if found.body is None else Response(200, msgspec.json.encode(found.body))
-        )
+        return Response(found.status) if found.body is None else Response(200, msgspec.json.encode(found.body))
 
 
 def main() -> int:

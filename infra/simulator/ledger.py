@@ -173,9 +173,7 @@ class Ledger:
         url: str,
     ) -> None:
         """A beacon was answered with `status`; 0: it was not answered, and nobody knows whether it arrived."""
-        self._beacons.append(
-            (record_id, event, ordinal, kind, client_ms, fired_ms, status, expected_reject, url)
-        )
+        self._beacons.append((record_id, event, ordinal, kind, client_ms, fired_ms, status, expected_reject, url))
 
     def converted(self, order_id: str, record_id: str, value_micros: int, status: int) -> None:
         """A conversion was sent."""
@@ -213,9 +211,7 @@ def read_truth(path: Path) -> Truth:
         )
         (conversions,) = db.execute(f"SELECT COUNT(*) FROM conversions WHERE {_ACCEPTED}").fetchone()
         (unanswered,) = db.execute(f"SELECT COUNT(*) FROM beacons WHERE NOT ({_ACCEPTED})").fetchone()
-        return Truth(
-            campaigns, events, sessions, sent - events, late, Counter(dict(rejects)), conversions, unanswered
-        )
+        return Truth(campaigns, events, sessions, sent - events, late, Counter(dict(rejects)), conversions, unanswered)
     finally:
         db.close()
 

@@ -79,9 +79,7 @@ def build_market(rng: random.Random) -> tuple[Catalog, dict[str, float]]:
                 creative_id = f"cr-{a:02d}{c + 1}{k + 1}"
                 banner = k == 2
                 creatives.append(
-                    _banner(creative_id, line_id)
-                    if banner
-                    else _video(creative_id, line_id, rng.choice(_DURATIONS_S))
+                    _banner(creative_id, line_id) if banner else _video(creative_id, line_id, rng.choice(_DURATIONS_S))
                 )
                 appeal[creative_id] = round(rng.gauss(0.0, 0.9), 4)
     return Catalog(1, "USD", advertisers, campaigns, line_items, creatives, publishers, placements), appeal

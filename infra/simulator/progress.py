@@ -29,9 +29,7 @@ class TrafficProgress:
                 TaskProgressColumn(),
                 TimeElapsedColumn(),
             )
-            self._bar = Progress(
-                *columns, TextColumn("{task.fields[numbers]}"), console=console, transient=True
-            )
+            self._bar = Progress(*columns, TextColumn("{task.fields[numbers]}"), console=console, transient=True)
             self._task = self._bar.add_task(label, total=requests, numbers="")
 
     def __enter__(self) -> TrafficProgress:
@@ -48,9 +46,7 @@ class TrafficProgress:
             self._bar.update(self._task, completed=counts.asked, numbers=describe(counts))
         elif time.monotonic() >= self._next_line_s:
             self._next_line_s = time.monotonic() + _LINE_EVERY_S
-            self._console.print(
-                f"  {self._label}: {counts.asked}/{self._requests} requests, {describe(counts)}"
-            )
+            self._console.print(f"  {self._label}: {counts.asked}/{self._requests} requests, {describe(counts)}")
 
 
 def describe(counts: TrafficCounts) -> str:

@@ -160,7 +160,7 @@ class AdvertiserServer:
     def convert(self, ad: ShownAd, click: Shot, order_id: str, rng: random.Random) -> None:
         """Schedules the report of an order, a moment after the click."""
         value_micros = rng.randrange(5, 200) * 1_000_000
-        order = {
+        order: dict[str, str | int] = {
             "order_id": order_id,
             "advertiser_id": ad.advertiser_id,
             "click_token": click.tracker.url.rpartition("/")[2],
@@ -175,15 +175,11 @@ class AdvertiserServer:
 
     def _report(self, ad: ShownAd, order: dict[str, str | int], attempt: int) -> None:
         body = msgspec.json.encode([order])
-        head = (
-            f"Content-Type: application/json\r\nX-Api-Key: {self._key}\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"Content-Type: application/json\r\nX-Api-Key: {self._key}\r\nContent-Length: {len(body)}\r\n\r\n"
         sent = self._collector.send(self._collector.request_bytes("POST", "/v1/conversions", head) + body)
         sent.add_done_callback(lambda f: self._answered(f, ad, order, attempt))
 
-    def _answered(
-        self, sent: asyncio.Future[Answer], ad: ShownAd, order: dict[str, str | int], attempt: int
-    ) -> None:
+    def _answered(self, sent: asyncio.Future[Answer], ad: ShownAd, order: dict[str, str | int], attempt: int) -> None:
         status = 0 if sent.exception() is not None else sent.result().status
         accepted = 200 <= status < 300
         if not accepted and attempt < len(RETRY_AFTER_S):
@@ -295,9 +291,7 @@ class Traffic:
         if ad is None:
             self.counts.no_ad += 1
             return
-        if (
-            not ad.record_id
-        ):  # a degraded answer: a house ad that could not be registered, and has no trackers
+        if not ad.record_id:  # a degraded answer: a house ad that could not be registered, and has no trackers
             self.counts.untracked += 1
             return
         self.counts.shown += 1

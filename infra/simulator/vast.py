@@ -78,8 +78,7 @@ def read_vast(document: bytes) -> ShownAd | None:
 
 def _read_ad(body: etree._Element) -> ShownAd:
     truth = {
-        child.tag: (child.text or "").strip()
-        for child in body.iterfind("Extensions/Extension[@type='headwater']/*")
+        child.tag: (child.text or "").strip() for child in body.iterfind("Extensions/Extension[@type='headwater']/*")
     }
     pricing = body.find("Pricing")
     if pricing is None or "RecordId" not in truth:
@@ -132,10 +131,7 @@ def read_banner(markup: str, truth: dict[str, object]) -> ShownAd:
             click_cost_micros=int(str(truth["click_cost_micros"])),
             duration_s=0,
             trackers=(
-                *(
-                    Tracker(e.get("data-event"), 0, e.get("src"))
-                    for e in root.iterfind(".//img[@data-event]")
-                ),
+                *(Tracker(e.get("data-event"), 0, e.get("src")) for e in root.iterfind(".//img[@data-event]")),
                 *(Tracker("click", 0, e.get("data-click")) for e in root.iterfind(".//a[@data-click]")),
             ),
         )

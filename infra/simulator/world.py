@@ -165,9 +165,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m infra.simulator.world", description="Write the world's files."
-    )
+    parser = argparse.ArgumentParser(prog="python -m infra.simulator.world", description="Write the world's files.")
     parser.add_argument("--ensure", action="store_true", help="write what is absent (the only mode)")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     arguments = parser.parse_args(argv)

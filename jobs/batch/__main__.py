@@ -32,9 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.batch", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="the whole chain in one Spark session")
-    run.add_argument(
-        "--hours", nargs="+", metavar="YYYY-MM-DD-HH", help="only these hours (UTC) of hourly tables"
-    )
+    run.add_argument("--hours", nargs="+", metavar="YYYY-MM-DD-HH", help="only these hours (UTC) of hourly tables")
     run.add_argument("--train", action="store_true", help="train a model on the new training set afterwards")
     run.add_argument("--report", metavar="FILE", help="write counts and parity as JSON")
     arguments = parser.parse_args(argv)
@@ -43,9 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = BatchSettings()
         with_neighbours(arguments.hours or [], 0)
     except ValidationError as e:
-        logger.error(
-            "settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)}
-        )
+        logger.error("settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)})
         return EXIT_CONFIG
     except ValueError as e:
         parser.error(str(e))

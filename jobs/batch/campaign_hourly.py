@@ -23,8 +23,7 @@ _HOUR = "date_format(timestamp_millis(event_time_ms), 'yyyy-MM-dd-HH') AS event_
 def campaign_hourly(silver: DataFrame) -> DataFrame:
     """Sums by hour and dimensions. Shape: event_hour, DIMENSIONS, SUMS, MAXIMA, `reach` (distinct users reached)."""
     dimensions = [
-        name if name == "creative_version" else f"coalesce({name}, '{ABSENT}') AS {name}"
-        for name in DIMENSIONS
+        name if name == "creative_version" else f"coalesce({name}, '{ABSENT}') AS {name}" for name in DIMENSIONS
     ]
     measured = silver.selectExpr(_HOUR, *dimensions, *_event_columns())
     lives = (

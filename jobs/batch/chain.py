@@ -34,9 +34,7 @@ Progress = Callable[[str], None]
 class Chain:
     """One run. `progress` gets a line when a step is done."""
 
-    def __init__(
-        self, tables: LakeTables, checks: Gates, settings: BatchSettings, progress: Progress
-    ) -> None:
+    def __init__(self, tables: LakeTables, checks: Gates, settings: BatchSettings, progress: Progress) -> None:
         self._tables = tables
         self._checks = checks
         self._settings = settings
@@ -60,9 +58,7 @@ class Chain:
         started_s = time.monotonic()
         bronze = self._tables.read(BRONZE_EVENTS)
         if hours:
-            bronze = bronze.where(
-                bronze[HOUR_COLUMN].isin(with_neighbours(hours, self._settings.token_life_h))
-            )
+            bronze = bronze.where(bronze[HOUR_COLUMN].isin(with_neighbours(hours, self._settings.token_life_h)))
         rows = silver.judged(bronze)
         if hours:
             rows = rows.where(rows[HOUR_COLUMN].isin(list(hours)))
@@ -70,15 +66,11 @@ class Chain:
         counts = silver.counts(rows)
         if counts["bronze"] and counts["quarantine"] / counts["bronze"] > self._settings.max_quarantine_share:
             refused = {k: n for k, n in counts.items() if k.startswith("quarantine_") and n}
-            raise GateFailed(
-                f"gate silver: {counts['quarantine']} of {counts['bronze']} rows are refused: {refused}"
-            )
+            raise GateFailed(f"gate silver: {counts['quarantine']} of {counts['bronze']} rows are refused: {refused}")
         events = silver.silver(rows)
         self._checks.check("silver", events, gates.SILVER)
         self._tables.write(SILVER_EVENTS, events, [BRONZE_EVENTS], counts, hours, by_hour=True)
-        self._tables.write(
-            SILVER_QUARANTINE, silver.quarantine(rows), [BRONZE_EVENTS], counts, hours, by_hour=True
-        )
+        self._tables.write(SILVER_QUARANTINE, silver.quarantine(rows), [BRONZE_EVENTS], counts, hours, by_hour=True)
         self._done(
             "silver/ad_events",
             started_s,

@@ -50,10 +50,7 @@ TRAINING_SET: tuple[Expectation, ...] = (
     ("ExpectColumnValuesToBeInSet", {"column": "clicked", "value_set": [0, 1]}),
     ("ExpectColumnMeanToBeBetween", {"column": "clicked", "max_value": 0.5}),
     *(("ExpectColumnValuesToNotBeNull", {"column": f.name}) for f in FEATURES),
-    *(
-        ("ExpectColumnValuesToNotBeNull", {"column": name})
-        for name in ("creative_id", "campaign_id", "placement_id")
-    ),
+    *(("ExpectColumnValuesToNotBeNull", {"column": name}) for name in ("creative_id", "campaign_id", "placement_id")),
     *(
         (
             "ExpectColumnValuesToBeBetween",
@@ -115,9 +112,7 @@ class Gates:
         # Only whether each holds: all of them are then one pass over the rows. What was found costs a query for each,
         # so only those that failed are asked for it.
         first = batch.validate(self._suite(name, expectations), result_format="BOOLEAN_ONLY")
-        failed = tuple(
-            expectations[r.expectation_config.meta[_POSITION]] for r in first.results if not r.success
-        )
+        failed = tuple(expectations[r.expectation_config.meta[_POSITION]] for r in first.results if not r.success)
         problems = []
         if failed:
             details = batch.validate(self._suite(f"{name} failed", failed), result_format="BASIC")

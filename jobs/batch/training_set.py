@@ -127,9 +127,7 @@ def _changes(silver: DataFrame) -> DataFrame:
         leaves = f"event_time_ms - event_time_ms % {c.counter.bucket_s * 1000}L + {c.window_s * 1000}L"
         condition = f"{counts_event(c.counter)} AND published_time_ms < {leaves}"
         for at_ms, kind, delta in (("published_time_ms", _BECOMES_KNOWN, 1), (leaves, _LEAVES, -1)):
-            pairs.append(
-                f"CASE WHEN {condition} THEN {_row(c, at_ms, kind, delta, 'CAST(NULL AS STRING)')} END"
-            )
+            pairs.append(f"CASE WHEN {condition} THEN {_row(c, at_ms, kind, delta, 'CAST(NULL AS STRING)')} END")
     types = sorted({t for c in components() for t in c.counter.event_types})
     return _exploded(silver.where(f"event_type IN ({', '.join(repr(t) for t in types)})"), pairs)
 
@@ -153,9 +151,7 @@ def _row(c: Component, at_ms: str, kind: int, delta: int, record_id: str) -> str
 
 def _exploded(rows: DataFrame, structs: list[str]) -> DataFrame:
     array = ",\n".join(structs)
-    return rows.selectExpr(f"explode(filter(array({array}), c -> c IS NOT NULL)) AS change").selectExpr(
-        "change.*"
-    )
+    return rows.selectExpr(f"explode(filter(array({array}), c -> c IS NOT NULL)) AS change").selectExpr("change.*")
 
 
 def parity(training: DataFrame, shown: DataFrame) -> dict[str, dict[str, float]]:
@@ -175,17 +171,13 @@ def parity(training: DataFrame, shown: DataFrame) -> dict[str, dict[str, float]]
         expressions += [
             F.expr(f"count({there}) AS {f.name}_compared"),
             F.expr(f"count_if(abs({there} - {f.name}) <= 1e-9) AS {f.name}_equal"),
-            F.expr(
-                f"count_if(abs({there} - {f.name}) <= greatest({scale}D, 0.1D * {f.name})) AS {f.name}_close"
-            ),
+            F.expr(f"count_if(abs({there} - {f.name}) <= greatest({scale}D, 0.1D * {f.name})) AS {f.name}_close"),
         ]
     row = joined.agg(*expressions).first()
     assert row is not None
     report = {}
     for f in FEATURES:
         compared = row[f"{f.name}_compared"]
-        shares = {
-            kind: row[f"{f.name}_{kind}"] / compared if compared else 0.0 for kind in ("equal", "close")
-        }
+        shares = {kind: row[f"{f.name}_{kind}"] / compared if compared else 0.0 for kind in ("equal", "close")}
         report[f.name] = {"compared": compared, **{kind: round(share, 4) for kind, share in shares.items()}}
     return report

@@ -47,9 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = LakeSettings()
     except ValidationError as e:
-        logger.error(
-            "settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)}
-        )
+        logger.error("settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)})
         return EXIT_CONFIG
     return _run(settings)
 

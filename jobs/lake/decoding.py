@@ -44,9 +44,7 @@ class RowDecoder:
             return schema_id, Reject(RejectReason.UNDECODABLE, str(e))
         row[HOUR_COLUMN] = event_hour(row[self._table.time_column])
         if row[HOUR_COLUMN] is None:
-            return schema_id, Reject(
-                RejectReason.ABSURD_TIME, f"{self._table.time_column} is no time of ours"
-            )
+            return schema_id, Reject(RejectReason.ABSURD_TIME, f"{self._table.time_column} is no time of ours")
         return schema_id, row
 
     def _resolve(self, schema_id: int) -> tuple[Any, Any] | Reject:

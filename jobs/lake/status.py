@@ -18,9 +18,7 @@ class LakeMetrics:
         labels = ("table",)
         self.rows = Counter("lake_rows", "rows committed to bronze", labels, registry=self.registry)
         self.commits = Counter("lake_commits", "Delta commits", labels, registry=self.registry)
-        self.commit_s = Histogram(
-            "lake_commit_seconds", "time of a Delta commit", labels, registry=self.registry
-        )
+        self.commit_s = Histogram("lake_commit_seconds", "time of a Delta commit", labels, registry=self.registry)
         self.rejects = Counter("lake_rejects", "records refused", (*labels, "reason"), registry=self.registry)
         self.gaps = Counter(
             "lake_lost_offsets",
@@ -28,9 +26,7 @@ class LakeMetrics:
             labels,
             registry=self.registry,
         )
-        self.buffered = Gauge(
-            "lake_buffered_rows", "rows that wait for a commit", labels, registry=self.registry
-        )
+        self.buffered = Gauge("lake_buffered_rows", "rows that wait for a commit", labels, registry=self.registry)
         self.freshness_s = Gauge(
             "lake_freshness_seconds",
             "commit time less the newest committed row's Kafka time",
@@ -68,9 +64,7 @@ def serve_status(board: StatusBoard, metrics: LakeMetrics, host: str, port: int)
         def do_GET(self) -> None:
             if self.path == "/status":
                 snapshot = board.snapshot()
-                self._answer(
-                    200 if snapshot["ready"] else 503, "application/json", json.dumps(snapshot).encode()
-                )
+                self._answer(200 if snapshot["ready"] else 503, "application/json", json.dumps(snapshot).encode())
             elif self.path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
             else:

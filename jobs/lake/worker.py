@@ -77,8 +77,7 @@ class _Sink:
     def durable(self) -> dict[int, int]:
         """Next offset by partition up to which everything lies in Delta."""
         return {
-            p: (self.progress(p) or 0) if p in self.buffer.done else position
-            for p, position in self.positions.items()
+            p: (self.progress(p) or 0) if p in self.buffer.done else position for p, position in self.positions.items()
         }
 
 
@@ -194,9 +193,7 @@ class LakeWorker:
         sink = self._sinks[topic]
         schema_id, row = self._retrying(lambda: sink.decode(message.value()))
         if isinstance(row, Reject):
-            self._retrying(
-                lambda: self._dead_letters.write(sink.table.dead_letter_topic, message, schema_id, row)
-            )
+            self._retrying(lambda: self._dead_letters.write(sink.table.dead_letter_topic, message, schema_id, row))
             self._metrics.rejects.labels(sink.table.name, row.reason).inc()
             sink.buffer.rejected += 1
             sink.rejected += 1
@@ -244,9 +241,7 @@ class LakeWorker:
         try:
             self._retrying(lambda: self._store(sink, buffer))
         except _Stopped:
-            logger.warning(
-                "stopped before a commit; its records are read again", extra={"table": sink.table.name}
-            )
+            logger.warning("stopped before a commit; its records are read again", extra={"table": sink.table.name})
             return
         name = sink.table.name
         sink.committed_rows += buffer.row_count
@@ -274,9 +269,7 @@ class LakeWorker:
     def _store(self, sink: _Sink, buffer: TableBuffer) -> None:
         if buffer.rejected:
             self._dead_letters.flush()
-        sink.delta.append(
-            buffer.arrow(), buffer.expected(), buffer.progress(), buffer.lineage(self._code_version)
-        )
+        sink.delta.append(buffer.arrow(), buffer.expected(), buffer.progress(), buffer.lineage(self._code_version))
 
     def _retrying(self, attempt: Callable[[], _T]) -> _T:
         """What `attempt` gives back, tried again while something outside is not available. Errors: _Stopped."""

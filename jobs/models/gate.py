@@ -23,9 +23,7 @@ def judge(difference: Interval, against: str, has_champion: bool, clicks: int, m
     """
     shown = f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] against {against}"
     if clicks < min_clicks:
-        return Verdict(
-            False, f"refused: {clicks} clicks in the held-out tail, {min_clicks} are needed to judge"
-        )
+        return Verdict(False, f"refused: {clicks} clicks in the held-out tail, {min_clicks} are needed to judge")
     if not has_champion:
         if difference.low > 0:
             return Verdict(False, f"refused: worse than the baseline, normalised entropy {shown}")

@@ -12,9 +12,7 @@ def sigmoid(raw: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip(raw, -60.0, 60.0)))
 
 
-def fit_logistic(
-    inputs: np.ndarray, clicked: np.ndarray, l2: float, centre: np.ndarray | None = None
-) -> np.ndarray:
+def fit_logistic(inputs: np.ndarray, clicked: np.ndarray, l2: float, centre: np.ndarray | None = None) -> np.ndarray:
     """Weights of the last column too, which the caller fills with ones for an intercept.
 
     Ridge with strength `l2` towards `centre` (zeros); the optimum is unique, so the answer is deterministic.

@@ -78,9 +78,7 @@ def run(
     clicks = {name: int(part.clicked.sum()) for name, part in parts.items()}
     for name, part in parts.items():
         if clicks[name] < 2 or clicks[name] > len(part) - 2:
-            raise Refused(
-                f"{clicks[name]} clicks of {len(part)} ads in {name}: nothing to learn from or judge by"
-            )
+            raise Refused(f"{clicks[name]} clicks of {len(part)} ads in {name}: nothing to learn from or judge by")
     tail = parts["held_out"]
     current = promotions.champion(MODEL)
     mirror(mlflow, current)
@@ -107,9 +105,7 @@ def run(
         f"lightgbm.{name}": value for name, value in parameters(settings, parts["train"]).items()
     }
     logged_metrics = {
-        **{
-            name if name == "calibration" else f"normalised_entropy_{name}": v for name, v in measures.items()
-        },
+        **{name if name == "calibration" else f"normalised_entropy_{name}": v for name, v in measures.items()},
         "difference_low": difference.low,
         "difference_high": difference.high,
         "trees": float(model.booster.num_trees()),

@@ -53,9 +53,7 @@ class Promotions:
         with self._connection() as connection:
             return _champion(connection, model)
 
-    def promote(
-        self, model: str, version: str, expected: Promotion | None, now_ms: int, reason: str
-    ) -> Promotion:
+    def promote(self, model: str, version: str, expected: Promotion | None, now_ms: int, reason: str) -> Promotion:
         """Makes `version` champion if `expected` still is. Errors: Refused when it is not."""
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")

@@ -132,9 +132,7 @@ def linear_reference(data: Dataset, tail: Dataset) -> np.ndarray:
     return sigmoid(_linear_inputs(tail, codes, shift, scale) @ weights)
 
 
-def _linear_inputs(
-    data: Dataset, codes: Mapping[str, list[str]], shift: np.ndarray, scale: np.ndarray
-) -> np.ndarray:
+def _linear_inputs(data: Dataset, codes: Mapping[str, list[str]], shift: np.ndarray, scale: np.ndarray) -> np.ndarray:
     columns = [(np.log1p(data.numeric) - shift) / scale]
     encoded = data.encoded(codes)
     for position, name in enumerate(CATEGORICAL_FEATURES):

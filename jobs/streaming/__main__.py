@@ -73,19 +73,13 @@ def _parser() -> argparse.ArgumentParser:
             help="where to read from without a checkpoint; earliest-offset rebuilds counters, and repeats deltas",
         )
         if name == "submit":
-            added.add_argument(
-                "--fresh", action="store_true", help="begin without state, though there is or was some"
-            )
+            added.add_argument("--fresh", action="store_true", help="begin without state, though there is or was some")
     command("list", _list, "show what runs")
     command("cancel", _cancel, "stop the deployment; its latest checkpoint stays")
     added = command("savepoint", _savepoint, "write a savepoint")
     added.add_argument("--stop", action="store_true", help="end the deployment with it")
-    added = command(
-        "drain", _drain, "wait until all that is published now is in the outputs, sessions closed"
-    )
-    added.add_argument(
-        "--timeout", type=float, default=120.0, metavar="S", help="give up after this (exit code 1)"
-    )
+    added = command("drain", _drain, "wait until all that is published now is in the outputs, sessions closed")
+    added.add_argument("--timeout", type=float, default=120.0, metavar="S", help="give up after this (exit code 1)")
     command("explain", _explain, "print Flink's plan")
     return parser
 

@@ -37,9 +37,7 @@ def build(settings: Settings) -> Job:
     session_metrics = sql(
         "session_metrics",
         dimensions=dimensions(),
-        zeros=", ".join(
-            f"CAST(0 AS BIGINT) AS {name}" for name in campaign_metrics.SUMS if name not in from_sessions
-        ),
+        zeros=", ".join(f"CAST(0 AS BIGINT) AS {name}" for name in campaign_metrics.SUMS if name not in from_sessions),
     )
     return Job(
         NAME,

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from connectors.endpoints import Endpoints
 from connectors.flink import session as flink
 from connectors.flink.rest import Deployment, FlinkRest, latest_checkpoint
 from connectors.flink.tables import Cluster, source_ddl
-from connectors.kafka import committed_offsets
+from connectors.kafka import committed_offsets, existing_topics
 from jobs.streaming import (
     ad_sessions,
     campaign_metrics,
@@ -38,10 +38,12 @@ from jobs.streaming.views import (
     watermark,
 )
 from schemas.errors import ConfigError, Refused, TimedOut, Unavailable
-from schemas.topics import AD_EVENTS
+from schemas.topics import AD_EVENTS, TOPICS
 
 if TYPE_CHECKING:
     from pyflink.table import StreamTableEnvironment
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +70,7 @@ def deployment_name(names: Sequence[str]) -> str:
     """
     unknown = [name for name in names if name not in JOBS]
     if unknown or not names:
-        raise ConfigError(
-            f"no such stream job: {', '.join(unknown) or '(none given)'}; there are {', '.join(JOBS)}"
-        )
+        raise ConfigError(f"no such stream job: {', '.join(unknown) or '(none given)'}; there are {', '.join(JOBS)}")
     return ALL_JOBS if set(names) == set(JOBS) else "+".join(name for name in JOBS if name in names)
 
 
@@ -184,33 +184,39 @@ def overlapping(deployments: Iterable[Deployment], names: Iterable[str]) -> Depl
     return next((d for d in deployments if d.live and jobs_of(d.name) & wanted), None)
 
 
-def submit(
-    application: Application, rest: FlinkRest, *, restore: bool = True, timeout_s: float = 120.0
-) -> str:
+def submit(application: Application, rest: FlinkRest, *, restore: bool = True, timeout_s: float = 240.0) -> str:
     """Id of the running Flink job; submits it unless it runs already, from its latest checkpoint if there is one.
 
-    Idempotent. Blocks until every task runs. Errors: Refused when another deployment runs one of the jobs (two would
-    write every row twice), when its state is lost, or when the job fails; Unavailable; TimedOut.
+    Idempotent. Blocks until every task runs; waits for a cluster, a broker or topics that are only being started, and
+    compiles meanwhile. Errors: Refused when another deployment runs one of the jobs (two would write every row twice),
+    when its state is lost, or when the job fails; Unavailable; TimedOut.
     """
-    running = overlapping(rest.live(), (job.name for job in application.jobs))
-    if running is not None and running.name != application.name:
-        raise Refused(f"deployment {running.name} ({running.job_id}) runs one of these jobs: cancel it first")
-    if running is not None:
-        log.info("already running", extra={"deployment": running.name, "job_id": running.job_id})
-        return running.job_id
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        job_id = _running(application, rest)
+    except Unavailable:  # no JobManager, so no checkpoint can appear between here and the submission
+        log.info("compiling while Flink starts")
+    else:
+        if job_id is not None:
+            log.info("already running", extra={"deployment": application.name, "job_id": job_id})
+            return job_id
     checkpoint = latest_checkpoint(application.checkpoints) if restore else None
-    if restore and checkpoint is None and _has_read(application.name, timeout_s):
-        raise Refused(
-            f"{application.name} has read {AD_EVENTS.name} before, but no checkpoint is left in "
-            f"{application.checkpoints}: "
-            "absolute counters would begin at 0 again. Bring the checkpoint back, or choose with --fresh --start"
-        )
     more = flink.remote_target(application.where.flink_rest_url)
     if checkpoint is not None:
         more["execution.state-recovery.path"] = checkpoint.as_uri()
         more["execution.state-recovery.claim-mode"] = "CLAIM"  # deleted when a newer one is there, like any other
-    job_id = application.run(more)
-    rest.wait_until_running(job_id, timeout_s)
+    session = application.session(more)
+    job_id = _patiently(lambda: _running(application, rest), deadline_s)
+    if job_id is None:
+        _patiently(_require_topics, deadline_s)
+        if restore and checkpoint is None and _patiently(lambda: _has_read(application.name), deadline_s):
+            raise Refused(
+                f"{application.name} has read {AD_EVENTS.name} before, but no checkpoint is left in "
+                f"{application.checkpoints}: "
+                "absolute counters would begin at 0 again. Bring the checkpoint back, or choose with --fresh --start"
+            )
+        job_id = flink.submit(session, application.statements()[1])
+    rest.wait_until_running(job_id, max(1.0, deadline_s - time.monotonic()))
     log.info(
         "submitted",
         extra={"deployment": application.name, "job_id": job_id, "restored_from": str(checkpoint or "")},
@@ -218,13 +224,34 @@ def submit(
     return job_id
 
 
-def _has_read(group: str, timeout_s: float) -> bool:
-    """Whether a consumer group has ever committed offsets of the events. Waits for a broker that has just started."""
-    deadline = time.monotonic() + timeout_s
+def _running(application: Application, rest: FlinkRest) -> str | None:
+    """Id of the deployment's live job. Errors: Refused when another deployment runs one of its jobs."""
+    running = overlapping(rest.live(), (job.name for job in application.jobs))
+    if running is None:
+        return None
+    if running.name != application.name:
+        raise Refused(f"deployment {running.name} ({running.job_id}) runs one of these jobs: cancel it first")
+    return running.job_id
+
+
+def _has_read(group: str) -> bool:
+    """Whether a consumer group has ever committed offsets of the events."""
+    return bool(committed_offsets(group, AD_EVENTS.name))
+
+
+def _require_topics() -> None:
+    """Errors: Unavailable while topics are missing; an exactly-once sink would fail until they are there."""
+    missing = {topic.name for topic in TOPICS} - existing_topics().keys()
+    if missing:
+        raise Unavailable(f"topics are missing: {', '.join(sorted(missing))}; `headwater topics --create` makes them")
+
+
+def _patiently(call: Callable[[], T], deadline_s: float) -> T:
+    """The call's result, asked again while what it needs has only just started. Errors: its own, past the deadline."""
     while True:
         try:
-            return bool(committed_offsets(group, AD_EVENTS.name))
+            return call()
         except (Unavailable, TimedOut):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline_s:
                 raise
             time.sleep(0.5)

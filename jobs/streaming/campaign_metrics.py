@@ -25,8 +25,7 @@ def build(settings: Settings) -> Job:
         dimensions=dimensions(),
         dimension_names=", ".join(DIMENSIONS),
         counts=",\n  ".join(
-            f"COUNT(*) FILTER (WHERE event_type = '{event_type}') AS {column}"
-            for event_type, column in COUNTED.items()
+            f"COUNT(*) FILTER (WHERE event_type = '{event_type}') AS {column}" for event_type, column in COUNTED.items()
         ),
         lateness_ms=LATENESS_MS,
         window_s=f"{settings.metrics_window_ms / 1000:.3f}",

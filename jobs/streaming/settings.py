@@ -43,9 +43,7 @@ class Settings(BaseSettings):
     deduplication_ttl_s: int = Field(
         default=86_400, ge=1, description="how long an event id is remembered: the life of a token"
     )
-    metrics_window_ms: int = Field(
-        default=1_000, ge=100, description="processing time that one row for Druid sums up"
-    )
+    metrics_window_ms: int = Field(default=1_000, ge=100, description="processing time that one row for Druid sums up")
     buffer_timeout_ms: int = Field(
         default=5,
         ge=0,
@@ -57,6 +55,4 @@ class Settings(BaseSettings):
         description="longest outage after which a checkpointed transaction is still committed; at most the broker's "
         "transaction.max.timeout.ms",
     )
-    state_backend: str = Field(
-        default="hashmap", pattern="^(hashmap|rocksdb)$", description="production: rocksdb"
-    )
+    state_backend: str = Field(default="hashmap", pattern="^(hashmap|rocksdb)$", description="production: rocksdb")

@@ -63,9 +63,7 @@ SINKS: dict[str, Sink] = {
         Sink("ad_events_late", AD_EVENTS_LATE, "exactly_once", "record_id"),
         Sink("ad_events_dlq", AD_EVENTS_DLQ, "exactly_once", "key"),
         Sink("ad_sessions", AD_SESSIONS, "exactly_once", "record_id"),
-        Sink(
-            "session_metrics", CAMPAIGN_METRICS, "json"
-        ),  # a second writer of the topic needs its own transactions
+        Sink("session_metrics", CAMPAIGN_METRICS, "json"),  # a second writer of the topic needs its own transactions
         Sink("campaign_metrics", CAMPAIGN_METRICS, "json"),
         Sink("frequency_counts", FREQUENCY_COUNTS, "upsert", "counter_key"),
         Sink("streaming_features", STREAMING_FEATURES, "upsert", "counter_key"),

@@ -27,9 +27,7 @@ CLOCK = "stream_clock"
 
 def watermark(settings: Settings) -> str:
     """DDL of the source's watermark."""
-    return (
-        f"WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '{settings.watermark_delay_ms / 1000:.3f}' SECOND"
-    )
+    return f"WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '{settings.watermark_delay_ms / 1000:.3f}' SECOND"
 
 
 def clock_ddl(settings: Settings) -> str:

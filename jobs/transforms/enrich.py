@@ -144,9 +144,7 @@ def record_id_of_upstream(telemetry: Mapping[str, Any]) -> bytes:
     return upstream_record_id(telemetry["attributes"].get(FORMAT, ""), telemetry["upstream_id"])
 
 
-def conversion_event(
-    conversion: Mapping[str, Any], record: AdRecord | None, published_ms: int
-) -> Event | Reject:
+def conversion_event(conversion: Mapping[str, Any], record: AdRecord | None, published_ms: int) -> Event | Reject:
     """The event of a conversion. One per order: its id derives from advertiser and order, not from the ad.
 
     `record` is the ad's, when the sender named the ad and the registry still has it. Without it the advertiser is

@@ -45,9 +45,7 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
     keys = KeyRing.load(ends.secrets)
     valkey = AsyncValkey(ends.valkey_url)
     store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.reservation_s)
-    bidders = Bidders(
-        PoolLimits(connections=settings.dsp_connections, response_bytes=settings.dsp_response_bytes)
-    )
+    bidders = Bidders(PoolLimits(connections=settings.dsp_connections, response_bytes=settings.dsp_response_bytes))
     counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s)
     log = DecisionLog(settings.log_queue_messages)
     trackers = TrackerMaker(TokenMinter(keys), ends.collector_url, settings.token_ttl_s)

@@ -84,9 +84,7 @@ def fits(row: AdRow, imp: Imp, request: BidRequest, now_ms: int) -> Outcome | No
 def _fits_video(row: AdRow, video: Video) -> bool:
     seconds = row.creative.duration_s or 0
     longest = video.maxduration or seconds
-    return video.minduration <= seconds <= longest and (
-        not row.creative.mime or row.creative.mime in video.mimes
-    )
+    return video.minduration <= seconds <= longest and (not row.creative.mime or row.creative.mime in video.mimes)
 
 
 def _fits_banner(row: AdRow, banner: Banner) -> bool:

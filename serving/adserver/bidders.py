@@ -56,9 +56,7 @@ class Fanout:
                 await asyncio.wait(futures, timeout=_LAST_LOOK_S)
         turns = [_turn(bidder, future, due_s, loop.time()) for bidder, future, due_s in self.calls]
         for turn in turns:
-            metrics.DSP_CALLS.labels(
-                turn.bidder.id, "bid" if turn.outcome is None else turn.outcome.name.lower()
-            ).inc()
+            metrics.DSP_CALLS.labels(turn.bidder.id, "bid" if turn.outcome is None else turn.outcome.name.lower()).inc()
         return turns
 
 

@@ -24,11 +24,7 @@ _PARAMETERS = b"num_threads=1"  # two cores run everything; a thread pool per re
 @cache
 def _library() -> ctypes.CDLL:
     spec = importlib.util.find_spec("lightgbm")
-    folder = (
-        Path(next(iter(spec.submodule_search_locations)))
-        if spec and spec.submodule_search_locations
-        else None
-    )
+    folder = Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
     path = folder / "lib" / "lib_lightgbm.so" if folder else None
     if path is None or not path.exists():
         raise Unavailable("lightgbm's shared library is not installed")
@@ -81,9 +77,7 @@ class Booster:
         """Raw scores (log-odds). Shape: `values` float64, C order, one row per candidate, `inputs` columns."""
         rows, columns = values.shape
         if columns != self.inputs or values.dtype != np.float64 or not values.flags.c_contiguous:
-            raise ContractError(
-                f"expected float64 rows of {self.inputs} inputs, got {values.dtype} {values.shape}"
-            )
+            raise ContractError(f"expected float64 rows of {self.inputs} inputs, got {values.dtype} {values.shape}")
         scores = np.empty(rows)
         written = ctypes.c_int64()
         status = self._library.LGBM_BoosterPredictForMat(

@@ -90,9 +90,7 @@ class ChampionWatch:
         if champion is None or champion.version == self._decided:
             return
         folder = await self._artifact_folder(champion.run_id)
-        text, spec = await asyncio.gather(
-            self._read(f"{folder}/model.txt"), self._read(f"{folder}/spec.json")
-        )
+        text, spec = await asyncio.gather(self._read(f"{folder}/model.txt"), self._read(f"{folder}/spec.json"))
         version = f"{self._name}-v{champion.version}"
         try:
             model = await asyncio.to_thread(ChampionModel, version, text.decode(errors="replace"), spec)
@@ -117,9 +115,7 @@ class ChampionWatch:
         answer = await self._pool.fetch("GET", f"{_API}/runs/get?run_id={quote(run_id)}", _TIMEOUT_S)
         uri = urlsplit(_decoded(answer.status, answer.body, _RunAnswer).run.info.artifact_uri)
         if uri.scheme != "mlflow-artifacts":
-            raise Refused(
-                f"MLflow: artifacts of run {run_id} are at {uri.scheme}:, not proxied by the server"
-            )
+            raise Refused(f"MLflow: artifacts of run {run_id} are at {uri.scheme}:, not proxied by the server")
         return f"{_ARTIFACTS}/{uri.path.strip('/')}/{ARTIFACT_FOLDER}"
 
     async def _read(self, path: str) -> bytes:

@@ -48,9 +48,7 @@ class Contest:
         if not turns:
             return
         request, imp_id = context.request, self.opportunity.imp.id
-        rules = BidRules(
-            request.id, currency, {imp.id for imp in request.imp}, set(request.badv), set(request.bcat)
-        )
+        rules = BidRules(request.id, currency, {imp.id for imp in request.imp}, set(request.badv), set(request.bcat))
         if all(t.outcome in (Outcome.EXPIRED, Outcome.DSP_ERROR, Outcome.INVALID_RESPONSE) for t in turns):
             self.decision.reasons.add(Degraded.ALL_DSPS_FAILED)
         for turn in turns:

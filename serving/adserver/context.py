@@ -122,11 +122,7 @@ def outbound(context: RequestContext, asked: list[Opportunity], currency: str, t
     """The request as DSPs see it: our floors, first price, a pseudonym at most, no address, no `ext`."""
     request, device = context.request, context.request.device
     geo = Geo(country=alpha3(context.country), region=context.region or "")
-    masked = (
-        None
-        if device is None
-        else Device(devicetype=device.devicetype, os=device.os, geo=geo, lmt=device.lmt)
-    )
+    masked = None if device is None else Device(devicetype=device.devicetype, os=device.os, geo=geo, lmt=device.lmt)
     body = BidRequest(
         id=request.id,
         imp=[

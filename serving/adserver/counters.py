@@ -45,11 +45,7 @@ class CounterBlob:
         if found is None:
             found = self._sums[key] = {}
             if len(self._value):
-                inside = (
-                    (self._code == code) & (self._bucket >= first_bucket_s) & (self._bucket <= last_bucket_s)
-                )
-                for scope, value in zip(
-                    self._scope[inside].tolist(), self._value[inside].tolist(), strict=True
-                ):
+                inside = (self._code == code) & (self._bucket >= first_bucket_s) & (self._bucket <= last_bucket_s)
+                for scope, value in zip(self._scope[inside].tolist(), self._value[inside].tolist(), strict=True):
                     found[scope] = found.get(scope, 0) + value
         return found

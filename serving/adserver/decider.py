@@ -53,9 +53,7 @@ class Serving:
 
     inventory: Inventory
     scorer: Scorer = field(default_factory=SmoothedRates)
-    exhausted: dict[str, float] = field(
-        default_factory=dict
-    )  # campaign -> epoch s until which it is not tried
+    exhausted: dict[str, float] = field(default_factory=dict)  # campaign -> epoch s until which it is not tried
 
 
 class Decider:
@@ -129,9 +127,7 @@ class Decider:
         body = outbound(context, sold, inventory.currency, left_ms)
         return self._bidders.call(body, context.country, due_s)
 
-    def _enter(
-        self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext
-    ) -> None:
+    def _enter(self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext) -> None:
         """Checks caps and budgets of the internal candidates, scores and prices those that stay."""
         decision = contest.decision
         if not standing.read:
@@ -233,9 +229,7 @@ class Decider:
         raw_id = os.urandom(_RECORD_BYTES)
         record_id = encode_id(raw_id)
         ad_format = shown_as(winner)
-        trackers = (self._trackers.video if ad_format == "video" else self._trackers.banner)(
-            raw_id, context.now_s
-        )
+        trackers = (self._trackers.video if ad_format == "video" else self._trackers.banner)(raw_id, context.now_s)
         try:
             markup = self._markup(winner, ad_format, record_id, inventory.currency, trackers)
         except vast.NotVast:
@@ -291,9 +285,7 @@ class Decider:
         decision.markup_format = shown_as(house)
         decision.markup = self._markup(house, decision.markup_format, "", inventory.currency, NO_TRACKERS)
 
-    def _markup(
-        self, winner: Candidate, ad_format: str, record_id: str, currency: str, trackers: Trackers
-    ) -> str:
+    def _markup(self, winner: Candidate, ad_format: str, record_id: str, currency: str, trackers: Trackers) -> str:
         """What the player or page gets. Errors: vast.NotVast for a DSP's document that can't be shown."""
         if winner.row is not None:
             creative = winner.row.creative

@@ -95,11 +95,7 @@ def ad_record(
         click_cost_micros=click_cost,
         currency=currency,
         creative_format=creative_format,
-        creative_length_s=creative.duration_s
-        if creative is not None
-        else bid.dur
-        if bid is not None
-        else None,
+        creative_length_s=creative.duration_s if creative is not None else bid.dur if bid is not None else None,
         device_type=context.device_type,
         platform=context.platform,
         country=context.country,
@@ -111,9 +107,7 @@ def ad_record(
     )
 
 
-def log_record(
-    decision: Decision, context: RequestContext, currency: str, latency_ms: float
-) -> dict[str, Any]:
+def log_record(decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> dict[str, Any]:
     """The decision as `ad_decision.avsc` has it."""
     winner, record = decision.winner, decision.record
     return {

@@ -60,9 +60,7 @@ class DecisionLog:
             return False
         try:
             value = self._encoder(decision)
-            self._producer.produce(
-                AD_DECISIONS.name, value, decision["request_id"], on_delivery=self._delivered
-            )
+            self._producer.produce(AD_DECISIONS.name, value, decision["request_id"], on_delivery=self._delivered)
         except BufferError:
             metrics.NOT_LOGGED.labels("queue_full").inc()
             return False

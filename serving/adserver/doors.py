@@ -151,11 +151,7 @@ def _bid(decision: Decision, currency: str) -> Bid:
         impid=decision.opportunity.imp.id,
         price=winner.bid_cpm_micros / 1_000_000,
         adm=decision.markup,
-        adomain=[winner.row.advertiser.domain]
-        if winner.row is not None
-        else winner.bid.adomain
-        if winner.bid
-        else [],
+        adomain=[winner.row.advertiser.domain] if winner.row is not None else winner.bid.adomain if winner.bid else [],
         cid=winner.campaign_id,
         crid=winner.creative_id,
         w=creative.width if creative is not None else winner.bid.w if winner.bid else None,

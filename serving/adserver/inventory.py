@@ -30,9 +30,7 @@ class AdRow:
     campaign: Campaign
     advertiser: Advertiser
     caps: tuple[CapRule, ...]
-    scopes: tuple[
-        int, int, int
-    ]  # hashes of creative, campaign and advertiser id, as caps and features name them
+    scopes: tuple[int, int, int]  # hashes of creative, campaign and advertiser id, as caps and features name them
 
     @property
     def is_house(self) -> bool:
@@ -57,9 +55,7 @@ class Inventory:
         for creative in catalog.creatives:
             line_item = line_items[creative.line_item_id]
             campaign = campaigns[line_item.campaign_id]
-            self.rows.append(
-                _row(len(self.rows), creative, line_item, campaign, advertisers[campaign.advertiser_id])
-            )
+            self.rows.append(_row(len(self.rows), creative, line_item, campaign, advertisers[campaign.advertiser_id]))
         self.creative_ids = [r.creative.id for r in self.rows]
         self.campaign_ids = [c.id for c in catalog.campaigns]
         position = {c: i for i, c in enumerate(self.campaign_ids)}

@@ -87,9 +87,7 @@ class SmoothedRates:
             return campaign_rate
         position = np.fromiter((r.row for r in rows), np.intp, len(rows))
         clicks, impressions = counters.creative_clicks[position], counters.creative_impressions[position]
-        rate = (clicks + CREATIVE_PRIOR_IMPRESSIONS * campaign_rate) / (
-            impressions + CREATIVE_PRIOR_IMPRESSIONS
-        )
+        rate = (clicks + CREATIVE_PRIOR_IMPRESSIONS * campaign_rate) / (impressions + CREATIVE_PRIOR_IMPRESSIONS)
         return np.minimum(rate, 1.0)
 
 
@@ -104,9 +102,7 @@ class ChampionModel:
         self.version: str | None = version
         self.spec = spec
         if tuple(spec.inputs) != model_inputs():
-            raise ContractError(
-                f"the model's inputs are {spec.inputs}, this server's are {list(model_inputs())}"
-            )
+            raise ContractError(f"the model's inputs are {spec.inputs}, this server's are {list(model_inputs())}")
         if spec.calibration.kind not in ("platt", "identity"):
             raise ContractError(f"unknown calibration {spec.calibration.kind!r}")
         self._codes = {
@@ -115,9 +111,7 @@ class ChampionModel:
         }
         self._booster = Booster(model_text)
         if self._booster.inputs != len(spec.inputs):
-            raise ContractError(
-                f"the model has {self._booster.inputs} inputs, its spec names {len(spec.inputs)}"
-            )
+            raise ContractError(f"the model has {self._booster.inputs} inputs, its spec names {len(spec.inputs)}")
         self._check_probes(spec.probe)
         self._row_codes: tuple[Inventory, np.ndarray] | None = None
 
@@ -163,23 +157,15 @@ class ChampionModel:
     def _check_probes(self, probes: Sequence[Probe]) -> None:
         if not probes:
             raise ContractError("the spec has no probe rows")
-        values = np.array(
-            [[self._input(n, p.inputs.get(n)) for n in self.spec.inputs] for p in probes], np.float64
-        )
+        values = np.array([[self._input(n, p.inputs.get(n)) for n in self.spec.inputs] for p in probes], np.float64)
         difference = np.abs(self._calibrated(self._booster.raw_scores(values)) - [p.p for p in probes])
         if not np.all(difference <= PROBE_TOLERANCE):
-            raise ContractError(
-                f"probe rows differ by up to {difference.max():.3g}: not the model that was trained"
-            )
+            raise ContractError(f"probe rows differ by up to {difference.max():.3g}: not the model that was trained")
 
     def _input(self, name: str, value: Any) -> float:
         if name in self._codes:
             return self._codes[name].get(value, _MISSING)
-        return (
-            float(FEATURE_BY_NAME[name].default if name in FEATURE_BY_NAME else 0.0)
-            if value is None
-            else value
-        )
+        return float(FEATURE_BY_NAME[name].default if name in FEATURE_BY_NAME else 0.0) if value is None else value
 
 
 #: Categories that belong to the candidate; the others belong to the request.

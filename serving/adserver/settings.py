@@ -17,27 +17,15 @@ class Settings(BaseSettings):
     store_timeout_ms: int = Field(default=20, ge=1, description="longest wait for Valkey, per round trip")
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
     token_ttl_s: int = Field(default=86_400, ge=60, description="life of a tracker's token")
-    reservation_s: int = Field(
-        default=120, ge=1, description="life of a budget reservation without its impression"
-    )
-    counters_refresh_s: float = Field(
-        default=1.0, gt=0, description="age at which entity counters are read again"
-    )
-    counters_expired_s: float = Field(
-        default=60.0, gt=0, description="age from which entity counters are not used"
-    )
-    files_poll_s: float = Field(
-        default=1.0, gt=0, description="how often catalogue and bidders files are looked at"
-    )
-    model_poll_s: float = Field(
-        default=2.0, gt=0, description="how often the registry is asked for the champion"
-    )
+    reservation_s: int = Field(default=120, ge=1, description="life of a budget reservation without its impression")
+    counters_refresh_s: float = Field(default=1.0, gt=0, description="age at which entity counters are read again")
+    counters_expired_s: float = Field(default=60.0, gt=0, description="age from which entity counters are not used")
+    files_poll_s: float = Field(default=1.0, gt=0, description="how often catalogue and bidders files are looked at")
+    model_poll_s: float = Field(default=2.0, gt=0, description="how often the registry is asked for the champion")
     model_name: str = Field(default="ctr", description="registered model in MLflow")
     model_alias: str = Field(default="champion", description="alias that the server follows")
     dsp_connections: int = Field(default=64, ge=1, description="connections per DSP")
     dsp_response_bytes: int = Field(default=262_144, ge=1024, description="largest DSP answer")
     dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest VAST document of a DSP")
-    log_queue_messages: int = Field(
-        default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped"
-    )
+    log_queue_messages: int = Field(default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped")
     drain_s: float = Field(default=10.0, ge=0, description="how long SIGTERM waits for running requests")

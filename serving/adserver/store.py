@@ -76,9 +76,7 @@ class Store:
     def connected(self) -> bool:
         return self._valkey.connected
 
-    async def read(
-        self, pseudonym: str | None, campaign_ids: Collection[str], now_ms: int, spare_s: float
-    ) -> Standing:
+    async def read(self, pseudonym: str | None, campaign_ids: Collection[str], now_ms: int, spare_s: float) -> Standing:
         """The user's counters and the campaigns' committed spend of the day.
 
         `spare_s` is time that the request waits for DSPs anyway: it may be used up as well.

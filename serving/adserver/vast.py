@@ -114,11 +114,7 @@ def _error(trackers: Trackers) -> str:
 
 def _viewable(trackers: Trackers) -> str:
     url = trackers.urls.get("viewable")
-    return (
-        f'<ViewableImpression id="headwater"><Viewable>{_cdata(url)}</Viewable></ViewableImpression>'
-        if url
-        else ""
-    )
+    return f'<ViewableImpression id="headwater"><Viewable>{_cdata(url)}</Viewable></ViewableImpression>' if url else ""
 
 
 def _click(trackers: Trackers) -> str:
@@ -219,9 +215,7 @@ def _insert_into_body(body: etree._Element, identity: AdIdentity, trackers: Trac
         added = ""
     else:
         added = f"<Extensions>{identity.extension()}</Extensions>"
-    added = (
-        f"{_error(trackers)}{added}{_impression(trackers)}{identity.pricing_element()}{_viewable(trackers)}"
-    )
+    added = f"{_error(trackers)}{added}{_impression(trackers)}{identity.pricing_element()}{_viewable(trackers)}"
     after_system = 1 + next((i for i, c in enumerate(body) if _name(c) == "AdSystem"), -1)
     body[after_system:after_system] = _elements(body, added)
 

@@ -69,9 +69,7 @@ class Process:
         # store round trips are bounded by 20 ms in production; a machine that runs tests beside it may be slower
         own = {"HEADWATER_HOME": str(home), "HEADWATER_PORT_BASE": str(where.port_base)}
         own |= {"HEADWATER_ADSERVER_STORE_TIMEOUT_MS": "2000", "HEADWATER_ADSERVER_MODEL_POLL_S": "0.2"}
-        own |= {
-            "HEADWATER_MLFLOW_URL": "http://127.0.0.1:9"
-        }  # no model, whatever other tests have registered
+        own |= {"HEADWATER_MLFLOW_URL": "http://127.0.0.1:9"}  # no model, whatever other tests have registered
         self._log = (home / "log").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "serving.adserver"],
@@ -195,9 +193,7 @@ def test_without_valkey_the_player_gets_the_house_ad(local_services: Endpoints, 
     process = None
     try:
         process = _without_valkey(local_services, home)
-        answer = httpx.get(
-            f"{local_services.adserver_url}/vast?placement=pl-video&user=u&tmax=1000", timeout=10
-        )
+        answer = httpx.get(f"{local_services.adserver_url}/vast?placement=pl-video&user=u&tmax=1000", timeout=10)
         assert answer.status_code == 200 and b"/t/" not in answer.content
         assert _plain(answer.content).findtext(".//CampaignId") == "cmp-h"
         reasons = {int(r) for r in answer.headers["x-headwater-reason"].split(",")}

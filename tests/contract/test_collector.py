@@ -113,9 +113,7 @@ def test_malformed_lines_are_dead_letters_with_file_and_line(ads: Ads, http: htt
     said = answer.json()
     assert (answer.status_code, said["lines"], said["accepted"], said["refused"]) == (200, 4, 1, 3)
     assert [r["line"] for r in said["refusals"]] == [42, 43, 44]
-    letters = {
-        d["origin"]: d for d in ads.read_all(AD_TELEMETRY_DLQ) if (d["origin"] or "").startswith(origin)
-    }
+    letters = {d["origin"]: d for d in ads.read_all(AD_TELEMETRY_DLQ) if (d["origin"] or "").startswith(origin)}
     assert sorted(letters) == [f"{origin}:{n}" for n in (42, 43, 44)]
     for letter in letters.values():
         assert (letter["reason"], letter["raw"], letter["job"]) == ("malformed_line", b"", "collector")

@@ -54,9 +54,7 @@ def status_url(where: Endpoints) -> str:
     return f"http://{where.host}:{where.port('lake_metrics')}"
 
 
-def wait_for_commit(
-    where: Endpoints, process: subprocess.Popen[bytes], lake_uri: str, rows_before: int
-) -> None:
+def wait_for_commit(where: Endpoints, process: subprocess.Popen[bytes], lake_uri: str, rows_before: int) -> None:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while bronze_rows(lake_uri) <= rows_before:
         assert process.poll() is None, "the worker ended by itself"
@@ -172,9 +170,7 @@ def test_killed_at_any_moment_every_committed_record_is_in_bronze_once(
             assert ours[position]["schema_id"] == int.from_bytes(records[position][1:5], "big")
 
 
-def test_metrics_status_and_a_second_worker_that_finds_nothing_to_do(
-    local_services: Endpoints, tmp_path: Path
-) -> None:
+def test_metrics_status_and_a_second_worker_that_finds_nothing_to_do(local_services: Endpoints, tmp_path: Path) -> None:
     lake_uri, log = str(tmp_path / "lake"), tmp_path / "worker.log"
     with worker(local_services, lake_uri, log):
         reached = drain(status_url(local_services), DRAIN_TIMEOUT_S)

@@ -40,9 +40,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
         for view in job.views:
             session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
         for output in job.outputs:
-            found[output.table] = _last_of_each_key(
-                output.table, session.execute_sql(select_statement(output))
-            )
+            found[output.table] = _last_of_each_key(output.table, session.execute_sql(select_statement(output)))
     yield found
 
 
@@ -72,9 +70,7 @@ def _clock_ddl() -> str:
 def _json_line(event: dict[str, Any], offset: int) -> str:
     row = {**event, "kafka_partition": 0, "kafka_offset": offset, KEY_COLUMN: event["record_id"].encode()}
     return (
-        json.dumps(
-            {name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in row.items()}
-        )
+        json.dumps({name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in row.items()})
         + "\n"
     )
 

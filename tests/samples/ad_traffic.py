@@ -30,9 +30,7 @@ class Traffic:
     clicked: set[str] = field(default_factory=set)
 
 
-def ad_event(
-    record: dict[str, Any], event_type: str, time_ms: int, ordinal: int = 0, **changes: Any
-) -> dict[str, Any]:
+def ad_event(record: dict[str, Any], event_type: str, time_ms: int, ordinal: int = 0, **changes: Any) -> dict[str, Any]:
     """One AdEvent of a decided ad (a decision's `record`), received and published a little after it happened."""
     record_id = record["record_id"]
     raw = bytes.fromhex(record["record_hex"])

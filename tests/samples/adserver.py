@@ -78,9 +78,7 @@ def catalog(ads: Sequence[Mapping[str, Any]], floor_cpm_micros: int = 0) -> Cata
             "media_url": f"https://media.example/{name}",
             "mime": "video/mp4" if video else "image/png",
         }
-        creatives.append(
-            Creative(id=f"cr-{name}", line_item_id=f"li-{name}", **(fields | ad.get("creative", {})))
-        )
+        creatives.append(Creative(id=f"cr-{name}", line_item_id=f"li-{name}", **(fields | ad.get("creative", {}))))
     placements = [
         Placement("pl-video", "pub-1", "video", "IAB17", floor_cpm_micros, site_id="site-1"),
         Placement("pl-banner", "pub-1", "banner", "IAB19", floor_cpm_micros, app_id="app-1"),
@@ -141,9 +139,7 @@ class PlannedStore:
         self._writes = writes
         self._refused = refused_budgets
 
-    async def read(
-        self, pseudonym: str | None, campaign_ids: Sequence[str], now_ms: int, spare_s: float
-    ) -> Standing:
+    async def read(self, pseudonym: str | None, campaign_ids: Sequence[str], now_ms: int, spare_s: float) -> Standing:
         if not self._reads:
             return Standing(None, None, read=False)
         return Standing(self._user if pseudonym else None, {c: self._spend.get(c, 0) for c in campaign_ids})

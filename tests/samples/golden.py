@@ -68,9 +68,7 @@ def _read(job: str, path: Path) -> Case:
     if set(content) != _KEYS or not content["why"].strip():
         raise ValueError(f"{path} must have exactly {sorted(_KEYS)}, and say why")
     case = Case(job, path.stem, content["why"], (), content["expected"])
-    return Case(
-        job, path.stem, content["why"], tuple(_event(case, e) for e in content["events"]), case.expected
-    )
+    return Case(job, path.stem, content["why"], tuple(_event(case, e) for e in content["events"]), case.expected)
 
 
 def _event(case: Case, given: dict[str, Any]) -> dict[str, Any]:

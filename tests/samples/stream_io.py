@@ -45,9 +45,7 @@ class EventWriter:
         self.encode = encoder(AD_EVENTS, registry)
         self.written: list[dict[str, Any]] = []
 
-    def write(
-        self, events: Iterable[Event], *, per_second: float, then: Callable[[int], None] | None = None
-    ) -> None:
+    def write(self, events: Iterable[Event], *, per_second: float, then: Callable[[int], None] | None = None) -> None:
         """Writes events at a steady pace and calls `then` with the number written after each transaction."""
         batch: list[dict[str, Any]] = []
         started = time.monotonic()
@@ -75,9 +73,7 @@ class EventWriter:
             shift_ms = published_ms - event["published_time_ms"]
             for name in ("event_time_ms", "received_time_ms", "published_time_ms"):
                 event[name] += shift_ms
-            self._producer.produce(
-                AD_EVENTS.name, self.encode(event), event["user_pseudonym"] or event["record_id"]
-            )
+            self._producer.produce(AD_EVENTS.name, self.encode(event), event["user_pseudonym"] or event["record_id"])
         self._producer.commit_transaction(30)
         self.written.extend(batch)
 

@@ -58,9 +58,7 @@ def _files(folder: Path) -> list[tuple[Path, cli.LogFormat]]:
     return [(impressions, IPINYOU_IMPRESSION), (clicks, IPINYOU_CLICK)]
 
 
-def test_ipinyou_lines_come_out_exactly(
-    stack: Endpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ipinyou_lines_come_out_exactly(stack: Endpoints, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sources = _files(tmp_path)
     truth = read_truth(sources)
     assert (truth.impressions, truth.clicks, truth.clicks_without_impression) == (401, 43, 40)
@@ -77,9 +75,7 @@ def test_talkingdata_clicks_and_installs_come_out_exactly(
     for n in range(300):
         installed = n % 50 == 0
         time = f"2017-11-07 {9 + n // 60}:{n % 60:02d}"
-        lines.append(
-            f"{n % 20},{n % 7},1,13,{n % 5},{time},{'2017-11-07 23:00' if installed else ''},{int(installed)}"
-        )
+        lines.append(f"{n % 20},{n % 7},1,13,{n % 5},{time},{'2017-11-07 23:00' if installed else ''},{int(installed)}")
     lines[40] = lines[41]  # identical lines are two clicks
     lines.insert(10, "1,2,3")
     path = tmp_path / "clicks.csv"

@@ -51,9 +51,7 @@ SETTINGS = {
 
 def command(*arguments: str) -> str:
     """Output of one of the project's commands; its failure fails the test."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{arguments} ended with {done.returncode}: {done.stderr[-2000:]}"
     return done.stdout
 
@@ -159,9 +157,7 @@ def _greatest_values(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], int]:
     """The last value of each counter: values only grow, also when a restart sends some of them again."""
     values: dict[tuple[Any, ...], int] = {}
     for row in rows:
-        key = tuple(
-            row[name] for name in ("entity_type", "entity_id", "counter", "scope_id", "bucket_start_ms")
-        )
+        key = tuple(row[name] for name in ("entity_type", "entity_id", "counter", "scope_id", "bucket_start_ms"))
         values[key] = max(values.get(key, 0), row["value"])
     return values
 

@@ -37,9 +37,7 @@ def trained() -> tuple[lightgbm.Booster, str]:
     rng = np.random.default_rng(7)
     rows = 3000
     numeric = rng.random((rows, NUMERIC_COUNT))
-    codes = np.column_stack(
-        [rng.integers(-1, len(CATEGORIES[n]), rows) for n in CATEGORICAL_FEATURES]
-    ).astype(float)
+    codes = np.column_stack([rng.integers(-1, len(CATEGORIES[n]), rows) for n in CATEGORICAL_FEATURES]).astype(float)
     codes[codes < 0] = np.nan
     odds = 3 * numeric[:, 0] - 2 + np.nan_to_num(codes[:, 0]) % 3
     data = lightgbm.Dataset(
@@ -134,6 +132,4 @@ def test_smoothed_rates_shrink_creative_to_campaign() -> None:
     scores = rates.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, counters)
     assert scores[0] == pytest.approx((9 + 100 * 0.02) / (300 + 100))
     assert scores[1] == pytest.approx(0.02)
-    assert np.array_equal(
-        rates.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, EntityCounters(0.0)), numeric[:, 0]
-    )
+    assert np.array_equal(rates.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, EntityCounters(0.0)), numeric[:, 0])

@@ -43,18 +43,14 @@ VIDEO = {"mimes": ["video/mp4"]}
         ({"regs": {"coppa": 3}}, "$.regs.coppa", "<= 1"),
     ],
 )
-def test_what_breaks_the_specification_is_named_with_its_path(
-    changes: dict[str, Any], path: str, word: str
-) -> None:
+def test_what_breaks_the_specification_is_named_with_its_path(changes: dict[str, Any], path: str, word: str) -> None:
     with pytest.raises(BadRequest) as caught:
         _decode(**changes)
     assert caught.value.path == path
     assert word in caught.value.reason
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"id":"1","imp":[{"id":"1"']
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"id":"1","imp":[{"id":"1"'])
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         decode_request(body)
@@ -100,9 +96,7 @@ def test_no_json_makes_the_door_fail_otherwise(data: Any) -> None:
         {"regs": {"ext": {"gdpr": 1}}},
     ],
 )
-def test_nothing_personal_of_an_opted_out_user_is_kept_or_sent(
-    changes: dict[str, Any], tmp_path: Path
-) -> None:
+def test_nothing_personal_of_an_opted_out_user_is_kept_or_sent(changes: dict[str, Any], tmp_path: Path) -> None:
     request = _decode(**({"device": {"ip": "192.0.2.7"}} | changes))
     inventory = Inventory(catalog([]))
     context = resolve(request, KeyRing.load(tmp_path), NOW_S * 1000)

@@ -75,9 +75,7 @@ def test_our_ad_has_every_tracker_price_and_id(ring: KeyRing, trackers: Trackers
     root = _plain(vast.inline(IDENTITY, creative, "A & B <c>", trackers))
     _check_trackers(root, ring)
     body = root.find("Ad/InLine")
-    assert (
-        body is not None and root.get("version") == "4.2" and root.find("Ad").get("id") == IDENTITY.record_id
-    )
+    assert body is not None and root.get("version") == "4.2" and root.find("Ad").get("id") == IDENTITY.record_id
     assert body.findtext("AdTitle") == "A & B <c>"
     assert to_micros(body.findtext("Pricing")) == IDENTITY.price_micros
     assert body.findtext(".//ClickThrough") == creative.landing_url
@@ -101,10 +99,7 @@ def test_our_ad_has_every_tracker_price_and_id(ring: KeyRing, trackers: Trackers
 def test_an_ad_that_may_not_be_counted_has_no_tracker() -> None:
     creative = catalog([{"id": "x", "pricing": "cpm", "bid_micros": 1}]).creatives[0]
     document = vast.inline(IDENTITY, creative, "t", NO_TRACKERS)
-    assert (
-        "/t/" not in document
-        and _plain(document).find("Ad/InLine/Creatives/Creative/Linear/MediaFiles") is not None
-    )
+    assert "/t/" not in document and _plain(document).find("Ad/InLine/Creatives/Creative/Linear/MediaFiles") is not None
 
 
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://www.iab.com/VAST"'])
@@ -180,9 +175,7 @@ def test_an_entity_is_never_read_from_a_file(trackers: Trackers, tmp_path: Path)
 
 def test_cdata_ends_are_no_way_out(trackers: Trackers) -> None:
     url = "https://x.test/]]><Evil/>"
-    creative = catalog(
-        [{"id": "x", "pricing": "cpm", "bid_micros": 1, "creative": {"landing_url": url}}]
-    ).creatives[0]
+    creative = catalog([{"id": "x", "pricing": "cpm", "bid_micros": 1, "creative": {"landing_url": url}}]).creatives[0]
     root = _plain(vast.inline(IDENTITY, creative, "t", trackers))
     assert root.findtext(".//ClickThrough") == url and root.find(".//Evil") is None
 
@@ -201,9 +194,7 @@ def test_banner_markup_has_pixel_click_and_viewability(ring: KeyRing) -> None:
     ]
     for markup in (banner.own(catalog(ads).creatives[0], made), banner.with_trackers("<b>theirs</b>", made)):
         root = html.fragment_fromstring(markup, create_parent="div")
-        assert [e.get("src") for e in root.iterfind(".//img[@data-event='impression']")] == [
-            made.urls["impression"]
-        ]
+        assert [e.get("src") for e in root.iterfind(".//img[@data-event='impression']")] == [made.urls["impression"]]
         assert [e.get("data-click") for e in root.iterfind(".//*[@data-click]")] == [made.urls["click"]]
         assert made.urls["viewable"] in root.findtext(".//script")
     assert root.findtext(".//b") == "theirs"

@@ -129,9 +129,7 @@ def test_faults_are_planted_as_declared() -> None:
                 case _:
                     assert shot.clock_shift_ms == 0 and not shot.expected_reject
         if any(s.kind == "late" for s in shots):
-            assert not any(s.kind in ("duplicate", "normal") for s in shots), (
-                "an offline ad is late as a whole"
-            )
+            assert not any(s.kind in ("duplicate", "normal") for s in shots), "an offline ad is late as a whole"
     assert set(kinds) == {"normal", "duplicate", "late", "forged", "absurd"}
     assert 0.02 < kinds["duplicate"] / kinds["normal"] < 0.04
 
@@ -178,16 +176,12 @@ def _ledger(path: Path, name: str) -> Ledger:
 
 
 def _decide(ledger: Ledger, ad: ShownAd) -> None:
-    ledger.decided(
-        ad, request=1, door="vast", user_id="u", placement_id="p", asked_ms=1, latency_ms=1, opted_out=False
-    )
+    ledger.decided(ad, request=1, door="vast", user_id="u", placement_id="p", asked_ms=1, latency_ms=1, opted_out=False)
 
 
 def test_the_ledger_counts_accepted_events_once(tmp_path: Path) -> None:
     ledger = _ledger(tmp_path, "a")
-    click_ad = replace(
-        AD, record_id="c" * 22, campaign_id="cmp-2", impression_cost_micros=0, click_cost_micros=500
-    )
+    click_ad = replace(AD, record_id="c" * 22, campaign_id="cmp-2", impression_cost_micros=0, click_cost_micros=500)
     _decide(ledger, AD)
     _decide(ledger, click_ad)
     rows = [

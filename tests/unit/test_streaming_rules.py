@@ -57,8 +57,7 @@ def outputs(events: list[Event]) -> dict[str, list[dict[str, Any]]]:
         "frequency_counts": _counter_rows(kept, FREQUENCY_COUNTERS),
         "streaming_features": _counter_rows(kept, FEATURE_COUNTERS),
         "campaign_spend": [
-            {"campaign_id": campaign_id, "day": day, **row}
-            for (campaign_id, day), row in campaign_spend(kept).items()
+            {"campaign_id": campaign_id, "day": day, **row} for (campaign_id, day), row in campaign_spend(kept).items()
         ],
     }
 
@@ -130,6 +129,4 @@ def test_the_gap_moves_no_count(gap_ms: int) -> None:
     rows = sessions(kept, gap_ms)
     assert sum(row["events"] for row in rows) == len(kept)
     assert sum(row["impressions"] > 0 for row in rows) == sum(e["event_type"] == "impression" for e in kept)
-    assert sum(row["state"] == "completed" for row in rows) == sum(
-        e["event_type"] == "complete" for e in kept
-    )
+    assert sum(row["state"] == "completed" for row in rows) == sum(e["event_type"] == "complete" for e in kept)

@@ -102,9 +102,7 @@ def test_one_job_alone_declares_only_its_own_sinks() -> None:
 def test_a_counter_is_one_row_of_the_query_and_lives_as_long_as_its_events_may_come() -> None:
     query = counter_values_query(COUNTERS)
     assert all(query.count(f"'{counter.name}'") == 1 for counter in COUNTERS)
-    assert "'counted' = '8 d'" in counter_values_query(
-        FREQUENCY_COUNTERS
-    )  # 7 days of lateness and a bucket of a day
+    assert "'counted' = '8 d'" in counter_values_query(FREQUENCY_COUNTERS)  # 7 days of lateness and a bucket of a day
 
 
 def test_the_latest_complete_checkpoint_is_found_whichever_run_wrote_it(tmp_path: Path) -> None:

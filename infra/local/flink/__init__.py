@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import uuid
 from importlib import resources, util
 from pathlib import Path
 
@@ -45,7 +46,8 @@ def conf_dir(where: Endpoints) -> Path:
     return where.home / "flink" / "conf"
 
 
-def _prepare(where: Endpoints) -> None:
+def write_configuration(where: Endpoints) -> None:
+    """Writes what the cluster and its clients read. Idempotent, and safe when several do it at once."""
     conf = conf_dir(where)
     conf.mkdir(parents=True, exist_ok=True)
     (where.home / "flink" / "tmp").mkdir(exist_ok=True)
@@ -60,15 +62,21 @@ def _prepare(where: Endpoints) -> None:
         "java_flags": " ".join(JAVA_FLAGS),
         "python": sys.executable,
     }
-    for name in ("config.yaml", "log4j-console.properties"):
-        text = (here / name).read_text()
+    for name, template in (
+        ("config.yaml", "config.yaml"),
+        ("log4j-console.properties", "log4j-console.properties"),
+        ("log4j-cli.properties", "log4j-console.properties"),
+    ):
+        text = (here / template).read_text()
         for key, value in values.items():
             text = text.replace("{{" + key + "}}", str(value))
-        draft = conf / f".{name}.{os.getpid()}"
+        draft = conf / f".{name}.{uuid.uuid4().hex}"
         draft.write_text(text)
         draft.replace(conf / name)
-    log4j = (conf / "log4j-console.properties").read_text()
-    (conf / "log4j-cli.properties").write_text(log4j)
+
+
+def _prepare(where: Endpoints) -> None:
+    write_configuration(where)
     for name in (JOBMANAGER.name, TASKMANAGER.name):
         class_archive.prepare(name, _class_path(), where)
 
