@@ -1,14 +1,13 @@
 """Valkey on raw hiredis: one asynchronous connection for servers, one blocking connection for workers.
 
-redis-py costs about four times the CPU of hiredis' own packing and parsing, and both our servers and our workers
-only ever send pipelines; so that is what this offers. Commands are tuples of `bytes | str | int`; replies are what
-hiredis gives (`bytes`, `int`, `list`, `None`), and a command that Valkey refused has a `Refused` in its place, so
-that one bad command does not hide its neighbours' answers.
+redis-py costs about four times the CPU of hiredis' own packing and parsing, and servers and workers only ever send
+pipelines; so that is what this offers. Commands are tuples of `bytes | str | int`; replies are what hiredis gives, and
+a command that Valkey refused has a `Refused` in its place, so that it does not hide its neighbours' answers.
 
 Delivery: a pipeline that ends in `Unavailable` or `TimedOut` may or may not have been done: repeat only what is
 idempotent. Neither client repeats anything by itself.
 
-Example (needs a server):
+Example:
     with Valkey("redis://127.0.0.1:19003/0") as valkey:
         valkey.pipeline([("HSET", b"u:v1:abc", field, 3), ("EXPIRE", b"u:v1:abc", 3600)])
 """

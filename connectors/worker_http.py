@@ -1,4 +1,7 @@
-"""What a worker shows of itself: `/status` (200 when it does its work, else 503) and `/metrics` (Prometheus)."""
+"""What a worker shows of itself: `/status` (200 when it does its work, else 503) and `/metrics` (Prometheus).
+
+A worker may also take requests for work, each a path to POST to.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 
 def serve_worker_status(
-    status: Callable[[], Mapping[str, Any]], metrics: CollectorRegistry, host: str, port: int
+    status: Callable[[], Mapping[str, Any]],
+    metrics: CollectorRegistry,
+    host: str,
+    port: int,
+    requests: Mapping[str, Callable[[], None]] | None = None,
 ) -> ThreadingHTTPServer:
     """Starts answering in daemon threads. `status` is called per request and holds `ready`.
 
+    `requests` maps a path to what a POST to it asks for; it must not block, and is answered with 202.
+
     Errors: OSError when the port is taken.
     """
+
+    wanted = requests or {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -26,6 +37,13 @@ def serve_worker_status(
                 self._answer(200 if found["ready"] else 503, "application/json", json.dumps(found).encode())
             elif self.path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(metrics))
+            else:
+                self._answer(404, "application/json", b'{"error": "not found"}')
+
+        def do_POST(self) -> None:
+            if self.path in wanted:
+                wanted[self.path]()
+                self._answer(202, "application/json", b'{"requested": true}')
             else:
                 self._answer(404, "application/json", b'{"error": "not found"}')
 

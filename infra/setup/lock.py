@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 from infra.setup.artifacts import COMPONENTS, Artifact, ArtifactSet, lock_path
 
-_POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+_POM = """<project><modelVersion>4.0.0</modelVersion>
 <groupId>headwater</groupId><artifactId>lock</artifactId><version>1</version><packaging>pom</packaging>
 <dependencies>{dependencies}</dependencies></project>
 """

@@ -17,10 +17,11 @@ from connectors.endpoints import endpoints
 from connectors.kafka import consumer, producer
 from connectors.logs import configure_logging
 from connectors.registry import SchemaRegistry
+from connectors.worker_http import serve_worker_status
 from jobs.lake.dead_letters import DeadLetters
 from jobs.lake.drain import drain
 from jobs.lake.settings import LakeSettings
-from jobs.lake.status import LakeMetrics, StatusBoard, serve_status
+from jobs.lake.status import LakeMetrics, StatusBoard
 from jobs.lake.tables import BRONZE
 from jobs.lake.worker import CONSUMER_SETTINGS, LakeWorker
 from schemas.codec import schema_text
@@ -74,7 +75,13 @@ def _run(settings: LakeSettings) -> int:
         return time.time_ns() // 1_000_000
 
     reader = consumer("lake", "lake", settings=CONSUMER_SETTINGS)
-    server = serve_status(board, metrics, places.host, places.port("lake_metrics"))
+    server = serve_worker_status(
+        board.snapshot,
+        metrics.registry,
+        places.host,
+        places.port("lake_metrics"),
+        {"/flush": board.flush_requested.set},
+    )
     try:
         worker = LakeWorker(
             settings,

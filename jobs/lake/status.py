@@ -1,13 +1,11 @@
-"""What the worker shows: /status (progress by table and partition), /metrics (Prometheus), POST /flush."""
+"""What the worker shows: progress by table and partition, and its metrics."""
 
 from __future__ import annotations
 
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class LakeMetrics:
@@ -55,39 +53,3 @@ class StatusBoard:
         """
         with self._lock:
             return {"ready": self.ready, "topics": {t: dict(v) for t, v in self._tables.items()}}
-
-
-def serve_status(board: StatusBoard, metrics: LakeMetrics, host: str, port: int) -> ThreadingHTTPServer:
-    """Starts the status server in a daemon thread. Errors: OSError when the port is taken."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/status":
-                snapshot = board.snapshot()
-                self._answer(200 if snapshot["ready"] else 503, "application/json", json.dumps(snapshot).encode())
-            elif self.path == "/metrics":
-                self._answer(200, "text/plain; version=0.0.4", generate_latest(metrics.registry))
-            else:
-                self._answer(404, "application/json", b'{"error": "not found"}')
-
-        def do_POST(self) -> None:
-            if self.path == "/flush":
-                board.flush_requested.set()
-                self._answer(202, "application/json", b'{"flush": "requested"}')
-            else:
-                self._answer(404, "application/json", b'{"error": "not found"}')
-
-        def _answer(self, status: int, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Requests are not logged: a probe every second is no event."""
-
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
-    return server
