@@ -11,6 +11,7 @@ With CI=true a service that can't be started fails its tests; without, they are 
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -39,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "contract: against real services, one at a time")
     config.addinivalue_line("markers", "engines: Flink and Spark in process, on bounded input")
     config.addinivalue_line("markers", "stack: everything real, end to end, faults included")
+
+
+def pytest_unconfigure() -> None:
+    """pytest's line is the last: DuckDB's binding would write about its own types when the interpreter ends."""
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,7 +42,7 @@ _SHORT_SESSIONS = {
 _LOG_LINES = ("{", "Setting default log level", "To adjust logging level")
 _SECOND_SHARE = 0.15  # of the first stretch's requests
 #: Before the load: the first ads pass every hop once, so that the JVMs' cold code is not taken for the stream's pace.
-_FIRST_ADS, _FIRST_ADS_RPS = 80, 10.0
+_FIRST_ADS, _FIRST_ADS_RPS = 50, 10.0
 
 
 class Demo:

@@ -113,7 +113,7 @@ def drain_hops(
         say("Druid: waiting for ingestion")
         await_hop(hops.DRUID, lambda: hops.druid_counts(ends), hops.MEASURES if with_sessions else unclosed)
         say("lake: committing")
-        drain_lake(_lake_status_url(ends), timeout_s=120.0)
+        drain_lake(lake_url(ends), timeout_s=120.0)
         found[hops.LAKE] = shape(hops.minus(hops.lake_counts(ends), before.stores.get(hops.LAKE, {})))
         say("ad-events: counting")
         tally.read_to_end()
@@ -141,5 +141,6 @@ def reconcile(
     return Report(lines, planted_checks(truth, tally.duplicates, tally.late, conversions, tally.dead_letters))
 
 
-def _lake_status_url(ends: Endpoints) -> str:
+def lake_url(ends: Endpoints) -> str:
+    """Where the lake's worker answers."""
     return f"http://{ends.host}:{ends.port('lake_metrics')}"

@@ -13,6 +13,7 @@ import httpx
 
 from connectors.endpoints import Endpoints
 from connectors.jars import project_root
+from infra.demo.drain import drain_lake, lake_url
 from schemas.errors import HeadwaterError, TimedOut, Unavailable
 
 _POLL_S = 0.5
@@ -89,9 +90,9 @@ class Training:
 
 
 def train(ends: Endpoints, say: Say) -> Training:
-    """Lake drained, features made, a model trained and judged. Blocks. Errors: StepFailed."""
+    """Lake drained, features made, a model trained and judged. Blocks. Errors: StepFailed, TimedOut, Unavailable."""
     report = ends.home / "demo-training.json"
-    run_module("jobs.lake", "drain", say=say)
+    drain_lake(lake_url(ends), timeout_s=120.0)
     run_module("jobs.batch", "run", say=say)
     run_module("jobs.models", "train", "--report", str(report), say=say)
     outcome = json.loads(report.read_text())
