@@ -55,8 +55,11 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
             raise fail("interrupted", Exit.INTERRUPTED) from None
         except (ConfigError, UnknownComponent) as error:
             raise fail(str(error), Exit.MISUSED) from None
-        except (ConnectorError, PortTaken, StartFailed) as error:
+        except (PortTaken, StartFailed) as error:
             raise fail(str(error), Exit.UNAVAILABLE) from None
+        except ConnectorError as error:
+            hint = "is the stack up? `headwater status` tells, `headwater up` starts it"
+            raise fail(f"{error}\n{hint}", Exit.UNAVAILABLE) from None
         except HeadwaterError as error:
             raise fail(str(error), Exit.CHECK_FAILED) from None
 
