@@ -32,17 +32,20 @@ from infra.simulator.progress import TrafficProgress, describe
 from infra.simulator.traffic import TrafficSettings
 from infra.simulator.world import DEFAULT_SEED, World, build_world
 
+#: Long enough for an ad that plays ten times faster than life, short enough for a demo to see tokens expire.
+_TOKEN_LIFE_S = 20
 #: A demo does not wait as long as a living platform for stragglers of a session (jobs/streaming/settings.py).
-_SHORT_SESSIONS = {
+_SHORT_LIVES = {
+    "HEADWATER_ADSERVER_TOKEN_TTL_S": str(_TOKEN_LIFE_S),
     "HEADWATER_STREAMING_SESSION_GAP_S": "8",
     "HEADWATER_STREAMING_SOURCE_IDLE_S": "5",
     "HEADWATER_STREAMING_CLOCK_DELAY_S": "12",
 }
 #: Lines of commands that are logs, not progress.
 _LOG_LINES = ("{", "Setting default log level", "To adjust logging level")
-_SECOND_SHARE = 0.15  # of the first stretch's requests
+_SECOND_SHARE = 0.1  # of the first stretch's requests
 #: Before the load: the first ads pass every hop once, so that the JVMs' cold code is not taken for the stream's pace.
-_FIRST_ADS, _FIRST_ADS_RPS = 50, 10.0
+_FIRST_ADS, _FIRST_ADS_RPS = 40, 10.0
 
 
 class Demo:
@@ -53,6 +56,7 @@ class Demo:
         self._requests = requests
         self._rps = rps
         self._world: World = build_world(seed)
+        self._token_life_s: float | None = None  # a stack that was not started for the demo has long ones
         self._began_s = time.monotonic()
         self._name = time.strftime("demo-%Y%m%dT%H%M%S", time.gmtime())
         self._training: learning.Training | None = None
@@ -70,6 +74,7 @@ class Demo:
         """Brings a stack up."""
         with self._step(f"starting the stack ({len(COMPONENTS)} parts) in {ends.home}"), progress() as show:
             control.up(ends, COMPONENTS, COMPONENTS, show.update)
+        self._token_life_s = float(os.environ["HEADWATER_ADSERVER_TOKEN_TTL_S"])
 
     def run(self, ends: Endpoints, fresh: bool) -> Report:
         """Traffic, lake, training, traffic on the new model, and the comparison. Errors: HeadwaterError."""
@@ -98,7 +103,7 @@ class Demo:
         return found
 
     def _traffic(self, ends: Endpoints, label: str, requests: int, first_request: int, rps: float) -> None:
-        settings = TrafficSettings(requests=requests, rps=rps, first_request=first_request)
+        settings = TrafficSettings(requests, rps, first_request=first_request, token_life_s=self._token_life_s)
         name = f"{self._name}-{len(self.stretches) + 1}"
         with self._step(f"{label}: {requests:,} ad requests at {rps:.0f} a second"):
             with TrafficProgress(self._console, requests) as show:
@@ -128,7 +133,7 @@ def own_stack() -> Endpoints:
     """Endpoints of a stack for the demo alone, which this process and its children then use."""
     home = endpoints().home / "demo"
     os.environ["HEADWATER_HOME"] = str(home)
-    for name, value in _SHORT_SESSIONS.items():
+    for name, value in _SHORT_LIVES.items():
         os.environ.setdefault(name, value)
     endpoints.cache_clear()
     return endpoints()
@@ -136,7 +141,7 @@ def own_stack() -> Endpoints:
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running at the end.")] = False,
-    requests: Annotated[int, typer.Option(min=100, help="Ad requests of the first stretch.")] = 3_060,
+    requests: Annotated[int, typer.Option(min=100, help="Ad requests of the first stretch.")] = 3_010,
     rps: Annotated[float, typer.Option(min=1.0, help="Ad requests a second.")] = 55.0,
     seed: Annotated[int, typer.Option(help="World: the same seed, the same world.")] = DEFAULT_SEED,
 ) -> None:

@@ -138,7 +138,8 @@ def reconcile(
         lines = tuple(line for line in lines if line.measure != "sessions_completed")
     tally = drained.tally
     conversions = tally.by_type["conversion"]
-    return Report(lines, planted_checks(truth, tally.duplicates, tally.late, conversions, tally.dead_letters))
+    checks = planted_checks(truth, tally.duplicates, tally.late, tally.expired, conversions, tally.dead_letters)
+    return Report(lines, checks)
 
 
 def lake_url(ends: Endpoints) -> str:

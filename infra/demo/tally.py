@@ -60,6 +60,7 @@ class KafkaTally:
         self.sessions = 0
         self.sessions_by_campaign: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
         self.late = 0
+        self.expired = 0
         self.dead_letters: Counter[str] = Counter()
         self.dead_letter_origins: dict[str, str] = {}
         self._on_record: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -133,6 +134,7 @@ class KafkaTally:
             return
         self._seen.add(event["event_id"])
         self.by_type[event["event_type"]] += 1
+        self.expired += "token_expired" in event["quality_reasons"]
         measures = self.by_campaign[event["campaign_id"]]
         measures["spend_micros"] += event["cost_micros"]
         if (measure := _MEASURE_OF.get(event["event_type"])) is not None:

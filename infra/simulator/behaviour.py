@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from infra.simulator.vast import ShownAd, Tracker
@@ -16,10 +16,10 @@ from infra.simulator.world import User, World
 from schemas.errors import RejectReason
 from schemas.events import LATENESS_MS, OLDEST_MS
 
-Kind = Literal["normal", "duplicate", "late", "flood", "forged", "absurd"]
+Kind = Literal["normal", "duplicate", "late", "flood", "expired", "forged", "absurd"]
 
 #: Kinds that carry a genuine event; of all beacons with the same identity exactly one counts.
-GENUINE: tuple[Kind, ...] = ("normal", "duplicate", "late", "flood")
+GENUINE: tuple[Kind, ...] = ("normal", "duplicate", "late", "flood", "expired")
 
 BASE_LOG_ODDS = -2.8
 _DEVICE_LOG_ODDS = {"ctv": -1.0, "phone": 0.7, "tablet": 0.3, "desktop": 0.1}
@@ -39,6 +39,7 @@ class Faults:
     out_of_order: float = 0.05  # of ads: beacons overtake each other on the way
     offline: float = 0.02  # of ads: played offline, all beacons late
     forged: float = 0.01  # of ads: one more beacon with a token that nobody issued
+    expired: float = 0.01  # of ads: one more event, sent when its token has expired
     absurd: float = 0.004  # of ads: one more beacon from a clock that is years off
     never_shown: float = 0.02  # of ads: the viewer is gone before the ad starts
     broken_media: float = 0.015  # of ads: error instead of playback
@@ -96,6 +97,17 @@ def plan(ad: ShownAd, user: User, p_click: float, speed_up: float, faults: Fault
             shots += _flood(shots, rng)
     shots += _hostile(shots, faults, rng)
     return sorted(shots, key=lambda s: s.after_s)
+
+
+def expired_shot(ad: ShownAd, shots: list[Shot], token_life_s: float, rng: random.Random) -> Shot | None:
+    """A viewer who comes back to a player that was left paused: a mute after the token's life, genuine all the same.
+
+    None when the answer has no tracker for it, or the viewer had muted the ad before.
+    """
+    if any(shot.tracker.event == "mute" for shot in shots):
+        return None
+    shot = _shot(ad, "mute", token_life_s + rng.uniform(2.0, 4.0))
+    return None if shot is None else replace(shot, kind="expired")
 
 
 def _video(

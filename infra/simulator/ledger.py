@@ -79,6 +79,7 @@ class Truth:
 
     `events` are distinct; `duplicates` and `late` are beacons and events planted on purpose; `rejects` counts planted
     beacons by the reason that their dead letter must name. `conversions` were accepted by the conversion door.
+    `expired` events came with a token past its life, and count all the same.
     """
 
     campaigns: dict[str, CampaignTotals] = field(default_factory=dict)
@@ -89,6 +90,7 @@ class Truth:
     rejects: Counter[str] = field(default_factory=Counter)
     conversions: int = 0
     unanswered: int = 0
+    expired: int = 0
 
     @property
     def total(self) -> CampaignTotals:
@@ -106,6 +108,7 @@ class Truth:
             self.rejects + other.rejects,
             self.conversions + other.conversions,
             self.unanswered + other.unanswered,
+            self.expired + other.expired,
         )
 
 
@@ -211,7 +214,9 @@ def read_truth(path: Path) -> Truth:
         )
         (conversions,) = db.execute(f"SELECT COUNT(*) FROM conversions WHERE {_ACCEPTED}").fetchone()
         (unanswered,) = db.execute(f"SELECT COUNT(*) FROM beacons WHERE NOT ({_ACCEPTED})").fetchone()
-        return Truth(campaigns, events, sessions, sent - events, late, Counter(dict(rejects)), conversions, unanswered)
+        (expired,) = db.execute(f"SELECT COUNT(*) FROM beacons WHERE kind = 'expired' AND {_ACCEPTED}").fetchone()
+        planted = sent - events, late, Counter(dict(rejects))
+        return Truth(campaigns, events, sessions, *planted, conversions, unanswered, expired)
     finally:
         db.close()
 

@@ -21,7 +21,7 @@ import msgspec
 from connectors.endpoints import Endpoints
 from connectors.http_client import Answer, HttpPool, PoolLimits
 from connectors.keys import CONVERSIONS, KeyRing
-from infra.simulator.behaviour import Faults, Shot, click_probability, plan
+from infra.simulator.behaviour import Faults, Shot, click_probability, expired_shot, plan
 from infra.simulator.ledger import Ledger
 from infra.simulator.market import PROBE_PLACEMENT
 from infra.simulator.requests import openrtb_request, read_openrtb, vast_path
@@ -34,6 +34,7 @@ from schemas.errors import ConnectorError
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 _TICK_S = 0.25
 _SETTLE_S = 60.0
+_EXPIRED_WITHIN_S = 8.0  # of a token's end, the event that is late for it has been sent
 _POOL = PoolLimits(connections=256, response_bytes=1 << 20, connect_s=5.0, exchange_s=10.0)
 
 
@@ -47,6 +48,7 @@ class TrafficSettings:
     openrtb_share: float = 0.15
     conversion_share: float = 0.2  # of clicks that people make
     first_request: int = 0
+    token_life_s: float | None = None  # the ad server's, where it is short enough to be waited out
     faults: Faults = field(default_factory=Faults)
 
 
@@ -311,9 +313,19 @@ class Traffic:
         theirs = [t.url for t in ad.trackers if t.event == "impression" and t not in ours]
         ad = replace(ad, trackers=ours)
         shots = plan(ad, user, p_click, self._settings.speed_up, self._settings.faults, rng)
+        if (expired := self._expired(ad, shots, number, rng)) is not None:
+            shots.append(expired)
         shown = any(s.tracker.event == "impression" for s in shots)
         self._seen[seen] += shown
         self._player.play(ad, shots, theirs if shown else [])
         click = next((s for s in shots if s.tracker.event == "click" and s.kind in ("normal", "late")), None)
         if click is not None and not user.bot and rng.random() < self._settings.conversion_share:
             self._advertiser.convert(ad, click, f"order-{self._ledger.name}-{number}", rng)
+
+    def _expired(self, ad: ShownAd, shots: list[Shot], number: int, rng: random.Random) -> Shot | None:
+        """An event to be sent after its token's life, for a few of the ads that are shown early enough for it."""
+        settings = self._settings
+        left_s = (settings.requests - (number - settings.first_request)) / settings.rps
+        if settings.token_life_s is None or not shots or left_s < settings.token_life_s + _EXPIRED_WITHIN_S:
+            return None
+        return expired_shot(ad, shots, settings.token_life_s, rng) if rng.random() < settings.faults.expired else None

@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     margin_ms: int = Field(default=20, ge=1, description="own time kept of the deadline, after the last DSP")
     store_timeout_ms: int = Field(default=20, ge=1, description="longest wait for Valkey, per round trip")
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
-    token_ttl_s: int = Field(default=86_400, ge=60, description="life of a tracker's token")
+    token_ttl_s: int = Field(default=86_400, ge=10, description="life of a tracker's token")
     reservation_s: int = Field(default=120, ge=1, description="life of a budget reservation without its impression")
     counters_refresh_s: float = Field(default=1.0, gt=0, description="age at which entity counters are read again")
     counters_expired_s: float = Field(default=60.0, gt=0, description="age from which entity counters are not used")

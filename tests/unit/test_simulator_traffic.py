@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.simulator import dsps
-from infra.simulator.behaviour import GENUINE, Faults, click_probability, forge, plan
+from infra.simulator.behaviour import GENUINE, Faults, Shot, click_probability, expired_shot, forge, plan
 from infra.simulator.ledger import CampaignTotals, Ledger, read_truth, read_truths
 from infra.simulator.requests import openrtb_request, read_openrtb, vast_path
 from infra.simulator.vast import ShownAd, Tracker, UnreadableAd, read_vast
@@ -112,6 +112,15 @@ def test_a_calm_plan_is_one_beacon_per_event_in_order() -> None:
     assert shots[-1].after_s <= AD.duration_s / 10.0
 
 
+def test_an_event_past_its_tokens_life_is_one_that_nothing_else_sends() -> None:
+    rng = random.Random(3)
+    (tracker,) = [t for t in AD.of("mute")]
+    shot = expired_shot(AD, [Shot(0.0, 0.0, AD.of("impression")[0])], 20.0, rng)
+    assert shot is not None and shot.kind == "expired" and shot.tracker == tracker
+    assert shot.after_s > 20.0 and shot.after_s == shot.happened_s
+    assert expired_shot(AD, [Shot(0.1, 0.1, tracker)], 20.0, rng) is None, "it would be a duplicate"
+
+
 def test_faults_are_planted_as_declared() -> None:
     user = next(u for u in build_world().users if not u.bot)
     kinds: Counter[str] = Counter()
@@ -193,6 +202,7 @@ def test_the_ledger_counts_accepted_events_once(tmp_path: Path) -> None:
         (click_ad.record_id, "impression", 0, "late", 204),
         (click_ad.record_id, "click", 0, "late", 204),
         (click_ad.record_id, "click", 0, "flood", 204),
+        (click_ad.record_id, "mute", 0, "expired", 204),
     ]
     for record_id, event, ordinal, kind, status in rows:
         reject = "absurd_time" if kind == "absurd" else ""
@@ -204,9 +214,9 @@ def test_the_ledger_counts_accepted_events_once(tmp_path: Path) -> None:
         "cmp-011": CampaignTotals(1, 0, 0, 2512),
         "cmp-2": CampaignTotals(1, 1, 0, 500),
     }
-    assert (truth.events, truth.sessions, truth.duplicates, truth.late) == (3, 2, 2, 2)
+    assert (truth.events, truth.sessions, truth.duplicates, truth.late, truth.expired) == (4, 2, 2, 2, 1)
     assert truth.rejects == {"absurd_time": 1} and truth.conversions == 1 and truth.unanswered == 2
-    assert set(GENUINE) == {"normal", "duplicate", "late", "flood"}
+    assert set(GENUINE) == {"normal", "duplicate", "late", "flood", "expired"}
 
 
 def test_truths_of_runs_add_up(tmp_path: Path) -> None:
