@@ -20,6 +20,8 @@ DIMENSIONS: tuple[str, ...] = (
     "device_type",
     "platform",
     "creative_format",
+    "deal_type",
+    "experiment_cell",
     "pricing",
     "bidder_id",
     "currency",
@@ -40,9 +42,31 @@ COUNTED: dict[str, str] = {
     "click": "clicks",
     "engage": "engagements",
     "skip": "skips",
+    "mute": "mutes",
+    "pause_ad": "pause_ads",
+    "qr_scan": "qr_scans",
     "error": "errors",
+    "opt_out": "opt_outs",
     "conversion": "conversions",
+    "post_view_conversion": "post_view_conversions",
 }
+
+#: Deltas of `ad_sessions`, when a session closes.
+SESSION_SUMS: tuple[str, ...] = ("sessions", "sessions_completed", "watch_time_ms")
+#: Deltas of `attribution`; a correction takes back what it replaces, so these can be negative.
+ATTRIBUTION_SUMS: tuple[str, ...] = (
+    "click_through_conversions",
+    "view_through_conversions",
+    "attributed_value_micros",
+)
+#: Deltas of `invalid_traffic`: what to take off the gross columns for the net ones.
+INVALID_TRAFFIC_SUMS: tuple[str, ...] = (
+    "givt_impressions",
+    "sivt_impressions",
+    "givt_clicks",
+    "sivt_clicks",
+    "invalid_spend_micros",
+)
 
 #: Columns that Druid sums.
 SUMS: tuple[str, ...] = (
@@ -52,8 +76,9 @@ SUMS: tuple[str, ...] = (
     "invalid_events",  # events with a quality reason that starts with "ivt_"
     "spend_micros",
     "conversion_value_micros",
-    "sessions",  # these two come from ad_sessions, when a session closes
-    "sessions_completed",
+    *SESSION_SUMS,
+    *ATTRIBUTION_SUMS,
+    *INVALID_TRAFFIC_SUMS,
 )
 #: Columns that Druid takes the greatest of: freshness.
 MAXIMA: tuple[str, ...] = ("last_event_time_ms", "last_published_ms")

@@ -61,7 +61,7 @@ class Metric:
         return f"CAST({numerator} * {self.scale} AS DOUBLE) / NULLIF({denominator}, 0)"
 
 
-MONEY_COLUMNS = ("spend_micros", "conversion_value_micros")
+MONEY_COLUMNS = ("spend_micros", "conversion_value_micros", "attributed_value_micros", "invalid_spend_micros")
 
 _REACH_SQL = f'CAST(APPROX_COUNT_DISTINCT_DS_HLL("{REACH_SKETCH}") AS BIGINT)'
 
@@ -73,6 +73,15 @@ _MEANINGS: dict[str, str] = {
     "conversion_value_micros": "value that advertisers reported with conversions",
     "sessions": "ads whose life has closed",
     "sessions_completed": "of these, ads watched to the end",
+    "watch_time_ms": "time that ads were watched, as far as their length is known",
+    "click_through_conversions": "conversions credited to a click",
+    "view_through_conversions": "conversions credited to an impression",
+    "attributed_value_micros": "value of the credited conversions",
+    "givt_impressions": "impressions that are general invalid traffic (lists, rates)",
+    "sivt_impressions": "impressions that are sophisticated invalid traffic (patterns)",
+    "givt_clicks": "clicks that are general invalid traffic",
+    "sivt_clicks": "clicks that are sophisticated invalid traffic",
+    "invalid_spend_micros": "cost of the events with a verdict",
 }
 
 

@@ -85,7 +85,7 @@ AD_EVENTS = Topic(
     key="user_pseudonym, or record_id for users without one",
     schema="ad_event",
     producers=("publisher",),
-    consumers=("streaming", "lake"),
+    consumers=("streaming", "lake", "vendors"),
     dead_letter="ad-events-v1-dlq",
 )
 AD_EVENTS_LATE = Topic(
@@ -109,9 +109,36 @@ CAMPAIGN_METRICS = Topic(
     what="additive deltas per minute and dimensions, JSON for Druid (schemas/campaign_metrics.py)",
     key="none",
     schema=None,
-    producers=("campaign_metrics", "ad_sessions"),
+    producers=("campaign_metrics", "ad_sessions", "attribution", "invalid_traffic"),
     consumers=("druid",),
     compatibility="NONE",
+)
+ATTRIBUTIONS = Topic(
+    name="attributions-v1",
+    what="which touch a conversion is credited to; the highest revision counts",
+    key="order_id",
+    schema="attribution",
+    producers=("attribution",),
+    consumers=("publisher", "lake"),
+    retention_ms=30 * DAY_MS,
+    dead_letter="attributions-v1-dlq",
+)
+INVALID_TRAFFIC = Topic(
+    name="invalid-traffic-v1",
+    what="verdicts on events, general and sophisticated apart; nothing is deleted",
+    key="record_id",
+    schema="invalid_traffic",
+    producers=("invalid_traffic",),
+    consumers=("lake",),
+)
+DELIVERY_HEALTH = Topic(
+    name="delivery-health-v1",
+    what="campaigns that stopped delivering, or whose errors spike",
+    key="campaign_id",
+    schema="delivery_health",
+    producers=("campaign_metrics",),
+    consumers=("operators",),
+    partitions=1,
 )
 FREQUENCY_COUNTS = Topic(
     name="frequency-counts-v1",
@@ -159,6 +186,7 @@ def _dead_letter(source: Topic, producers: tuple[str, ...]) -> Topic:
 AD_TELEMETRY_DLQ = _dead_letter(AD_TELEMETRY, ("publisher", "collector"))
 AD_CONVERSIONS_DLQ = _dead_letter(AD_CONVERSIONS, ("publisher", "collector"))
 AD_EVENTS_DLQ = _dead_letter(AD_EVENTS, ("event_quality", "lake"))
+ATTRIBUTIONS_DLQ = _dead_letter(ATTRIBUTIONS, ("publisher",))
 
 TOPICS: tuple[Topic, ...] = (
     AD_DECISIONS,
@@ -168,11 +196,15 @@ TOPICS: tuple[Topic, ...] = (
     AD_EVENTS_LATE,
     AD_SESSIONS,
     CAMPAIGN_METRICS,
+    ATTRIBUTIONS,
+    INVALID_TRAFFIC,
+    DELIVERY_HEALTH,
     FREQUENCY_COUNTS,
     STREAMING_FEATURES,
     CAMPAIGN_SPEND,
     AD_TELEMETRY_DLQ,
     AD_CONVERSIONS_DLQ,
     AD_EVENTS_DLQ,
+    ATTRIBUTIONS_DLQ,
 )
 BY_NAME: dict[str, Topic] = {t.name: t for t in TOPICS}

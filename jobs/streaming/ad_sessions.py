@@ -14,7 +14,7 @@ Run: python -m jobs.streaming submit --jobs ad_sessions
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, View, sql, text_list
-from jobs.streaming.metrics_columns import dimensions
+from jobs.streaming.metrics_columns import dimensions, zeros_but
 from jobs.streaming.settings import Settings
 from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas import campaign_metrics
@@ -33,11 +33,10 @@ def build(settings: Settings) -> Job:
         engagements=text_list(ENGAGEMENTS),
         gap_s=settings.session_gap_s,
     )
-    from_sessions = {"sessions", "sessions_completed"}
     session_metrics = sql(
         "session_metrics",
         dimensions=dimensions(),
-        zeros=", ".join(f"CAST(0 AS BIGINT) AS {name}" for name in campaign_metrics.SUMS if name not in from_sessions),
+        zeros=zeros_but(*campaign_metrics.SESSION_SUMS),
     )
     return Job(
         NAME,

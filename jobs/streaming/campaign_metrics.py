@@ -10,9 +10,9 @@ Run: python -m jobs.streaming submit --jobs campaign_metrics
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, sql
-from jobs.streaming.metrics_columns import dimensions
+from jobs.streaming.metrics_columns import dimensions, zeros
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import COUNTED, DIMENSIONS
+from schemas.campaign_metrics import ATTRIBUTION_SUMS, COUNTED, DIMENSIONS, INVALID_TRAFFIC_SUMS, SESSION_SUMS
 from schemas.events import LATENESS_MS
 
 NAME = "campaign_metrics"
@@ -27,6 +27,7 @@ def build(settings: Settings) -> Job:
         counts=",\n  ".join(
             f"COUNT(*) FILTER (WHERE event_type = '{event_type}') AS {column}" for event_type, column in COUNTED.items()
         ),
+        zeros=zeros(SESSION_SUMS + ATTRIBUTION_SUMS + INVALID_TRAFFIC_SUMS),
         lateness_ms=LATENESS_MS,
         window_s=f"{settings.metrics_window_ms / 1000:.3f}",
     )

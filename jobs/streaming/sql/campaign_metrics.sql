@@ -22,8 +22,7 @@ SELECT
   COUNT(*) FILTER (WHERE invalid) AS invalid_events,
   SUM(cost_micros) AS spend_micros,
   SUM(value_micros) AS conversion_value_micros,
-  CAST(0 AS BIGINT) AS sessions,
-  CAST(0 AS BIGINT) AS sessions_completed,
+  ${zeros},
   MAX(event_time_ms) AS last_event_time_ms,
   MAX(published_time_ms) AS last_published_ms,
   ARRAY_AGG(DISTINCT reached_user) FILTER (WHERE reached_user IS NOT NULL) AS reach_users

@@ -6,6 +6,7 @@ SELECT
   ${zeros},
   CASE WHEN impressions > 0 THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS sessions,
   CASE WHEN state = 'completed' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS sessions_completed,
+  CASE WHEN impressions > 0 THEN watch_time_ms ELSE CAST(0 AS BIGINT) END AS watch_time_ms,
   CAST(0 AS BIGINT) AS last_event_time_ms,
   CAST(0 AS BIGINT) AS last_published_ms,
   CAST(NULL AS ARRAY<STRING>) AS reach_users
