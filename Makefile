@@ -7,12 +7,15 @@ LOCKS := $(wildcard infra/locks/*.lock)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test unit up down status doctor lint format docs lock clean
+.PHONY: help setup demo bench test unit up down status doctor lint format docs lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## prepare this checkout (all other targets do it first)
+setbench: $(READY) ## all benchmarks, each beside the straightforward way (ARGS='--pairs 5')
+	@$(RUN) -m infra.cli.app bench all $(ARGS)
+
+up: $(READY) ## prepare this checkout (all other targets do it first)
 
 $(READY): $(LOCKS) infra/setup/bootstrap.py $(if $(and $(wildcard $(VENV)/headwater.stamp),$(wildcard build/jars/kafka/.complete)),,force)
 	@$(PYTHON) infra/setup/bootstrap.py

@@ -38,7 +38,9 @@ _ELSEWHERE = (
         "demo",
         "Everything once: traffic, reports, training, and every count against the truth.",
     ),
+    ("bench", "infra.bench.cli", "bench", "Measure ours beside the straightforward way, in pairs."),
     ("simulate", "infra.simulator.cli", "simulate", "Send simulated traffic to the running stack."),
+    ("dlq", "infra.cli.dlq", "app", "Dead letters: count them, look at them, replay them after a fix."),
     ("replay", "infra.replay.cli", "app", "Send a real log (iPinYou, TalkingData) through the running stack."),
 )
 

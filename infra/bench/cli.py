@@ -1,0 +1,35 @@
+"""`headwater bench NAME`: one benchmark, or all of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated
+
+import typer
+
+from infra.bench import report
+from infra.cli.exits import Exit, fail, guarded
+
+#: Benchmark to its module in infra/bench, which has `run(pairs, scale) -> (rows, notes)`, and one line of help.
+BENCHMARKS: dict[str, tuple[str, str]] = {
+    "streams": ("infra.bench.streams", "stream jobs beside plain Flink SQL: the Yahoo query and Nexmark's shapes"),
+    "publisher": ("infra.bench.publisher", "the publisher beside a straightforward loop of stock clients"),
+    "freshness": ("infra.bench.freshness", "event to Valkey and to Druid at half of what the stack can drain"),
+}
+
+
+@guarded
+def bench(
+    name: Annotated[str, typer.Argument(help=f"{', '.join(BENCHMARKS)}, or all", show_default=False)],
+    pairs: Annotated[int, typer.Option(help="Pairs of runs, ours and what it is measured beside.", min=1)] = 5,
+    scale: Annotated[
+        float, typer.Option(help="Share of the full number of events; less than 1 is a try, not a result.", min=0.001)
+    ] = 1.0,
+) -> None:
+    """Measure ours beside the straightforward way, in one run; prints a table and writes build/bench/NAME.json."""
+    if name != "all" and name not in BENCHMARKS:
+        raise fail(f"no such benchmark: {name}; there are {', '.join(BENCHMARKS)} and all", Exit.MISUSED)
+    for each in BENCHMARKS if name == "all" else (name,):
+        rows, notes = importlib.import_module(BENCHMARKS[each][0]).run(pairs, scale)
+        report.show(each, rows, notes)
+        print(f"written: {report.write(each, rows, notes)}")
