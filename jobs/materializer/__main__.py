@@ -13,34 +13,39 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
 
 import httpx
-from pydantic import ValidationError
 
 from connectors.endpoints import Endpoints, endpoints
 from connectors.logs import configure_logging
 from connectors.records import RecordDecoder
 from connectors.registry import SchemaRegistry
 from connectors.valkey import Valkey
-from connectors.worker_http import serve_worker_status
+from connectors.worker_http import EXIT_UNAVAILABLE, WorkerProcess, run_worker
 from jobs.materializer.metrics import MaterializerMetrics
 from jobs.materializer.settings import MaterializerSettings
 from jobs.materializer.store import Store
 from jobs.materializer.worker import SOURCES, MaterializerWorker
-from schemas.errors import HeadwaterError, TimedOut, Unavailable
+from schemas.errors import TimedOut, Unavailable
 
 logger = logging.getLogger("jobs.materializer")
 
-EXIT_FAILED, EXIT_CONFIG, EXIT_UNAVAILABLE = 1, 2, 3
 _VALKEY_TIMEOUT_S = 2.0
 _REBUILD_TIMEOUT_S = 600.0
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def build(places: Endpoints, store: Store, rebuild: bool) -> WorkerProcess:
+    """The worker, wired; it connects when it runs."""
+    settings, metrics, registry = MaterializerSettings(), MaterializerMetrics(), SchemaRegistry(places.registry_url)
+    decoders = {topic.name: RecordDecoder(topic, registry) for topic in SOURCES}
+    worker = MaterializerWorker(settings, store, decoders, metrics, now_ms, rebuild_once=rebuild)
+    return WorkerProcess(worker, settings, metrics.registry, places.port("materializer_metrics"))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,33 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     rebuild = parser.parse_args(argv).rebuild
     configure_logging("materializer")
     places = endpoints()
-    try:
-        settings = MaterializerSettings()
-    except ValidationError as e:
-        logger.error("settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)})
-        return EXIT_CONFIG
     store = Store(Valkey(places.valkey_url, _VALKEY_TIMEOUT_S))
     if rebuild and (running := _status(places)) is not None:
         return _rebuild_by_running_worker(places, store, running["rebuilds"])
-    metrics, registry = MaterializerMetrics(), SchemaRegistry(places.registry_url)
-    decoders = {topic.name: RecordDecoder(topic, registry) for topic in SOURCES}
-    worker = MaterializerWorker(settings, store, decoders, metrics, now_ms, rebuild_once=rebuild)
-    logger.info("starting", extra={"settings": settings.model_dump(), "rebuild": rebuild})
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    server = serve_worker_status(worker.status, metrics.registry, places.host, places.port("materializer_metrics"))
-    try:
-        worker.run()
-    except HeadwaterError as e:
-        logger.error("ended", extra={"error": str(e), "kind": type(e).__name__})
-        return EXIT_FAILED
-    except Exception:
-        logger.exception("ended")
-        return EXIT_FAILED
-    finally:
-        server.shutdown()
-    logger.info("stopped", extra=worker.status())
-    return 0
+    return run_worker(lambda: build(places, store, rebuild))
 
 
 def _status(places: Endpoints) -> dict[str, int] | None:

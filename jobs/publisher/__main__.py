@@ -11,12 +11,8 @@ Run: `python -m jobs.publisher`; more workers with `HEADWATER_PUBLISHER_WORKER=1
 
 from __future__ import annotations
 
-import logging
-import signal
 import sys
 import time
-
-from pydantic import ValidationError
 
 from connectors.code_version import code_version
 from connectors.endpoints import Endpoints, endpoints
@@ -26,20 +22,16 @@ from connectors.records import RecordDecoder, encoder
 from connectors.registry import SchemaRegistry
 from connectors.tokens import TokenOpener
 from connectors.valkey import Valkey
-from connectors.worker_http import serve_worker_status
+from connectors.worker_http import WorkerProcess, run_worker
 from jobs.publisher.ad_records import AdRecords
 from jobs.publisher.batch import SOURCES, BatchPublisher
 from jobs.publisher.metrics import PublisherMetrics
 from jobs.publisher.settings import PublisherSettings
 from jobs.publisher.worker import PublisherWorker
 from jobs.transforms.enrich import REPEATED
-from schemas.errors import ConfigError, HeadwaterError
 from schemas.topics import AD_EVENTS, BY_NAME
 from schemas.two_step_encoder import TwoStepEncoder
 
-logger = logging.getLogger("jobs.publisher")
-
-EXIT_FAILED, EXIT_CONFIG = 1, 2
 _VALKEY_TIMEOUT_S = 2.0
 
 
@@ -47,8 +39,9 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def build(settings: PublisherSettings, places: Endpoints, metrics: PublisherMetrics) -> PublisherWorker:
+def build(places: Endpoints) -> WorkerProcess:
     """The worker, wired; it connects when it runs. Errors: ConfigError when the keys can't be read."""
+    settings, metrics = PublisherSettings(), PublisherMetrics()
     registry = SchemaRegistry(places.registry_url)
     opener = TokenOpener(KeyRing.load(places.secrets))
     valkey = Valkey(places.valkey_url, _VALKEY_TIMEOUT_S)
@@ -69,40 +62,14 @@ def build(settings: PublisherSettings, places: Endpoints, metrics: PublisherMetr
             now_ms=now_ms,
         )
 
-    return PublisherWorker(settings, make_batch, metrics, now_ms)
+    port = settings.metrics_port or places.port("publisher_metrics")
+    return WorkerProcess(PublisherWorker(settings, make_batch, metrics, now_ms), settings, metrics.registry, port)
 
 
 def main() -> int:
     """Exit code: 0 told to stop, 1 fenced or refused, 2 wrong settings."""
     configure_logging("publisher")
-    places = endpoints()
-    metrics = PublisherMetrics()
-    try:
-        settings = PublisherSettings()
-        worker = build(settings, places, metrics)
-    except ValidationError as e:
-        logger.error("settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)})
-        return EXIT_CONFIG
-    except ConfigError as e:
-        logger.error("settings are wrong", extra={"problems": str(e)})
-        return EXIT_CONFIG
-    logger.info("starting", extra={"settings": settings.model_dump()})
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    port = settings.metrics_port or places.port("publisher_metrics")
-    server = serve_worker_status(worker.status, metrics.registry, places.host, port)
-    try:
-        worker.run()
-    except HeadwaterError as e:
-        logger.error("ended", extra={"error": str(e), "kind": type(e).__name__})
-        return EXIT_FAILED
-    except Exception:
-        logger.exception("ended")
-        return EXIT_FAILED
-    finally:
-        server.shutdown()
-    logger.info("stopped")
-    return 0
+    return run_worker(lambda: build(endpoints()))
 
 
 if __name__ == "__main__":
