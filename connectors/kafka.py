@@ -278,3 +278,27 @@ def lag(group_id: str, topic: str) -> int:
     """Records and transaction markers that a group has still to read, in all partitions. Errors: as `end_offsets`."""
     done, first = committed_offsets(group_id, topic), beginning_offsets(topic)
     return sum(max(0, end - done.get(p, first[p])) for p, end in end_offsets(topic).items())
+
+
+def read_topic(topic: str, since: Mapping[int, int] | None = None) -> Iterator[Message]:
+    """Committed records of a topic, from its beginning or from the given offsets, up to where it ends at the call.
+
+    Each partition's records come in its order; a partition that `since` leaves out is not read. Blocks for as long
+    as the broker takes. Errors: as `end_offsets`.
+    """
+    ends = end_offsets(topic)
+    starts = beginning_offsets(topic) if since is None else since
+    behind = {p: end for p, end in ends.items() if p in starts and starts[p] < end}
+    reader = consumer("read-topic", "read-topic", settings={"enable.partition.eof": True})
+    try:
+        reader.assign([TopicPartition(topic, p, starts[p]) for p in behind])
+        while behind:
+            for found in reader.consume(1_000, 0.2):
+                partition = int(found.partition() or 0)
+                message = value_of(found)
+                if message is None or int(message.offset() or 0) >= ends[partition]:  # its end, or written since
+                    behind.pop(partition, None)
+                elif partition in behind:
+                    yield message
+    finally:
+        reader.close()

@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_help_names_every_command_of_the_users() -> None:
     shown = RUN.invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    for name in ("up", "down", "status", "logs", "doctor", "demo", "simulate", "replay", "submit", "topics", "schemas"):
+    for name in ("up", "down", "status", "logs", "doctor", "demo", "simulate", "replay", "dlq", "submit", "topics", "schemas"):
         assert f" {name} " in shown
 
 
