@@ -40,6 +40,7 @@ PORT_OFFSETS: dict[str, int] = {
     "publisher_metrics": 30,
     "materializer_metrics": 31,
     "lake_metrics": 32,
+    "vendors_metrics": 33,
 }
 
 
@@ -98,6 +99,11 @@ class Endpoints(BaseSettings):
     def catalog_path(self) -> Path:
         """The catalogue (campaigns, creatives, placements) that the ad server and the reporting API read."""
         return self.home / "catalog.json"
+
+    @property
+    def partners_path(self) -> Path:
+        """One row per verification or measurement partner that the event handler knows more of than its address."""
+        return self.home / "partners.json"
 
     @property
     def bidders_path(self) -> Path:

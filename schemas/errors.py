@@ -71,6 +71,9 @@ class RejectReason(StrEnum):
     REGISTRY_MISS = "registry_miss"  # a genuine token whose ad is not in the Ads Metadata Registry
     MALFORMED_LINE = "malformed_line"  # a line of an upstream log that does not parse
     TOO_LARGE = "too_large"
+    UNSAFE_URL = "unsafe_url"  # a tracker that is not http(s), or leads into a private network
+    PARTNER_REFUSED = "partner_refused"  # a third party answered a tracker's call with a 4xx
+    PARTNER_EXHAUSTED = "partner_exhausted"  # a third party did not take a call before it was too old
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@
 | `{c:<campaign>}:spend` | hash | day -> committed spend, absolute micros | materializer | none |
 | `{c:<campaign>}:reserved` | sorted set + hash beside it | won, unconfirmed imps | adserver | by expiry |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
+| `v:<event id>` | string | which record of ad-events-v1 an event's trackers were queued for | vendors | a setting |
+| `t:<partner>` | sorted set | calls answered beyond what is committed, by offset | vendors | until committed, 8 days |
 | `m:materializer` | string | whether this server has everything | materializer | none |
 
 A counter's field is 14 bytes, little-endian: code (u16), scope hash (u64, 0 for none), bucket start (u32, epoch s).
@@ -33,6 +35,9 @@ MATERIALIZER_MARKER = b"m:materializer"
 
 #: Seconds that a registry record outlives its tokens, for lagging upstream logs.
 REGISTRY_LAG_S = 3600
+
+#: Life of a partner's answered calls: longer than the topic keeps the calls themselves.
+ANSWERED_TTL_S = 8 * 86_400
 
 
 def materializer_marker(run_id: bytes, rebuilding: bool) -> bytes:
@@ -75,6 +80,16 @@ def reserved_amounts_key(campaign_id: str) -> bytes:
 
 def registry_key(record_id: str) -> bytes:
     return b"r:" + record_id.encode()
+
+
+def tracked_key(event_id: bytes) -> bytes:
+    """Holds the first record (topic partition and offset) that brought an event with trackers."""
+    return b"v:" + event_id
+
+
+def answered_key(partner: str) -> bytes:
+    """Sorted set of idempotency keys by offset: calls that are over, above the partner's committed offset."""
+    return b"t:" + partner.encode()
 
 
 def counter_field(counter: Counter, scope_id: str, bucket_start_s: int) -> bytes:

@@ -13,6 +13,13 @@ from schemas.errors import ContractError
 
 VERSION = 1
 _PREFIX = bytes([VERSION])
+#: Fields of a record that no event repeats.
+NOT_IN_EVENTS = frozenset(
+    {
+        *("trackers", "decision_time_ms", "impression_cost_micros", "click_cost_micros"),
+        *("device_ip", "device_user_agent", "device_language", "device_referer", "device_app"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,8 @@ class AdRecord:
 
     `impression_cost_micros` and `click_cost_micros` are charged on the first impression and click.
     `trackers` maps an event type to third parties' URLs that are fired later by the event handler.
+    `device_*` are for the headers of those calls alone: only of users who may be known, the address truncated to its
+    /24 or /48, and in no topic (`NOT_IN_EVENTS`).
     """
 
     record_id: str
@@ -60,6 +69,11 @@ class AdRecord:
     consent: dict[str, str] = field(default_factory=dict)
     model_version: str | None = None
     trackers: dict[str, list[str]] = field(default_factory=dict)
+    device_ip: str = ""
+    device_user_agent: str = ""
+    device_language: str = ""
+    device_referer: str = ""
+    device_app: str = ""
 
     def to_bytes(self) -> bytes:
         """Version byte and compact JSON, without fields that hold their default."""

@@ -168,6 +168,16 @@ CAMPAIGN_SPEND = Topic(
     retention_ms=None,
 )
 
+TRACKER_CALLS = Topic(
+    name="tracker-calls-v1",
+    what="third-party trackers to be called, one record for each event and tracker",
+    key="partner",
+    schema="tracker_call",
+    producers=("vendors",),
+    consumers=("vendors",),
+    dead_letter="tracker-calls-v1-dlq",
+)
+
 
 def _dead_letter(source: Topic, producers: tuple[str, ...]) -> Topic:
     assert source.dead_letter is not None
@@ -187,6 +197,7 @@ AD_TELEMETRY_DLQ = _dead_letter(AD_TELEMETRY, ("publisher", "collector"))
 AD_CONVERSIONS_DLQ = _dead_letter(AD_CONVERSIONS, ("publisher", "collector"))
 AD_EVENTS_DLQ = _dead_letter(AD_EVENTS, ("event_quality", "lake"))
 ATTRIBUTIONS_DLQ = _dead_letter(ATTRIBUTIONS, ("publisher",))
+TRACKER_CALLS_DLQ = _dead_letter(TRACKER_CALLS, ("vendors",))
 
 TOPICS: tuple[Topic, ...] = (
     AD_DECISIONS,
@@ -202,9 +213,11 @@ TOPICS: tuple[Topic, ...] = (
     FREQUENCY_COUNTS,
     STREAMING_FEATURES,
     CAMPAIGN_SPEND,
+    TRACKER_CALLS,
     AD_TELEMETRY_DLQ,
     AD_CONVERSIONS_DLQ,
     AD_EVENTS_DLQ,
     ATTRIBUTIONS_DLQ,
+    TRACKER_CALLS_DLQ,
 )
 BY_NAME: dict[str, Topic] = {t.name: t for t in TOPICS}

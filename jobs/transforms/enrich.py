@@ -15,18 +15,14 @@ from connectors.tokens import TokenClaims
 from schemas.errors import Reject, RejectReason
 from schemas.events import BY_CODE, BY_NAME, CLOCK_AHEAD_MS, CLOCK_SKEW_MS, OLDEST_MS, EventType
 from schemas.ids import encode_id, event_id, order_record_id, upstream_ordinal, upstream_record_id
-from schemas.registry_record import AdRecord
+from schemas.registry_record import NOT_IN_EVENTS, AdRecord
 from schemas.upstream import FORMAT, ORIGINAL_TIME, RECORD_NUMBERS, RECORD_TEXT, record_of
 
 SCHEMA_VERSION = 1
 Event = dict[str, Any]
 
 #: Fields of the ad's record that every event of the ad repeats.
-REPEATED = tuple(
-    f.name
-    for f in fields(AdRecord)
-    if f.name not in ("trackers", "decision_time_ms", "impression_cost_micros", "click_cost_micros")
-)
+REPEATED = tuple(f.name for f in fields(AdRecord) if f.name not in NOT_IN_EVENTS)
 _TRUE = ("1", "true", "yes")
 _FALSE = ("0", "false", "no")
 _PROGRESS = BY_NAME["progress"].code
