@@ -1,7 +1,8 @@
-"""The catalogue: advertisers, campaigns, line items, creatives, publishers, placements, and the bidders file.
+"""The catalogue (advertisers, campaigns, line items, creatives, publishers, placements), and the files of bidders and
+partners.
 
-Plain JSON files that the ad server and the reporting API read and reload. Every problem in a file is reported, with
-its JSON path, in one `ConfigError`.
+Plain JSON files that the ad server, the reporting API and the event handler read. Every problem in a file is
+reported, with its JSON path, in one `ConfigError`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from schemas.errors import ConfigError
+from schemas.events import BY_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class LineItem:
 
 @dataclass(frozen=True, slots=True)
 class Creative:
+    """`trackers` maps an event type to third parties' URLs, with VAST macros, that are called when it happened."""
+
     id: str
     line_item_id: str
     format: str  # video or banner
@@ -78,6 +82,7 @@ class Creative:
     media_url: str = ""
     mime: str = ""
     review: str = "approved"
+    trackers: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,29 @@ class Bidders:
     bidders: list[Bidder]
 
 
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """A verification or measurement partner that trackers lead to.
+
+    `addresses` are `host[:port][/path]` prefixes of its URLs. With `consent_required` it is not called for users who
+    opted out; without, it is called, and gets nothing of their device.
+    """
+
+    id: str
+    addresses: list[str]
+    max_per_s: int = 200
+    max_in_flight: int = 16
+    timeout_ms: int = 5_000
+    headers: dict[str, str] = field(default_factory=dict)
+    consent_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Partners:
+    version: int
+    partners: list[Partner]
+
+
 def load_catalog(text: str) -> Catalog:
     """The catalogue of a JSON text. Errors: ConfigError lists every problem with its path."""
     problems: list[str] = []
@@ -149,7 +177,16 @@ def load_bidders(text: str) -> Bidders:
     return bidders
 
 
-def dump(value: Catalog | Bidders) -> str:
+def load_partners(text: str) -> Partners:
+    """The partners of a JSON text. Errors: ConfigError lists every problem with its path."""
+    problems: list[str] = []
+    partners = _build(Partners, _parse(text), "$", problems)
+    if problems:
+        raise ConfigError("partners: " + "; ".join(problems))
+    return partners
+
+
+def dump(value: Catalog | Bidders | Partners) -> str:
     """JSON text that loads back to the same value."""
     return json.dumps(asdict(value), indent=1) + "\n"
 
@@ -170,6 +207,12 @@ def _build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
             return []
         (item,) = get_args(kind)
         return [_build(item, v, f"{path}[{i}]", problems) for i, v in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            problems.append(f"{path}: expected an object")
+            return {}
+        _, item = get_args(kind)
+        return {k: _build(item, v, f"{path}.{k}", problems) for k, v in value.items()}
     if origin in (Union, types.UnionType):
         inner = next(a for a in get_args(kind) if a is not type(None))
         return None if value is None else _build(inner, value, path, problems)
@@ -194,7 +237,7 @@ def _build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
 
 
 def _dangling(catalog: Catalog) -> list[str]:
-    """References that point nowhere, ids that are given twice."""
+    """References that point nowhere, ids that are given twice, events that never happen."""
     problems = []
     ids: dict[str, set[str]] = {}
     for room in ("advertisers", "campaigns", "line_items", "creatives", "publishers", "placements"):
@@ -214,4 +257,8 @@ def _dangling(catalog: Catalog) -> list[str]:
         for i, item in enumerate(getattr(catalog, room)):
             if getattr(item, column) not in ids[target]:
                 problems.append(f"$.{room}[{i}].{column}: no such id {getattr(item, column)!r}")
+    for i, creative in enumerate(catalog.creatives):
+        problems += [
+            f"$.creatives[{i}].trackers.{name}: no such event type" for name in creative.trackers if name not in BY_NAME
+        ]
     return problems

@@ -9,6 +9,7 @@ from schemas.catalog import Placement
 from schemas.money import to_micros
 from serving.adserver.consent import consent_flags, opted_out
 from serving.adserver.countries import alpha2, alpha3
+from serving.adserver.device import DeviceFields, device_fields
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb import BidRequest, Device, Geo, Imp, User, encode
 from serving.adserver.openrtb import Inventory as Place
@@ -21,7 +22,7 @@ DEVICE_CODES = {"desktop": 2, "ctv": 3, "phone": 4, "tablet": 5}
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What all imps of a request share. Nothing personal is in it but pseudonyms, and those only with consent."""
+    """What all imps of a request share: of the user only pseudonyms and `device_fields`, and those with consent."""
 
     request: BidRequest
     now_ms: int
@@ -37,6 +38,7 @@ class RequestContext:
     content_id: str | None
     session_context: str | None
     consent: dict[str, str]
+    device_fields: DeviceFields
 
     @property
     def now_s(self) -> int:
@@ -81,6 +83,7 @@ def resolve(request: BidRequest, keys: KeyRing, now_ms: int) -> RequestContext:
         content_id=place.content.id or None if place is not None and place.content is not None else None,
         session_context=str(session)[:64] if (session := ext.get("session")) else None,
         consent=consent_flags(request, unknown),
+        device_fields=device_fields(request, unknown),
     )
 
 

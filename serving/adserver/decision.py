@@ -104,6 +104,8 @@ def ad_record(
         session_context=context.session_context,
         consent=context.consent,
         model_version=model_version,
+        trackers=creative.trackers if creative is not None else {},
+        **context.device_fields,
     )
 
 

@@ -103,7 +103,13 @@ class Doors:
 
     async def _vast(self, request: Request, arrived_s: float) -> Response:
         try:
-            asked = to_request(request.params, encode_id(os.urandom(_REQUEST_ID_BYTES)), self._inventory())
+            asked = to_request(
+                request.params,
+                encode_id(os.urandom(_REQUEST_ID_BYTES)),
+                self._inventory(),
+                request.header(b"user-agent"),
+                request.header(b"accept-language"),
+            )
         except BadRequest as e:
             return refusal(400, e.reason, path=e.path)
         except ValueError as e:  # more parameters than a query may have

@@ -101,6 +101,8 @@ class Device(Part):
 
     devicetype: int | None = None
     os: str = ""
+    ua: str = ""
+    language: str = ""
     ip: str = ""
     ipv6: str = ""
     geo: Geo | None = None

@@ -26,11 +26,14 @@ MIMES = ("video/mp4", "video/webm", "application/vnd.apple.mpegurl")
 _VAST_4_PROTOCOLS = [7, 8, 11, 12, 13, 14]
 
 
-def to_request(params: Mapping[str, str], request_id: str, inventory: Inventory) -> BidRequest:
+def to_request(
+    params: Mapping[str, str], request_id: str, inventory: Inventory, user_agent: str = "", language: str = ""
+) -> BidRequest:
     """The request of a tag. Parameters that are not known are ignored.
 
-    Known: placement (required), user, device, platform, country, region, ip, session, content, live, w, h, tmax,
-    opt_out, lmt, gpc, us_privacy, coppa, gdpr, consent. Errors: BadRequest.
+    `user_agent` and `language` are the caller's own headers: a server that asks for a device says ua and lang.
+    Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w, h,
+    tmax, opt_out, lmt, gpc, us_privacy, coppa, gdpr, consent. Errors: BadRequest.
     """
     placement_id = params.get("placement", "")
     if not placement_id:
@@ -64,6 +67,8 @@ def to_request(params: Mapping[str, str], request_id: str, inventory: Inventory)
         device=Device(
             devicetype=DEVICE_CODES.get(device, 0) if device else None,
             os=params.get("platform", "")[:32],
+            ua=params.get("ua") or user_agent,
+            language=params.get("lang") or language,
             ip=params.get("ip", ""),
             geo=Geo(country=alpha3(alpha2(params.get("country", ""))), region=params.get("region", "")[:16]),
             lmt=int(_flag(params, "lmt")),
