@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httptools
 
+from connectors.addresses import Resolver
 from schemas.errors import ConfigError, ConnectorError, Refused, TimedOut, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response. `latency_s` counts from sending to the last byte."""
+    """One response. `latency_s` counts from sending to the last byte, or to the end of the head where that is enough.
+
+    `headers` has those that the pool was told to keep, names in lower case.
+    """
 
     status: int
     body: bytes
     latency_s: float
+    headers: Mapping[bytes, bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class PoolLimits:
     response_bytes: int = 262_144
     connect_s: float = 1.0
     exchange_s: float = 2.0  # after this an unanswered exchange's connection is closed
+    head_only: bool = False  # the head is the answer: bodies are read and thrown away, compressed or not
 
 
 class HttpPool:
@@ -51,12 +57,17 @@ class HttpPool:
         origin: str,
         limits: PoolLimits | None = None,
         on_answer: Callable[[float], None] | None = None,
+        keep_headers: frozenset[bytes] = frozenset(),
+        resolve: Resolver | None = None,
     ) -> None:
+        """`keep_headers` are names in lower case. `resolve` chooses the address of each new connection."""
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"not an http(s) address: {origin!r}")
         self.limits = limits or PoolLimits()
         self.on_answer = on_answer
+        self.keep_headers = keep_headers
+        self._resolve = resolve
         self.host_header = parts.netloc.rpartition("@")[2]
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -64,6 +75,11 @@ class HttpPool:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is under way."""
+        return len(self._open) > len(self._idle) or bool(self._connecting)
 
     def request_bytes(self, method: str, path: str, headers: str = "") -> bytes:
         """A request's head without its last empty line; `headers` are whole lines ending in CRLF."""
@@ -106,15 +122,26 @@ class HttpPool:
     async def _connect(self, payload: bytes, future: asyncio.Future[Answer]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await asyncio.wait_for(
-                loop.create_connection(lambda: _Connection(self, loop), self._host, self._port, ssl=self._tls),
-                self.limits.connect_s,
-            )
+            connection = await asyncio.wait_for(self._connected(loop), self.limits.connect_s)
+        except ConnectorError as e:
+            fail(future, e)
+            return
         except (OSError, TimeoutError) as e:
             fail(future, Unavailable(f"{self.host_header}: {e or 'no connection in time'}"))
             return
         self._open.add(connection)
         connection.send(payload, future, again=False)
+
+    async def _connected(self, loop: asyncio.AbstractEventLoop) -> _Connection:
+        address = self._host if self._resolve is None else await self._resolve(self._host, self._port)
+        _, connection = await loop.create_connection(
+            lambda: _Connection(self, loop),
+            address,
+            self._port,
+            ssl=self._tls,
+            server_hostname=self._host if self._tls is not None else None,
+        )
+        return connection
 
     def released(self, connection: _Connection) -> None:
         """A connection whose exchange is over waits for the next."""
@@ -148,6 +175,7 @@ class _Connection(asyncio.Protocol):
         self._payload: bytes | None = None
         self._body: list[bytes] = []
         self._size = 0
+        self._headers: dict[bytes, bytes] | None = None
         self._sent_s = 0.0
         self._problem: str | None = None
 
@@ -158,7 +186,7 @@ class _Connection(asyncio.Protocol):
     def send(self, payload: bytes, future: asyncio.Future[Answer], again: bool) -> None:
         self._future = future
         self._payload = payload if again else None
-        self._body, self._size, self._problem = [], 0, None
+        self._body, self._size, self._headers, self._problem = [], 0, None, None
         self._parser = httptools.HttpResponseParser(self)
         self._sent_s = self._loop.time()
         self._timer = self._loop.call_later(self._pool.limits.exchange_s, self._expire)
@@ -209,31 +237,50 @@ class _Connection(asyncio.Protocol):
     # httptools' callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-encoding" and value.lower() != b"identity":
+        name, pool = name.lower(), self._pool
+        if name in pool.keep_headers:
+            if self._headers is None:
+                self._headers = {}
+            self._headers[name] = value
+        elif name == b"content-encoding" and value.lower() != b"identity" and not pool.limits.head_only:
             self._problem = "compressed, though no encoding was accepted"
             raise ValueError(self._problem)
+
+    def on_headers_complete(self) -> None:
+        if self._pool.limits.head_only and self._future is not None and not self._is_interim():
+            self._answer(self._future)
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
         if self._size > self._pool.limits.response_bytes:
             self._problem = f"more than {self._pool.limits.response_bytes} bytes"
             raise ValueError(self._problem)
-        self._body.append(body)
+        if not self._pool.limits.head_only:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         parser, future = self._parser, self._future
-        if parser is None or future is None:
+        if parser is None or future is None or self._is_interim():
             return
         self._future = None
         if self._timer is not None:
             self._timer.cancel()
-        latency_s = self._loop.time() - self._sent_s
         if self._pool.on_answer is not None:
-            self._pool.on_answer(latency_s)
-        if not future.done():
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            future.set_result(Answer(parser.get_status_code(), body, latency_s))
+            self._pool.on_answer(self._loop.time() - self._sent_s)
+        self._answer(future)
         if parser.should_keep_alive():
             self._pool.released(self)
         else:
             self._transport.close()
+
+    def _is_interim(self) -> bool:
+        """Whether the head is one of those (100, 103) that the answer's own follows. RFC 9110 §15.2."""
+        return self._parser is not None and self._parser.get_status_code() < 200
+
+    def _answer(self, future: asyncio.Future[Answer]) -> None:
+        assert self._parser is not None
+        if future.done():
+            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        latency_s = self._loop.time() - self._sent_s
+        future.set_result(Answer(self._parser.get_status_code(), body, latency_s, self._headers))

@@ -1,0 +1,50 @@
+"""Which addresses a URL of somebody else's may lead to: the public internet, never our own network.
+
+Resolving and connecting are one step (the connection goes to the very address that was judged), so that a name which
+changes its mind between the two gains nothing.
+Source: RFC 6890 (special-purpose addresses), OWASP "Server-Side Request Forgery Prevention".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+
+from schemas.errors import Refused
+
+#: Gives the address to connect to, for a host and a port. Errors: Refused; OSError when the name is not known now.
+Resolver = Callable[[str, int], Awaitable[str]]
+
+
+async def public_address(host: str, port: int) -> str:
+    """The first public address of a host. Errors: Refused when it has none; OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for _family, _kind, _protocol, _name, address in found:
+        if is_public(str(address[0])):
+            return str(address[0])
+    raise Refused(f"{host}: leads into a private network")
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is one of the internet's, also when it holds another one.
+
+    Example:
+    >>> [is_public(a) for a in ("8.8.8.8", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "2002:7f00:1::")]
+    [True, False, False, False, False, False]
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo else None)
+        if inner is None and found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFF_FFFF)
+        if inner is not None:
+            found = inner
+    return found.is_global and not found.is_multicast
+
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
