@@ -12,10 +12,7 @@ ARGS ?=
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setbench: $(READY) ## all benchmarks, each beside the straightforward way (ARGS='--pairs 5')
-	@$(RUN) -m infra.cli.app bench all $(ARGS)
-
-up: $(READY) ## prepare this checkout (all other targets do it first)
+setup: $(READY) ## prepare this checkout (all other targets do it first)
 
 $(READY): $(LOCKS) infra/setup/bootstrap.py $(if $(and $(wildcard $(VENV)/headwater.stamp),$(wildcard build/jars/kafka/.complete)),,force)
 	@$(PYTHON) infra/setup/bootstrap.py
@@ -26,6 +23,9 @@ force:
 
 demo: $(READY) ## bring everything up, run traffic, train, compare every count with the truth
 	@$(RUN) -m infra.cli.app demo $(ARGS)
+
+bench: $(READY) ## all benchmarks, each beside the straightforward way (ARGS='--pairs 5')
+	@$(RUN) -m infra.cli.app bench all $(ARGS)
 
 up: $(READY) ## start the local stack and wait until everything answers
 	@$(RUN) -m infra.cli.app up $(ARGS)
