@@ -15,7 +15,8 @@ from typing import Any
 import fastavro
 
 from connectors.registry import NotRegistered, SchemaRegistry
-from schemas.codec import Encoder, decode, parsed_schema, schema_text, split_header
+from schemas.avro_source import PROBLEMS, Reader, compiled_reader
+from schemas.codec import HEADER_BYTES, Encoder, decode, parsed_schema, schema_text, split_header
 from schemas.errors import ContractError, Reject, RejectReason, TimedOut, Unavailable
 from schemas.topics import Topic
 
@@ -35,37 +36,51 @@ class RecordDecoder:
         self._ours = parsed_schema(topic.schema)
         self._our_form = fastavro.schema.to_parsing_canonical_form(self._ours)
         self._registry = registry
-        self._writers: dict[int, tuple[Any, Any]] = {}
+        self._readers: dict[bytes, Reader] = {}  # by the message's header: of schemas that were seen before
         self._unknown_until_s: dict[int, float] = {}
 
     def __call__(self, value: bytes | None) -> tuple[int | None, dict[str, Any] | Reject]:
         """(schema id if there is a header, the record or why not)."""
+        message = value or b""
+        read = self._readers.get(message[:HEADER_BYTES]) or self._find(message)
+        if isinstance(read, Reject):
+            return _schema_id(message), read
         try:
-            schema_id, payload = split_header(value or b"")
-        except ContractError as e:
-            return None, Reject(RejectReason.UNDECODABLE, str(e))
-        schemas = self._writers.get(schema_id) or self._find(schema_id)
-        if schemas is None:
-            return schema_id, Reject(RejectReason.UNKNOWN_SCHEMA, f"schema id {schema_id}")
-        try:
-            return schema_id, decode(payload, *schemas)
-        except ContractError as e:
-            return schema_id, Reject(RejectReason.UNDECODABLE, str(e))
+            return _schema_id(message), read(message, HEADER_BYTES)
+        except (ContractError, *PROBLEMS) as e:
+            return _schema_id(message), Reject(RejectReason.UNDECODABLE, str(e))
 
-    def _find(self, schema_id: int) -> tuple[Any, Any] | None:
-        """(writer's schema, reader's schema if it is another); None for an id that the registry does not know."""
+    def _find(self, message: bytes) -> Reader | Reject:
+        """The reader of a message's schema."""
+        try:
+            schema_id, _payload = split_header(message)
+        except ContractError as e:
+            return Reject(RejectReason.UNDECODABLE, str(e))
+        unknown = Reject(RejectReason.UNKNOWN_SCHEMA, f"schema id {schema_id}")
         if self._unknown_until_s.get(schema_id, 0.0) > time.monotonic():
-            return None
+            return unknown
         try:
             writer = fastavro.parse_schema(self._registry.schema(schema_id))
         except NotRegistered:
             if len(self._unknown_until_s) >= _UNKNOWN_IDS:
                 self._unknown_until_s.clear()
             self._unknown_until_s[schema_id] = time.monotonic() + UNKNOWN_ID_S
-            return None
-        same = fastavro.schema.to_parsing_canonical_form(writer) == self._our_form
-        found = self._writers[schema_id] = (writer, None if same else self._ours)
+            return unknown
+        found = self._readers[message[:HEADER_BYTES]] = self._reader(writer)
         return found
+
+    def _reader(self, writer: Any) -> Reader:
+        """Our schema has a compiled reader if all its types have one; fastavro reads another schema as ours."""
+        if fastavro.schema.to_parsing_canonical_form(writer) != self._our_form:
+            return lambda message, at: decode(message[at:], writer, self._ours)
+        try:
+            return compiled_reader(writer["fields"])
+        except ContractError:
+            return lambda message, at: decode(message[at:], writer)
+
+
+def _schema_id(message: bytes) -> int | None:
+    return int.from_bytes(message[1:HEADER_BYTES], "big") if len(message) >= HEADER_BYTES and not message[0] else None
 
 
 def encoder(topic: Topic, registry: SchemaRegistry, remembered_in: Path | None = None) -> Encoder:

@@ -11,26 +11,9 @@ from hypothesis import strategies as st
 from schemas.codec import Encoder, parsed_schema
 from schemas.errors import ContractError
 from schemas.two_step_encoder import TwoStepEncoder
+from tests.samples.avro import values_of
 
 FIELDS = parsed_schema("ad_event")["fields"]
-TEXT = st.text(max_size=40)
-VALUES: dict[str, st.SearchStrategy[Any]] = {
-    "bytes": st.binary(max_size=40),
-    "string": TEXT,
-    "int": st.integers(-(2**31), 2**31 - 1),
-    "long": st.integers(-(2**63), 2**63 - 1),
-    "boolean": st.booleans(),
-}
-
-
-def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    if isinstance(kind, list):
-        return st.none() | values_of(kind[1])
-    if isinstance(kind, dict):
-        return st.lists(TEXT, max_size=3) if kind["type"] == "array" else st.dictionaries(TEXT, TEXT, max_size=3)
-    return VALUES[kind]
-
-
 RECORDS = st.fixed_dictionaries(
     {f["name"]: values_of(f["type"]) for f in FIELDS if "default" not in f},
     optional={f["name"]: values_of(f["type"]) for f in FIELDS if "default" in f},
