@@ -177,6 +177,16 @@ TRACKER_CALLS = Topic(
     consumers=("vendors",),
     dead_letter="tracker-calls-v1-dlq",
 )
+STREAM_LEASES = Topic(
+    name="stream-leases-v1",
+    what="signs of life of the stream jobs' deployments: no job is deployed twice, whatever cluster it is on",
+    key="deployment",
+    schema="stream_lease",
+    producers=("every stream job",),
+    consumers=("python -m jobs.streaming",),
+    partitions=1,
+    retention_ms=None,
+)
 
 
 def _dead_letter(source: Topic, producers: tuple[str, ...]) -> Topic:
@@ -213,6 +223,7 @@ TOPICS: tuple[Topic, ...] = (
     FREQUENCY_COUNTS,
     STREAMING_FEATURES,
     CAMPAIGN_SPEND,
+    STREAM_LEASES,
     TRACKER_CALLS,
     AD_TELEMETRY_DLQ,
     AD_CONVERSIONS_DLQ,

@@ -111,10 +111,14 @@ class FlinkRest:
         except Refused:
             if any(d.job_id == job_id and d.live for d in self.deployments()):
                 raise
+        self.wait_until_ended(job_id, timeout_s)
+
+    def wait_until_ended(self, job_id: str, timeout_s: float = 60.0) -> None:
+        """Returns when no task of the job is left; a job that is gone already is fine. Errors: TimedOut."""
         deadline = time.monotonic() + timeout_s
         while any(d.job_id == job_id and d.state not in ("CANCELED", "FAILED", "FINISHED") for d in self.deployments()):
             if time.monotonic() > deadline:
-                raise TimedOut(f"Flink job {job_id} is not cancelled after {timeout_s:.0f} s")
+                raise TimedOut(f"Flink job {job_id} has not ended after {timeout_s:.0f} s")
             time.sleep(_POLL_S)
 
     def savepoint(self, job_id: str, folder: Path, *, stop: bool = False, timeout_s: float = 120.0) -> str:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from connectors.endpoints import endpoints
 from connectors.flink.rest import Deployment, FlinkRest
 from connectors.logs import configure_logging
-from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of, submit
+from jobs.streaming import deploy
+from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
 from jobs.streaming.progress import drain
 from jobs.streaming.settings import Settings
 from schemas.errors import ConfigError, ConnectorError, Refused, Unavailable
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs.streaming", description=__doc__)
-    parser.set_defaults(run=_submit, jobs=list(JOBS), parallelism=None, start="group-offsets", fresh=False)
+    parser.set_defaults(
+        run=_submit, jobs=list(JOBS), parallelism=None, start="group-offsets", fresh=False, savepoint=None
+    )
     commands = parser.add_subparsers(title="commands")
 
     def command(name: str, run: object, about: str) -> argparse.ArgumentParser:
@@ -73,7 +76,11 @@ def _parser() -> argparse.ArgumentParser:
             help="where to read from without a checkpoint; earliest-offset rebuilds counters, and repeats deltas",
         )
         if name == "submit":
-            added.add_argument("--fresh", action="store_true", help="begin without state, though there is or was some")
+            begin = added.add_mutually_exclusive_group()
+            begin.add_argument("--fresh", action="store_true", help="begin without state, though there is or was some")
+            begin.add_argument(
+                "--from", dest="savepoint", metavar="PATH", help="begin from this savepoint, which stays"
+            )
     command("list", _list, "show what runs")
     command("cancel", _cancel, "stop the deployment; its latest checkpoint stays")
     added = command("savepoint", _savepoint, "write a savepoint")
@@ -84,22 +91,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _application(arguments: argparse.Namespace) -> Application:
+def _application(arguments: argparse.Namespace, cluster: str) -> Application:
     settings = Settings() if arguments.parallelism is None else Settings(parallelism=arguments.parallelism)
     log.info("settings", extra=settings.model_dump())
-    return Application.of(arguments.jobs, settings, endpoints(), arguments.start)
+    return Application.of(arguments.jobs, settings, endpoints(), arguments.start, cluster)
+
+
+def _deployed(arguments: argparse.Namespace) -> Application:
+    """What the session cluster runs under the name of the given jobs."""
+    where = endpoints()
+    return Application.of(arguments.jobs, Settings(), where, cluster=where.flink_rest_url)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    application = _application(arguments)
+    application = _application(arguments, endpoints().flink_rest_url)
     with FlinkRest() as rest:
-        job_id = submit(application, rest, restore=not arguments.fresh)
+        job_id = deploy.submit(application, rest, restore=not arguments.fresh, savepoint=arguments.savepoint)
     print(f"{application.name} runs as {job_id}")
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    print(_application(arguments).run({}))
+    print(deploy.run(_application(arguments, cluster="")))
     return 0
 
 
@@ -121,17 +134,21 @@ def _find(rest: FlinkRest, name: str) -> Deployment:
 
 def _cancel(arguments: argparse.Namespace) -> int:
     with FlinkRest() as rest:
-        deployment = _find(rest, deployment_name(arguments.jobs))
-        rest.cancel(deployment.job_id)
+        application = _deployed(arguments)
+        deployment = _find(rest, application.name)
+        deploy.cancel(deployment, rest, application)
     print(f"{deployment.name} is cancelled")
     return 0
 
 
 def _savepoint(arguments: argparse.Namespace) -> int:
-    application = Application.of(arguments.jobs, Settings(), endpoints())
+    application = _deployed(arguments)
     with FlinkRest() as rest:
         deployment = _find(rest, application.name)
-        print(rest.savepoint(deployment.job_id, application.savepoints, stop=arguments.stop))
+        if arguments.stop:
+            print(deploy.stop(deployment, rest, application))
+        else:
+            print(rest.savepoint(deployment.job_id, application.savepoints))
     return 0
 
 

@@ -10,7 +10,8 @@ import pytest
 from connectors.endpoints import Endpoints
 from connectors.flink.rest import Deployment, latest_checkpoint
 from connectors.flink.tables import Cluster, columns, flink_type, source_ddl
-from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of, overlapping
+from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
+from jobs.streaming.deploy import overlapping
 from jobs.streaming.counters import counter_values_query
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS

@@ -1,0 +1,157 @@
+"""The life of an application on a cluster: submitted once, from the state that it left, wherever it ran before."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from connectors.flink import session as flink
+from connectors.flink.rest import Deployment, FlinkRest, latest_checkpoint
+from connectors.flink.tables import Cluster
+from connectors.kafka import committed_offsets, existing_topics
+from jobs.streaming.application import Application, jobs_of
+from jobs.streaming.lease import Leases
+from schemas.errors import Refused, TimedOut, Unavailable
+from schemas.topics import AD_EVENTS, TOPICS
+
+if TYPE_CHECKING:
+    from pyflink.table import StreamTableEnvironment
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+def submit(
+    application: Application,
+    rest: FlinkRest,
+    *,
+    restore: bool = True,
+    savepoint: str | None = None,
+    timeout_s: float = 240.0,
+) -> str:
+    """Id of the running Flink job; submits it unless it runs already, from its latest checkpoint if there is one.
+
+    With `savepoint` (a path or URI) it begins from there instead; the savepoint stays. Idempotent. Blocks until every
+    task runs; waits for a cluster, a broker or topics that are only being started, and compiles meanwhile.
+    Errors: Refused when another deployment runs one of the jobs, on this cluster or another (two would write every row
+    twice), when its state is lost, or when the job fails; Unavailable; TimedOut.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        job_id = _running(application, rest)
+    except Unavailable:  # no JobManager, so no checkpoint can appear between here and the submission
+        log.info("compiling while Flink starts")
+    else:
+        if job_id is not None:
+            return _already(application, job_id, savepoint)
+    checkpoint = latest_checkpoint(application.checkpoints) if restore and savepoint is None else None
+    more = flink.remote_target(application.where.flink_rest_url)
+    if checkpoint is not None:
+        more["execution.state-recovery.path"] = checkpoint.as_uri()
+        more["execution.state-recovery.claim-mode"] = "CLAIM"  # deleted when a newer one is there, like any other
+    elif savepoint is not None:
+        more["execution.state-recovery.path"] = savepoint
+        more["execution.state-recovery.claim-mode"] = "NO_CLAIM"
+    session = application.session(more)
+    job_id = _patiently(lambda: _running(application, rest), deadline_s)
+    if job_id is not None:
+        return _already(application, job_id, savepoint)
+    _patiently(_require_topics, deadline_s)
+    lost = restore and checkpoint is None and savepoint is None
+    if lost and _patiently(lambda: _has_read(application.name), deadline_s):
+        raise Refused(
+            f"{application.name} has read {AD_EVENTS.name} before, but no checkpoint is left in "
+            f"{application.checkpoints}: "
+            "absolute counters would begin at 0 again. Bring the checkpoint back, or choose with --fresh --start"
+        )
+    leases = _patiently(lambda: Leases(application.where), deadline_s)
+    patience_s = max(1.0, deadline_s - time.monotonic())
+    with leases.held(application.lease, lambda: _running(application, rest) is None, patience_s):
+        job_id = _start(application, session)
+        rest.wait_until_running(job_id, max(1.0, deadline_s - time.monotonic()))
+    log.info(
+        "submitted",
+        extra={"deployment": application.name, "job_id": job_id, "restored_from": savepoint or str(checkpoint or "")},
+    )
+    return job_id
+
+
+def run(application: Application) -> str:
+    """Id of the Flink job that now runs the application, wherever Flink's own settings say that it runs.
+
+    Errors: Refused when any deployment runs one of its jobs; ConnectorError.
+    """
+    session = application.session({})
+    with Leases(application.where).held(application.lease, lambda: True, timeout_s=0.0):
+        return _start(application, session)
+
+
+def cancel(deployment: Deployment, rest: FlinkRest, application: Application) -> None:
+    """Stops a deployment where it is; its latest checkpoint stays, and its jobs are free."""
+    rest.cancel(deployment.job_id)
+    Leases(application.where).end_all(application.name, application.lease.jobs, application.cluster)
+
+
+def stop(deployment: Deployment, rest: FlinkRest, application: Application) -> str:
+    """Path of the savepoint that a deployment ends with, its transactions committed; its jobs are free."""
+    path = rest.savepoint(deployment.job_id, application.savepoints, stop=True)
+    rest.wait_until_ended(deployment.job_id)
+    Leases(application.where).end_all(application.name, application.lease.jobs, application.cluster)
+    return path
+
+
+def overlapping(deployments: Iterable[Deployment], names: Iterable[str]) -> Deployment | None:
+    """A live deployment that runs one of the named jobs already, or None."""
+    wanted = frozenset(names)
+    return next((d for d in deployments if d.live and jobs_of(d.name) & wanted), None)
+
+
+def _start(application: Application, session: StreamTableEnvironment) -> str:
+    """Id of the Flink job that runs the application's statements, and beats for its lease."""
+    where = application.where
+    for statement in application.lease.ddl(Cluster(where.kafka_bootstrap, where.registry_url)):
+        session.execute_sql(statement)
+    return flink.submit(session, [*application.statements()[1], application.lease.insert()])
+
+
+def _already(application: Application, job_id: str, savepoint: str | None) -> str:
+    if savepoint is not None:
+        raise Refused(f"{application.name} runs already ({job_id}): stop it before it can begin from a savepoint")
+    log.info("already running", extra={"deployment": application.name, "job_id": job_id})
+    return job_id
+
+
+def _running(application: Application, rest: FlinkRest) -> str | None:
+    """Id of the deployment's live job. Errors: Refused when another deployment runs one of its jobs."""
+    running = overlapping(rest.live(), (job.name for job in application.jobs))
+    if running is None:
+        return None
+    if running.name != application.name:
+        raise Refused(f"deployment {running.name} ({running.job_id}) runs one of these jobs: cancel it first")
+    return running.job_id
+
+
+def _has_read(group: str) -> bool:
+    """Whether a consumer group has ever committed offsets of the events."""
+    return bool(committed_offsets(group, AD_EVENTS.name))
+
+
+def _require_topics() -> None:
+    """Errors: Unavailable while topics are missing; an exactly-once sink would fail until they are there."""
+    missing = {topic.name for topic in TOPICS} - existing_topics().keys()
+    if missing:
+        raise Unavailable(f"topics are missing: {', '.join(sorted(missing))}; `headwater topics --create` makes them")
+
+
+def _patiently(call: Callable[[], T], deadline_s: float) -> T:
+    """The call's result, asked again while what it needs has only just started. Errors: its own, past the deadline."""
+    while True:
+        try:
+            return call()
+        except (Unavailable, TimedOut):
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.5)
