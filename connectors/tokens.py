@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,15 +26,15 @@ _NONCE_BYTES = 12
 _TAG_BYTES = 16
 TOKEN_BYTES = _HEADER.size + _NONCE_BYTES + _CLAIMS.size + _TAG_BYTES
 TOKEN_CHARACTERS = TOKEN_BYTES * 4 // 3
-_SEALED = _HEADER.size + _NONCE_BYTES
+_HEADER_BYTES = _HEADER.size
+_SEALED = _HEADER_BYTES + _NONCE_BYTES
 
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 #: The standard alphabet's own two characters become invalid, or a token would have two spellings.
 _FROM_URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 
 
-@dataclass(frozen=True, slots=True)
-class TokenClaims:
+class TokenClaims(NamedTuple):
     """What a genuine token says. Times are epoch seconds."""
 
     record_id: bytes
@@ -86,17 +86,19 @@ class TokenOpener:
             raw = binascii.a2b_base64(token.encode("ascii").translate(_FROM_URL_SAFE), strict_mode=True)
         except (ValueError, binascii.Error) as e:
             raise TokenError(RejectReason.TOKEN_MALFORMED, "not base64url") from e
-        version, key_id = _HEADER.unpack_from(raw)
-        if version != VERSION or len(raw) != TOKEN_BYTES:
-            raise TokenError(RejectReason.TOKEN_MALFORMED, f"version {version}")
-        cipher = self._cipher(key_id)
+        if len(raw) != TOKEN_BYTES:
+            raise TokenError(RejectReason.TOKEN_MALFORMED, f"{len(raw)} bytes, not {TOKEN_BYTES}")
+        header = raw[:_HEADER_BYTES]
+        cipher = self._cipher(*_HEADER.unpack(header))
         try:
-            claims = cipher.decrypt(raw[_HEADER.size : _SEALED], raw[_SEALED:], raw[: _HEADER.size])
+            claims = cipher.decrypt(raw[_HEADER_BYTES:_SEALED], raw[_SEALED:], header)
         except InvalidTag:
             raise TokenError(RejectReason.TOKEN_FORGED) from None
-        return TokenClaims(*_CLAIMS.unpack(claims))
+        return TokenClaims._make(_CLAIMS.unpack(claims))
 
-    def _cipher(self, key_id: int) -> AESGCM:
+    def _cipher(self, version: int, key_id: int) -> AESGCM:
+        if version != VERSION:
+            raise TokenError(RejectReason.TOKEN_MALFORMED, f"version {version}")
         key = self._ring.by_id(TOKEN, key_id)
         if key is None:
             self._ciphers.pop(key_id, None)

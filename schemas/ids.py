@@ -6,10 +6,14 @@ Source: BLAKE2 is RFC 7693; HMAC is RFC 2104 (truncation §5: at least half of t
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
+import struct
 
 RECORD_ID_BYTES = 16
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_EVENT_SUFFIX = struct.Struct(">HI")
 
 
 def encode_id(raw: bytes) -> str:
@@ -19,7 +23,7 @@ def encode_id(raw: bytes) -> str:
     >>> encode_id(bytes(16))
     'AAAAAAAAAAAAAAAAAAAAAA'
     """
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE, b"=").decode("ascii")
 
 
 def decode_id(text: str) -> bytes:
@@ -36,8 +40,17 @@ def event_id(record_id: bytes, event_code: int, ordinal: int) -> bytes:
     >>> event_id(bytes(16), 1, 0) == event_id(bytes(16), 8, 10)
     False
     """
-    suffix = event_code.to_bytes(2, "big") + ordinal.to_bytes(4, "big")
-    return hashlib.blake2b(record_id + suffix, digest_size=16).digest()
+    return hashlib.blake2b(record_id + _EVENT_SUFFIX.pack(event_code, ordinal), digest_size=16).digest()
+
+
+def tracker_call_id(event_id: bytes, url: str) -> str:
+    """The idempotency key of telling one third party of one event. `url` is the tracker's, macros not expanded.
+
+    Example:
+    >>> tracker_call_id(bytes(16), "https://p.test/i?cb=[CACHEBUSTING]")
+    'uB-FdvsN_EWVMFBQRkVkWw'
+    """
+    return encode_id(hashlib.blake2b(event_id + url.encode(), digest_size=16).digest())
 
 
 def upstream_record_id(source: str, upstream_id: str) -> bytes:
@@ -71,5 +84,12 @@ def pseudonym(raw: str, key_id: int, key: bytes) -> str:
 
 
 def scope_hash(scope_id: str) -> int:
-    """64 bits (unsigned) that stand for a campaign, creative, ... id in packed Valkey fields."""
-    return int.from_bytes(hashlib.blake2b(scope_id.encode(), digest_size=8).digest(), "little")
+    """64 bits (unsigned) that stand for a campaign, creative, ... id in packed counters: the start of its SHA-256.
+
+    SHA-256 because Java has it too: the stream job packs the same bytes.
+
+    Example:
+    >>> hex(scope_hash("c1"))
+    '0xdba8db1dca31f6d0'
+    """
+    return int.from_bytes(hashlib.sha256(scope_id.encode()).digest()[:8], "little")
