@@ -83,7 +83,8 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._settled = {name: asyncio.Event() for name in components}
-        self._lost = {name: asyncio.Event() for name in components}
+        self._losses = dict.fromkeys(components, 0)
+        self._loss = asyncio.Condition()
         self._over = asyncio.Event()
         self._reconciling = asyncio.Lock()
         self.state = StackState(os.getpid(), created_s(os.getpid()) or 0.0, where.port_base, _now_ms())
@@ -158,7 +159,7 @@ class Supervisor:
             self._set(component.name, "waiting")
             await self._needs_settled(component)
             began = time.monotonic()
-            self._lost[component.name].clear()
+            losses = self._losses_before(component)
             starts += 1
             try:
                 await self._start(component)
@@ -166,7 +167,7 @@ class Supervisor:
                     await self._finish_step(component)
                     if not component.again_after:
                         return
-                    await self._any_lost(component)
+                    await self._any_lost_since(losses, component)
                     self._settled[component.name].clear()
                     pause_s, starts, was_ready = FIRST_PAUSE_S, 0, False
                     continue
@@ -179,7 +180,7 @@ class Supervisor:
             except (NotReady, OSError, RuntimeError, HeadwaterError) as error:
                 reason = str(error)
             self._settled[component.name].clear()
-            self._lost[component.name].set()
+            await self._note_loss(component)
             ended = await self._end(component, gently=False)
             row = self.state.components[component.name]
             row.pid = row.created_s = row.ready_ms = None
@@ -253,13 +254,19 @@ class Supervisor:
         self._set(component.name, "done", "")
         self._settled[component.name].set()
 
-    async def _any_lost(self, component: Component) -> None:
-        waits = [asyncio.create_task(self._lost[name].wait()) for name in component.again_after]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    def _losses_before(self, step: Component) -> list[int]:
+        """How often each service that a step runs again after has been lost so far."""
+        return [self._losses[name] for name in step.again_after]
+
+    async def _any_lost_since(self, losses: list[int], step: Component) -> None:
+        """Returns when one of them was lost since the step began: it may have been lost while the step ran."""
+        async with self._loss:
+            await self._loss.wait_for(lambda: self._losses_before(step) != losses)
+
+    async def _note_loss(self, component: Component) -> None:
+        async with self._loss:
+            self._losses[component.name] += 1
+            self._loss.notify_all()
 
     async def _end(self, component: Component, *, gently: bool) -> int | None:
         """Ends a component's process and whatever it left in its session; gives back the exit code, if any."""

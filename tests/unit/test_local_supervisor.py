@@ -181,6 +181,25 @@ def test_a_step_runs_once_and_again_after_the_loss_of_its_service(tmp_path: Path
     assert running.order().count("start once") == 1
 
 
+def test_a_step_runs_again_when_its_service_was_lost_while_it_ran(tmp_path: Path) -> None:
+    """What the step did may be gone with the service: a job that was submitted a moment before the JobManager died."""
+
+    async def scenario(running: Running) -> None:
+        await running.until(lambda: (running.home / "order").exists() and "start jobs" in running.order())
+        before = running.pid("cluster")
+        os.kill(before, signal.SIGKILL)
+        await running.until(lambda: running.state("cluster") == "ready" and running.pid("cluster") != before)
+        (running.home / "go").touch()
+        await running.until(lambda: running.order().count("start jobs") == 2)
+        await running.until(lambda: running.state("jobs") == "done")
+
+    components = (
+        service("cluster"),
+        step("jobs", "while ! test -e go; do sleep 0.05; done", needs=("cluster",), again_after=("cluster",)),
+    )
+    play(tmp_path, components, scenario)
+
+
 def test_a_failing_step_is_tried_again(tmp_path: Path) -> None:
     async def scenario(running: Running) -> None:
         await running.until(lambda: running.state("s") == "done")
