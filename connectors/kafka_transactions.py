@@ -54,7 +54,7 @@ class TransactionalLoop(Generic[B]):
     """One consumer of a group, one transactional id, one thread.
 
     `transform` must be repeatable: after a failure it gets the same records again. It may raise Unavailable or
-    TimedOut, which are waited for. `on_committed(records, batch, took_s)` is for counting.
+    TimedOut, which are waited for. `on_committed(records, batch, took_s)` and `on_aborted()` are for counting.
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class TransactionalLoop(Generic[B]):
         on_committed: Callable[[Sequence[Message], B, float], None],
         stopping: threading.Event,
         patience: Patience,
+        on_aborted: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._transform = transform
         self._on_committed = on_committed
         self._stopping = stopping
         self._patience = patience
+        self._on_aborted = on_aborted
         self._rebalanced = False
         self._consumer: Consumer | None = None
         self.ready = False
@@ -82,7 +84,11 @@ class TransactionalLoop(Generic[B]):
             lambda: transactional_producer(
                 settings.name,
                 settings.name,
-                {"transaction.timeout.ms": settings.transaction_timeout_ms, "linger.ms": 2},
+                {
+                    "transaction.timeout.ms": settings.transaction_timeout_ms,
+                    "linger.ms": 2,
+                    "delivery.report.only.error": True,  # a commit waits for all of them anyway
+                },
             ),
         )
         if opened is None:
@@ -155,6 +161,7 @@ class TransactionalLoop(Generic[B]):
             self._commit(producer, messages, batch)
         except _Aborted as e:
             logger.warning("transaction aborted", extra={"error": str(e), "records": len(messages)})
+            self._on_aborted()
             self._reopen_consumer()
             return
         self._on_committed(messages, batch, time.monotonic() - started_s)

@@ -1,8 +1,9 @@
 """`python -m jobs.publisher`: telemetry and conversions in, the one contract out, exactly once.
 
 Question: what happened to which ad?
-In: ad-telemetry-v1 (token or upstream id), ad-conversions-v1 (pseudonym); the Ads Metadata Registry in Valkey.
-Out: ad-events-v1 (pseudonym or record id), dead letters beside the sources.
+In: ad-telemetry-v1 (token or upstream id), ad-conversions-v1 (pseudonym), attributions-v1 (order id; credited views
+become events); the Ads Metadata Registry in Valkey.
+Out: ad-events-v1 (pseudonym, salted for a busy one, or record id), dead letters beside the sources.
 Time: event time is the sender's, clamped to the received time; publish time is this worker's clock.
 State: none that matters; records of recent ads are remembered.
 Delivery: exactly once within Kafka (transactions); readers must read committed records only.
@@ -25,6 +26,7 @@ from connectors.valkey import Valkey
 from connectors.worker_http import WorkerProcess, run_worker
 from jobs.publisher.ad_records import AdRecords
 from jobs.publisher.batch import SOURCES, BatchPublisher
+from jobs.publisher.hot_keys import HotKeys
 from jobs.publisher.metrics import PublisherMetrics
 from jobs.publisher.settings import PublisherSettings
 from jobs.publisher.worker import PublisherWorker
@@ -45,6 +47,7 @@ def build(places: Endpoints) -> WorkerProcess:
     registry = SchemaRegistry(places.registry_url)
     opener = TokenOpener(KeyRing.load(places.secrets))
     valkey = Valkey(places.valkey_url, _VALKEY_TIMEOUT_S)
+    hot_keys = HotKeys(settings.hot_key_share, settings.hot_key_salts, settings.hot_key_window_ads)
 
     def make_batch() -> BatchPublisher:
         dead_letters = {t.name: encoder(BY_NAME[t.dead_letter], registry) for t in SOURCES if t.dead_letter}
@@ -53,7 +56,8 @@ def build(places: Endpoints) -> WorkerProcess:
         return BatchPublisher(
             decoders={topic.name: RecordDecoder(topic, registry) for topic in SOURCES},
             opener=opener,
-            ads=AdRecords(valkey, settings.cached_records, encode_token_event),
+            ads=AdRecords(valkey, settings.cached_records, encode_token_event, hot_keys.key),
+            key_of_ad=hot_keys.key,
             encode_event=encode_event,
             encode_token_event=encode_token_event,
             encode_dead_letter=dead_letters,
@@ -63,7 +67,8 @@ def build(places: Endpoints) -> WorkerProcess:
         )
 
     port = settings.metrics_port or places.port("publisher_metrics")
-    return WorkerProcess(PublisherWorker(settings, make_batch, metrics, now_ms), settings, metrics.registry, port)
+    worker = PublisherWorker(settings, make_batch, hot_keys, metrics, now_ms)
+    return WorkerProcess(worker, settings, metrics.registry, port)
 
 
 def main() -> int:

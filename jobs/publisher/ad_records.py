@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
 
 from connectors.valkey import Command, Valkey
-from jobs.transforms.enrich import Event, repeated_fields
+from jobs.transforms.enrich import repeated_fields
 from schemas.errors import ConnectorError, ContractError
+from schemas.ids import encode_id
 from schemas.redis_layout import registry_key
 from schemas.registry_record import AdRecord
 from schemas.two_step_encoder import EarlyPart, TwoStepEncoder
 
 _decode = msgspec.json.Decoder(AdRecord).decode
 
+#: Kafka key of an ad's events, from (pseudonym, record id).
+KeyOfAd = Callable[[str | None, str], bytes]
+
 
 @dataclass(frozen=True, slots=True)
 class KnownAd:
-    """A record and the part of its events that is always the same, also encoded."""
+    """What the events of an ad need: its costs, what all of them repeat, encoded, and the Kafka key that they share."""
 
-    record: AdRecord
-    repeated: Event
+    impression_cost_micros: int
+    click_cost_micros: int
     encoded: EarlyPart
+    key: bytes
+    stored: bytes
+
+    @property
+    def record(self) -> AdRecord:
+        """The whole record. Decoded at each use: most ads never need it, and kept it would be five times as large."""
+        return _decode(AdRecord.json_part(self.stored))
 
 
 class AdRecords:
     """Reads and writes registry records, remembering the latest `capacity` ads that were asked for.
 
     A record never changes after it is written, so what is remembered can't be stale. A miss is not remembered.
+    Ads are asked for by the bytes of their record ids.
     """
 
-    def __init__(self, valkey: Valkey, capacity: int, encode: TwoStepEncoder) -> None:
+    def __init__(self, valkey: Valkey, capacity: int, encode: TwoStepEncoder, key_of_ad: KeyOfAd) -> None:
         self._valkey = valkey
         self._capacity = capacity
         self._encode = encode
-        self._known: dict[str, KnownAd] = {}
+        self._key_of_ad = key_of_ad
+        self._known: dict[bytes, KnownAd] = {}
 
-    def find(self, record_ids: Iterable[str]) -> dict[str, KnownAd]:
+    def find(self, record_ids: Iterable[bytes]) -> dict[bytes, KnownAd]:
         """The known ones among some ads. Errors: Unavailable, TimedOut. A record of a newer version is no record."""
-        found: dict[str, KnownAd] = {}
-        missing: list[str] = []
-        for record_id in set(record_ids):
+        found: dict[bytes, KnownAd] = {}
+        missing: list[bytes] = []
+        for record_id in dict.fromkeys(record_ids):  # in order: the same records give the same keys
             known = self._known.pop(record_id, None)
             if known is None:
                 missing.append(record_id)
             else:
                 found[record_id] = self._known[record_id] = known  # again the youngest
         if missing:
-            (values,) = self._valkey.pipeline([("MGET", *map(registry_key, missing))])
+            (values,) = self._valkey.pipeline([("MGET", *[registry_key(encode_id(raw)) for raw in missing])])
             if isinstance(values, ConnectorError):
                 raise values
             for record_id, value in zip(missing, values, strict=True):
@@ -77,6 +90,8 @@ class AdRecords:
         try:
             record = _decode(AdRecord.json_part(value))
             repeated = repeated_fields(record)
-            return KnownAd(record, repeated, self._encode.early_part(repeated))
+            encoded = self._encode.early_part(repeated)
         except (ContractError, msgspec.MsgspecError):
             return None
+        key = self._key_of_ad(repeated["user_pseudonym"], record.record_id)
+        return KnownAd(record.impression_cost_micros, record.click_cost_micros, encoded, key, value)

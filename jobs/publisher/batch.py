@@ -1,22 +1,23 @@
 """One batch of records: decode, open tokens, look ads up, apply the rules, encode.
 
-Works on what Kafka gave and gives back what Kafka gets; the worker around it owns transactions and offsets. A batch
+Works on what Kafka gave and gives back what Kafka gets; the loop around it owns transactions and offsets. A batch
 can be worked on again after a failure: everything it does outside is idempotent.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from connectors.records import RecordDecoder
 from connectors.tokens import TokenClaims, TokenOpener
-from jobs.publisher.ad_records import AdRecords, KnownAd
+from jobs.publisher.ad_records import AdRecords, KeyOfAd, KnownAd
 from jobs.transforms.enrich import (
     Event,
     conversion_event,
+    post_view_event,
     record_id_of_upstream,
     token_event,
     upstream_event,
@@ -24,22 +25,23 @@ from jobs.transforms.enrich import (
 from schemas.codec import Encoder
 from schemas.dead_letters import dead_letter
 from schemas.errors import ContractError, Reject, RejectReason, TokenError
-from schemas.ids import encode_id
+from schemas.ids import decode_id, encode_id
 from schemas.registry_record import AdRecord
-from schemas.topics import AD_CONVERSIONS, AD_EVENTS, AD_TELEMETRY, BY_NAME
+from schemas.topics import AD_CONVERSIONS, AD_EVENTS, AD_TELEMETRY, ATTRIBUTIONS, BY_NAME
 from schemas.two_step_encoder import TwoStepEncoder
 
 JOB = "publisher"
+SOURCES = (AD_TELEMETRY, AD_CONVERSIONS, ATTRIBUTIONS)
 
 
 class Record(Protocol):
     """What is used of a Kafka message."""
 
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
+    def topic(self) -> str | None: ...
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+    def key(self) -> Any: ...
+    def value(self) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -55,12 +57,13 @@ class Output:
 
 @dataclass(slots=True)
 class _Item:
-    """A record on its way through the batch."""
+    """A record on its way through the batch. `ad_id` are the bytes of a record id, if the record names an ad."""
 
     message: Record
+    topic: str
     schema_id: int | None
     data: dict[str, Any] | Reject
-    record_id: str | None = None
+    ad_id: bytes | None = None
     claims: TokenClaims | None = None
 
 
@@ -73,12 +76,13 @@ class BatchPublisher:
 
     def __init__(
         self,
-        decoders: dict[str, RecordDecoder],
+        decoders: Mapping[str, RecordDecoder],
         opener: TokenOpener,
         ads: AdRecords,
+        key_of_ad: KeyOfAd,
         encode_event: Encoder,
         encode_token_event: TwoStepEncoder,
-        encode_dead_letter: dict[str, Encoder],
+        encode_dead_letter: Mapping[str, Encoder],
         upstream_record_ttl_s: int,
         job_version: str,
         now_ms: Callable[[], int],
@@ -86,6 +90,7 @@ class BatchPublisher:
         self._decoders = decoders
         self._opener = opener
         self._ads = ads
+        self._key_of_ad = key_of_ad
         self._encode_event = encode_event
         self._encode_token_event = encode_token_event
         self._encode_dead_letter = encode_dead_letter
@@ -96,32 +101,49 @@ class BatchPublisher:
 
     def __call__(self, messages: Sequence[Record]) -> Output:
         items = [self._read(message) for message in messages]
-        known = self._ads.find(item.record_id for item in items if item.record_id is not None)
+        known = self._ads.find([item.ad_id for item in items if item.ad_id is not None])
         # Publish times drive watermarks: within a worker they never go back, whatever the machine's clock does.
         self._published_ms = max(self._published_ms, self._now_ms())
         output = Output()
-        upstream: dict[str, AdRecord] = {}
+        names: list[str] = []
+        received_ms: list[int] = []
+        upstream: dict[bytes, AdRecord] = {}
         for item in items:
             event = item.data if isinstance(item.data, Reject) else self._event(item, item.data, known, upstream)
-            self._add(output, item, event, known)
+            if event is None:
+                continue
+            if not isinstance(event, Reject):
+                event = self._add(output, item, event, known)
+            if isinstance(event, Reject):
+                self._refuse(output, item, event)
+                continue
+            names.append(event["event_type"])
+            received_ms.append(event["received_time_ms"])
+            if event.get("quality_reasons"):
+                output.quality.update(event["quality_reasons"])
+        output.events.update(names)
+        output.oldest_received_ms = min(received_ms, default=None)
         self._ads.write(upstream.values(), self._upstream_record_ttl_s)
         return output
 
     def _read(self, message: Record) -> _Item:
-        schema_id, data = self._decoders[message.topic()](message.value())
-        item = _Item(message, schema_id, data)
+        topic = message.topic() or ""
+        schema_id, data = self._decoders[topic](message.value())
+        item = _Item(message, topic, schema_id, data)
         if isinstance(data, Reject):
             return item
-        if message.topic() == AD_CONVERSIONS.name:
-            item.record_id = data["record_id"]
+        if topic == AD_CONVERSIONS.name:
+            item.ad_id = _id_of(data["record_id"])
+        elif topic == ATTRIBUTIONS.name:
+            item.ad_id = _id_of(data["touch_record_id"])
         elif data["token"] is not None:
             try:
                 item.claims = self._opener.open(data["token"])
-                item.record_id = encode_id(item.claims.record_id)
+                item.ad_id = item.claims.record_id
             except TokenError as e:
                 item.data = Reject(e.reason, e.detail)
         elif data["upstream_id"] is not None:
-            item.record_id = encode_id(record_id_of_upstream(data))
+            item.ad_id = record_id_of_upstream(data)
         else:
             item.data = Reject(RejectReason.MISSING_FIELD, "neither token nor upstream_id")
         return item
@@ -130,55 +152,54 @@ class BatchPublisher:
         self,
         item: _Item,
         data: dict[str, Any],
-        known: dict[str, KnownAd],
-        upstream: dict[str, AdRecord],
-    ) -> Event | Reject:
-        ad = known.get(item.record_id) if item.record_id is not None else None
-        if item.message.topic() == AD_CONVERSIONS.name:
-            return conversion_event(data, ad.record if ad else None, self._published_ms)
+        known: dict[bytes, KnownAd],
+        upstream: dict[bytes, AdRecord],
+    ) -> Event | Reject | None:
+        """The event of a record; None for one that is no event. Of a token's event only what the ad does not repeat."""
+        ad = known.get(item.ad_id) if item.ad_id is not None else None
         if item.claims is not None:
             if ad is None:
-                return Reject(RejectReason.REGISTRY_MISS, f"record {item.record_id}")
-            return token_event(data, item.claims, ad.record, ad.repeated, self._published_ms)
-        assert item.record_id is not None
-        before = upstream.get(item.record_id) or (ad.record if ad else None)
-        found = upstream_event(data, before, self._published_ms)
+                return Reject(RejectReason.REGISTRY_MISS, f"record {encode_id(item.claims.record_id)}")
+            return token_event(data, item.claims, ad, self._published_ms)
+        record = ad.record if ad is not None else None
+        if item.topic == AD_CONVERSIONS.name:
+            return conversion_event(data, record, self._published_ms)
+        if item.topic == ATTRIBUTIONS.name:
+            return post_view_event(data, record, self._published_ms)
+        assert item.ad_id is not None
+        found = upstream_event(data, upstream.get(item.ad_id) or record, self._published_ms)
         if isinstance(found, Reject):
             return found
-        event, record = found
+        event, own_record = found
         if event["event_type"] == "impression":
-            upstream[item.record_id] = record
+            upstream[item.ad_id] = own_record
         return event
 
-    def _add(self, output: Output, item: _Item, event: Event | Reject, known: dict[str, KnownAd]) -> None:
-        if not isinstance(event, Reject):
-            try:
-                if item.claims is not None:  # its ad is known, and encoded
-                    value = self._encode_token_event(known[event["record_id"]].encoded, event)
-                else:
-                    value = self._encode_event(event)
-            except ContractError as e:
-                event = Reject(RejectReason.BAD_VALUE, str(e))
+    def _add(self, output: Output, item: _Item, event: Event, known: dict[bytes, KnownAd]) -> Event | Reject:
+        """Encodes an event for its topic; gives it back, or why it does not fit."""
+        ad = known.get(item.ad_id) if item.ad_id is not None else None
+        try:
+            if item.claims is not None and ad is not None:
+                value = self._encode_token_event(ad.encoded, event)
             else:
-                key = event["user_pseudonym"] or event["record_id"]
-                output.messages.append((AD_EVENTS.name, key.encode(), value))
-                output.events[event["event_type"]] += 1
-                output.quality.update(event["quality_reasons"])
-                received_ms = event["received_time_ms"]
-                if output.oldest_received_ms is None or received_ms < output.oldest_received_ms:
-                    output.oldest_received_ms = received_ms
-                return
-        message = item.message
-        topic = BY_NAME[message.topic()]
+                value = self._encode_event(event)
+        except ContractError as e:
+            return Reject(RejectReason.BAD_VALUE, str(e))
+        key = ad.key if ad is not None else self._key_of_ad(event["user_pseudonym"], event["record_id"])
+        output.messages.append((AD_EVENTS.name, key, value))
+        return event
+
+    def _refuse(self, output: Output, item: _Item, reject: Reject) -> None:
+        message, topic = item.message, BY_NAME[item.topic]
         assert topic.dead_letter is not None
         letter = dead_letter(
-            event,
+            reject,
             topic.name,
             JOB,
             self._job_version,
             self._published_ms,
-            partition=message.partition(),
-            offset=message.offset(),
+            partition=message.partition() or 0,
+            offset=message.offset() or 0,
             schema_id=item.schema_id,
             origin=item.data.get("origin") if isinstance(item.data, dict) else None,
             key=message.key(),
@@ -186,7 +207,12 @@ class BatchPublisher:
         )
         encoded = self._encode_dead_letter[topic.name](letter)
         output.messages.append((topic.dead_letter, message.key() or b"", encoded))
-        output.rejects[topic.name, str(event.reason)] += 1
+        output.rejects[topic.name, str(reject.reason)] += 1
 
 
-SOURCES = (AD_TELEMETRY, AD_CONVERSIONS)
+def _id_of(record_id: str | None) -> bytes | None:
+    """The bytes of a record id that a sender named; None for a text that is none, which no ad can have."""
+    try:
+        return decode_id(record_id) if record_id else None
+    except ValueError:
+        return None

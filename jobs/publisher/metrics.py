@@ -38,6 +38,8 @@ class PublisherMetrics:
         self.lookups = Counter(
             "publisher_registry_lookups_total", "records of ads looked up", ("result",), registry=self.registry
         )
+        self.hot_keys = Gauge("publisher_hot_keys", "users whose ads are spread over keys", registry=self.registry)
+        self.salted_ads = Counter("publisher_salted_ads_total", "ads with a salted key", registry=self.registry)
         self.waiting = Gauge(
             "publisher_waiting", "1 while something outside is waited for", ("what",), registry=self.registry
         )

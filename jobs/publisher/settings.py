@@ -24,6 +24,13 @@ class PublisherSettings(BaseSettings):
     upstream_record_ttl_s: int = Field(
         default=86_400 + REGISTRY_LAG_S, ge=60, description="how long a click of an upstream log finds its impression"
     )
+    hot_key_share: float = Field(
+        default=0.01, gt=0, le=1, description="share of the ads from which on a user's ads are spread over several keys"
+    )
+    hot_key_salts: int = Field(default=16, ge=1, le=1_000, description="keys that a hot key is spread over; 1: never")
+    hot_key_window_ads: int = Field(
+        default=20_000, ge=100, description="ads over which shares are measured: the latest so many, up to twice that"
+    )
     retry_s: float = Field(default=0.5, gt=0, description="pause before something unreachable is asked again")
     metrics_port: int | None = Field(
         default=None, ge=1, le=65_535, description="where /status and /metrics answer, if not at the stack's port"

@@ -1,34 +1,28 @@
-"""The transactional loop: consume, publish, commit offsets, in one Kafka transaction per batch.
+"""The publisher's worker: batches through the transactional loop, and what is counted of them.
 
-After a kill at any point the next instance aborts what was open and reads the same records again; readers of
-committed records see each batch once. What is outside and unreachable is waited for; nothing is refused for it.
+Its memory is bounded whatever waits in Kafka or does not answer: one batch in hand, `queued.max.messages.kbytes` of
+records fetched ahead (none while it waits, partitions are paused), one transaction in the producer's queue.
 """
 
 from __future__ import annotations
 
-import logging
+import gc
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message
 
-from connectors.kafka import as_connector_error, consumer, transactional_producer, value_of
+from connectors.kafka_transactions import TransactionalLoop, TransactionSettings
 from connectors.patience import Patience
-from jobs.publisher.batch import SOURCES, BatchPublisher, Output, Record
+from jobs.publisher.batch import SOURCES, BatchPublisher, Output
+from jobs.publisher.hot_keys import HotKeys
 from jobs.publisher.metrics import PublisherMetrics
 from jobs.publisher.settings import PublisherSettings
-from schemas.errors import TimedOut, Unavailable
 
-logger = logging.getLogger(__name__)
-
-_CALL_S = 5.0
-
-
-class TransactionAborted(Exception):
-    """The transaction can't be committed; its records have to be read again."""
+#: Objects made before the cyclic collector looks at the young ones: a few batches, which it would walk in vain.
+_GC_THRESHOLD = 50_000
 
 
 class PublisherWorker:
@@ -41,11 +35,13 @@ class PublisherWorker:
         self,
         settings: PublisherSettings,
         make_batch: Callable[[], BatchPublisher],
+        hot_keys: HotKeys,
         metrics: PublisherMetrics,
         now_ms: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._make_batch = make_batch
+        self._hot_keys = hot_keys
         self._metrics = metrics
         self._now_ms = now_ms
         self._name = f"{settings.group}-{settings.worker}"
@@ -53,15 +49,14 @@ class PublisherWorker:
         self._patience = Patience(
             self._stopping, settings.retry_s, lambda what, waiting: metrics.waiting.labels(what).set(waiting)
         )
-        self._rebalanced = False
-        self._consumer: Consumer | None = None
-        self._ready = False
+        self._loop: TransactionalLoop[Output] | None = None
         self._records = 0
+        self._salted_ads = 0
 
     def status(self) -> dict[str, Any]:
         """For `/status`; may be called by any thread."""
         return {
-            "ready": self._ready,
+            "ready": self._loop is not None and self._loop.ready,
             "worker": self._name,
             "waiting_for": self._patience.waiting_for,
             "records": self._records,
@@ -73,115 +68,29 @@ class PublisherWorker:
 
     def run(self) -> None:
         publish = self._patience.wait_for("registry", self._make_batch)
-        producer = self._patience.wait_for("kafka", self._open_producer)
-        if publish is None or producer is None:
+        if publish is None:
             return
-        self._consumer = self._open_consumer()
-        try:
-            while not self._stopping.is_set():
-                messages = self._poll()
-                self._ready = True
-                if messages:
-                    self._publish(publish, producer, messages)
-        finally:
-            self._ready = False
-            self._consumer.close()
-
-    def _open_producer(self) -> Producer:
-        return transactional_producer(
-            self._name,
-            self._name,
-            {"transaction.timeout.ms": self._settings.transaction_timeout_ms, "linger.ms": 2},
+        settings = self._settings
+        self._loop = TransactionalLoop(
+            TransactionSettings(
+                name=self._name,
+                group=settings.group,
+                topics=tuple(topic.name for topic in SOURCES),
+                batch_records=settings.batch_records,
+                batch_wait_s=settings.batch_wait_s,
+                transaction_timeout_ms=settings.transaction_timeout_ms,
+            ),
+            publish,
+            self._count,
+            self._stopping,
+            self._patience,
+            on_aborted=lambda: self._metrics.transactions.labels("aborted").inc(),
         )
+        gc.freeze()  # what is loaded stays; records make no cycles
+        gc.set_threshold(_GC_THRESHOLD)
+        self._loop.run()
 
-    def _open_consumer(self) -> Consumer:
-        """A static member of the group: a restarted worker takes its partitions back without a rebalance."""
-        opened = consumer(
-            self._name,
-            self._settings.group,
-            settings={
-                "group.instance.id": self._name,
-                "session.timeout.ms": 10_000,
-                "max.poll.interval.ms": 300_000,
-                "queued.max.messages.kbytes": 16_384,
-                "fetch.wait.max.ms": 50,
-            },
-        )
-        self._rebalanced = False
-        opened.subscribe([t.name for t in SOURCES], on_revoke=self._on_revoke, on_lost=self._on_revoke)
-        return opened
-
-    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        logger.info("partitions revoked", extra={"partitions": len(partitions)})
-        self._rebalanced = True
-
-    def _poll(self) -> list[Record]:
-        """Records to publish together; empty after a quiet moment, an outage or a rebalance."""
-        assert self._consumer is not None
-        messages: list[Record] = []
-        for found in self._consumer.consume(self._settings.batch_records, self._settings.batch_wait_s):
-            try:
-                message = value_of(found)
-            except (Unavailable, TimedOut) as e:
-                logger.warning("kafka does not answer", extra={"error": str(e)})  # the client goes on trying
-                continue
-            if message is not None:
-                messages.append(cast(Record, message))
-        if self._rebalanced:
-            self._reopen_consumer()
-            return []
-        return messages
-
-    def _reopen_consumer(self) -> None:
-        """Starts again from the committed offsets."""
-        assert self._consumer is not None
-        self._consumer.close()
-        self._consumer = self._open_consumer()
-
-    def _publish(self, publish: BatchPublisher, producer: Producer, messages: Sequence[Record]) -> None:
-        started_s = time.monotonic()
-        output = self._patience.wait_for("valkey or registry", lambda: publish(messages), self._consumer)
-        if output is None:
-            return
-        if self._rebalanced or self._patience.lost_position:
-            self._reopen_consumer()
-            return
-        try:
-            self._commit(producer, messages, output)
-        except TransactionAborted as e:
-            logger.warning("transaction aborted", extra={"error": str(e), "records": len(messages)})
-            self._metrics.transactions.labels("aborted").inc()
-            self._reopen_consumer()
-            return
-        self._count(messages, output, time.monotonic() - started_s)
-
-    def _commit(self, producer: Producer, messages: Sequence[Record], output: Output) -> None:
-        """One transaction. Errors: TransactionAborted; Fenced and Refused when this producer is of no use any more."""
-        assert self._consumer is not None
-        following = {(m.topic(), m.partition()): m.offset() + 1 for m in messages}
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in following.items()]
-        try:
-            producer.begin_transaction()
-            for topic, key, value in output.messages:
-                while True:
-                    try:
-                        producer.produce(topic, value, key)
-                        break
-                    except BufferError:
-                        producer.poll(0.1)
-            group = self._consumer.consumer_group_metadata()
-            _until_done(lambda: producer.send_offsets_to_transaction(offsets, group, _CALL_S))
-            _until_done(lambda: producer.commit_transaction(_CALL_S))
-        except KafkaException as e:
-            if not e.args[0].txn_requires_abort():
-                raise as_connector_error(e) from e
-            try:
-                _until_done(lambda: producer.abort_transaction(_CALL_S))
-            except KafkaException as on_abort:
-                raise as_connector_error(on_abort) from on_abort
-            raise TransactionAborted(str(e.args[0].str())) from e
-
-    def _count(self, messages: Sequence[Record], output: Output, took_s: float) -> None:
+    def _count(self, messages: Sequence[Message], output: Output, took_s: float) -> None:
         metrics = self._metrics
         metrics.transactions.labels("committed").inc()
         metrics.commit_s.observe(took_s)
@@ -195,16 +104,7 @@ class PublisherWorker:
             metrics.quality.labels(reason).inc(count)
         if output.oldest_received_ms is not None:
             metrics.delay_s.observe(max(0, self._now_ms() - output.oldest_received_ms) / 1000)
+        metrics.hot_keys.set(self._hot_keys.hot)
+        metrics.salted_ads.inc(self._hot_keys.salted_ads - self._salted_ads)
+        self._salted_ads = self._hot_keys.salted_ads
         self._records += len(messages)
-
-
-def _until_done(call: Callable[[], object]) -> None:
-    """Repeats a transaction's call while the client says that it may be repeated. Errors: KafkaException."""
-    while True:
-        try:
-            call()
-            return
-        except KafkaException as e:
-            if not e.args[0].retriable():
-                raise
-            logger.info("transaction call repeated", extra={"error": e.args[0].str()})

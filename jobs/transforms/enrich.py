@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Protocol
 
 from connectors.tokens import TokenClaims
 from schemas.errors import Reject, RejectReason
@@ -21,31 +21,41 @@ from schemas.upstream import FORMAT, ORIGINAL_TIME, RECORD_NUMBERS, RECORD_TEXT,
 SCHEMA_VERSION = 1
 Event = dict[str, Any]
 
-#: Fields of the ad's record that every event of the ad repeats.
-REPEATED = tuple(f.name for f in fields(AdRecord) if f.name not in NOT_IN_EVENTS)
+_EXPERIMENT_CELL = "experiment_cell"
+_OF_RECORD = tuple(f.name for f in fields(AdRecord) if f.name not in NOT_IN_EVENTS)
+#: Fields that every event of an ad repeats: those of the ad's record, and what derives from them.
+REPEATED = tuple(dict.fromkeys((*_OF_RECORD, _EXPERIMENT_CELL)))
 _TRUE = ("1", "true", "yes")
 _FALSE = ("0", "false", "no")
 _PROGRESS = BY_NAME["progress"].code
 _VIEWABLE = BY_NAME["viewable"].code
 _CONVERSION = BY_NAME["conversion"]
+_POST_VIEW = BY_NAME["post_view_conversion"]
 _UPSTREAM_OWN = frozenset((*RECORD_TEXT, *RECORD_NUMBERS, FORMAT))
+
+
+class Costs(Protocol):
+    """What an ad's record says of money."""
+
+    @property
+    def impression_cost_micros(self) -> int: ...
+    @property
+    def click_cost_micros(self) -> int: ...
 
 
 def repeated_fields(record: AdRecord) -> Event:
     """The part of an event that is the same for all events of an ad. Shape: a new dict, made once per ad."""
-    part: Event = {name: getattr(record, name) for name in REPEATED}
+    part: Event = {name: getattr(record, name) for name in _OF_RECORD}
+    part[_EXPERIMENT_CELL] = ",".join(f"{name}:{cell}" for name, cell in sorted(record.experiments.items()))
     if record.consent.get("opt_out") in _TRUE:
         part["user_pseudonym"] = part["household_pseudonym"] = None
     return part
 
 
-def token_event(
-    telemetry: Mapping[str, Any], claims: TokenClaims, record: AdRecord, repeated: Event, published_ms: int
-) -> Event | Reject:
-    """The event of a genuine token, whose ad's record was found.
+def token_event(telemetry: Mapping[str, Any], claims: TokenClaims, ad: Costs, published_ms: int) -> Event | Reject:
+    """The event of a genuine token, whose ad's record was found: what it adds to the record's `repeated_fields`.
 
-    `repeated` is `repeated_fields(record)`, and none of its fields is changed by an event. The token says what
-    happened; the sender's name of it is not trusted.
+    None of those fields is changed by an event. The token says what happened; the sender's name of it is not trusted.
     """
     kind = BY_CODE.get(claims.event_code)
     if kind is None:
@@ -55,22 +65,24 @@ def token_event(
     event_ms = _event_time(telemetry["client_time_ms"], received_ms, reasons)
     if isinstance(event_ms, Reject):
         return event_ms
-    attributes = dict(telemetry["attributes"])
-    if "ts" in attributes:
-        reasons.append("client_time_unreadable")
+    attributes = telemetry["attributes"]
+    if attributes:
+        attributes = dict(attributes)
+        if "ts" in attributes:
+            reasons.append("client_time_unreadable")
     if claims.expired(received_ms / 1000):
         reasons.append("token_expired")
+    ordinal = claims.ordinal
     event = {
-        **repeated,
-        "event_id": event_id(claims.record_id, kind.code, claims.ordinal),
+        "event_id": event_id(claims.record_id, kind.code, ordinal),
         "event_type": kind.name,
-        "ordinal": claims.ordinal,
+        "ordinal": ordinal,
         "event_time_ms": event_ms,
         "received_time_ms": received_ms,
         "published_time_ms": published_ms,
         "source": telemetry["source"],
-        "cost_micros": _cost_micros(kind, record),
-        "watch_percent": claims.ordinal if kind.code == _PROGRESS else kind.quartile,
+        "cost_micros": _cost_micros(kind, ad),
+        "watch_percent": ordinal if kind.code == _PROGRESS else kind.quartile,
         "viewable": True if kind.code == _VIEWABLE else None,
         "quality_reasons": reasons,
         "attributes": attributes,
@@ -187,6 +199,46 @@ def conversion_event(conversion: Mapping[str, Any], record: AdRecord | None, pub
     }
 
 
+def post_view_event(
+    attribution: Mapping[str, Any], record: AdRecord | None, published_ms: int
+) -> Event | Reject | None:
+    """The event of a conversion that is credited to an ad its user saw; None for any other outcome.
+
+    Its id derives from the order, so repeats and later revisions are the same event. `record` is the ad's if the
+    registry still has it, else the row's own ids are all that is known. The value stays with the `conversion` event
+    of the order and with the attribution: sums over events must not count it twice.
+    """
+    if attribution["outcome"] != "attributed" or attribution["touch_type"] != "view":
+        return None
+    record_id, order_id = attribution["touch_record_id"], attribution["order_id"]
+    if not record_id or not order_id:
+        return Reject(RejectReason.MISSING_FIELD, "order_id" if record_id else "touch_record_id")
+    happened_ms = attribution["conversion_time_ms"]
+    decided_ms = max(attribution["decided_time_ms"], happened_ms)
+    if decided_ms - happened_ms > OLDEST_MS:
+        return Reject(RejectReason.ABSURD_TIME, f"decided {decided_ms - happened_ms} ms after the conversion")
+    if record is None:
+        own = {name: attribution[name] for name in _OF_RECORD if name in attribution}
+        record = AdRecord(record_id=record_id, request_id="", imp_id="", decision_time_ms=happened_ms, **own)
+        repeated = repeated_fields(record) | {_EXPERIMENT_CELL: attribution[_EXPERIMENT_CELL]}
+    else:
+        repeated = repeated_fields(record)
+    order = order_record_id(attribution["advertiser_id"], order_id)
+    return {
+        **repeated,
+        "event_id": event_id(order, _POST_VIEW.code, 0),
+        "event_type": _POST_VIEW.name,
+        "ordinal": 0,
+        "event_time_ms": happened_ms,
+        "received_time_ms": decided_ms,
+        "published_time_ms": published_ms,
+        "source": "server",
+        "cost_micros": 0,
+        "order_id": order_id,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
 def _event_time(client_ms: int | None, received_ms: int, reasons: list[str]) -> int | Reject:
     """The event time; adds a quality reason when the sender's clock was ahead."""
     if client_ms is None or client_ms == received_ms:
@@ -201,11 +253,11 @@ def _event_time(client_ms: int | None, received_ms: int, reasons: list[str]) -> 
     return received_ms
 
 
-def _cost_micros(kind: EventType, record: AdRecord) -> int:
+def _cost_micros(kind: EventType, ad: Costs) -> int:
     if kind.name == "impression":
-        return record.impression_cost_micros
+        return ad.impression_cost_micros
     if kind.name == "click":
-        return record.click_cost_micros
+        return ad.click_cost_micros
     return 0
 
 

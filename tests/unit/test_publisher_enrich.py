@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.tokens import TokenClaims
-from jobs.transforms.enrich import conversion_event, repeated_fields, token_event, upstream_event
+from jobs.transforms.enrich import conversion_event, post_view_event, repeated_fields, token_event, upstream_event
 from schemas.codec import Encoder, decode, parsed_schema, split_header
 from schemas.errors import Reject
 from schemas.events import EVENT_TYPES
@@ -29,9 +29,14 @@ def apply(case: dict[str, Any]) -> dict[str, Any] | Reject:
     if case["rule"] == "upstream":
         found = upstream_event(case["sent"], record, case["published_ms"])
         return found if isinstance(found, Reject) else found[0]
+    if case["rule"] == "post_view":
+        event = post_view_event(case["sent"], record, case["published_ms"])
+        assert event is not None
+        return event
     assert record is not None
     claims = TokenClaims(**{**case["claims"], "record_id": bytes.fromhex(case["claims"]["record_id"])})
-    return token_event(case["sent"], claims, record, repeated_fields(record), case["published_ms"])
+    own = token_event(case["sent"], claims, record, case["published_ms"])
+    return own if isinstance(own, Reject) else repeated_fields(record) | own
 
 
 def told(event: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +62,15 @@ def test_golden(path: Path) -> None:
 
 def test_every_rule_and_outcome_has_a_case() -> None:
     rules = {(p.parent.name, json.loads(p.read_text())["input"]["rule"]) for p in CASES}
-    assert rules == {(kind, rule) for kind in ("exemplary", "rejects") for rule in ("token", "upstream", "conversion")}
+    assert rules == {
+        (kind, rule) for kind in ("exemplary", "rejects") for rule in ("token", "upstream", "conversion", "post_view")
+    }
+
+
+@pytest.mark.parametrize(("outcome", "touch_type"), [("unattributed", None), ("attributed", "click")])
+def test_only_a_credited_view_becomes_an_event(outcome: str, touch_type: str | None) -> None:
+    """A click's conversion is an event already, and a conversion without a touch is nobody's."""
+    assert post_view_event({"outcome": outcome, "touch_type": touch_type}, None, 0) is None
 
 
 RECORD = AdRecord("AAAAAAAAAAAAAAAAAAAAAA", "r", "i", "a", "c", "cr", 0, impression_cost_micros=7, click_cost_micros=11)
@@ -81,9 +94,9 @@ def test_any_telemetry_is_an_event_that_fits_the_contract_or_a_reject(
         "attributes": attributes,
     }
     claims = TokenClaims(bytes(16), code, ordinal, 0, 2**32 - 1)
-    found = token_event(sent, claims, RECORD, repeated_fields(RECORD), received_ms)
+    found = token_event(sent, claims, RECORD, received_ms)
     if isinstance(found, Reject):
         return
     assert found["event_time_ms"] <= found["received_time_ms"]
     assert found["cost_micros"] == {1: 7, 9: 11}.get(code, 0)
-    encode(found)
+    encode(repeated_fields(RECORD) | found)
