@@ -22,7 +22,7 @@ import pytest
 
 from connectors.endpoints import Endpoints, endpoints
 from infra.local import control
-from infra.local.stack import COMPONENTS
+from infra.local.stack import COMPONENTS, DEFAULT
 
 ROOT = Path(__file__).resolve().parent.parent
 LEVELS = ("unit", "contract", "engines", "stack")
@@ -104,5 +104,5 @@ def stack() -> Iterator[Endpoints]:
     if not KEEP:
         services = Endpoints(port_base=PORT_BASE, home=ROOT / "build" / "tests" / str(PORT_BASE))
         control.down(services)
-    with _started(PORT_BASE + 100, COMPONENTS) as where:
+    with _started(PORT_BASE + 100, DEFAULT) as where:
         yield where

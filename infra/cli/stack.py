@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,18 +32,24 @@ def _split(only: str | None) -> list[str] | None:
 def up(
     only: Only = None,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Give up after so many seconds.")] = 600.0,
+    publishers: Annotated[
+        int | None, typer.Option(help="So many publishers share the partitions.", min=1, max=4, show_default="1")
+    ] = None,
 ) -> None:
     """Start the local stack and wait until everything answers. Does nothing for what already runs."""
     from connectors.endpoints import endpoints
     from infra.local.control import StartFailed, tail, up
-    from infra.local.stack import COMPONENTS
+    from infra.local.stack import COMPONENTS, DEFAULT, with_publishers
 
     where = endpoints()
+    names: Sequence[str] = _split(only) or DEFAULT
+    if publishers is not None:
+        names = with_publishers(names, publishers)
     began = time.monotonic()
     show = progress()
     try:
         with show:
-            state = up(where, COMPONENTS, _split(only) or COMPONENTS, show.update, timeout_s)
+            state = up(where, COMPONENTS, names, show.update, timeout_s)
     except StartFailed as failure:
         if failure.component:
             path = where.home / "logs" / f"{failure.component}.log"

@@ -26,7 +26,7 @@ from infra.demo.hops import Snapshot, take_snapshot
 from infra.demo.reconcile import Report, print_report
 from infra.demo.stretch import Stretch, run_stretch
 from infra.local import control
-from infra.local.stack import COMPONENTS
+from infra.local.stack import COMPONENTS, DEFAULT
 from infra.simulator.ledger import read_truths
 from infra.simulator.progress import TrafficProgress, describe
 from infra.simulator.traffic import TrafficSettings
@@ -72,8 +72,8 @@ class Demo:
 
     def start(self, ends: Endpoints) -> None:
         """Brings a stack up."""
-        with self._step(f"starting the stack ({len(COMPONENTS)} parts) in {ends.home}"), progress() as show:
-            control.up(ends, COMPONENTS, COMPONENTS, show.update)
+        with self._step(f"starting the stack ({len(DEFAULT)} parts) in {ends.home}"), progress() as show:
+            control.up(ends, COMPONENTS, DEFAULT, show.update)
         self._token_life_s = float(os.environ["HEADWATER_ADSERVER_TOKEN_TTL_S"])
 
     def run(self, ends: Endpoints, fresh: bool) -> Report:

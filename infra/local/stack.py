@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from connectors.endpoints import Endpoints
 from infra.local import readiness
@@ -15,6 +15,7 @@ from infra.local.flink import JOBMANAGER, TASKMANAGER
 from infra.local.flink import environment as flink_environment
 from infra.local.flink import write_configuration as write_flink_configuration
 from infra.local.platform import DRUID, KAFKA, MLFLOW, REGISTRY, VALKEY
+from schemas.topics import AD_TELEMETRY
 
 #: Python services use one thread for linear algebra each: they share the machine with everything else.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -46,7 +47,7 @@ def _step(
     )
 
 
-def _service(name: str, module: str, port: str, needs: tuple[str, ...]) -> Component:
+def _service(name: str, module: str, port: str, needs: tuple[str, ...], **environment: str) -> Component:
     """A Python process of this project that answers `GET /status` on a named port."""
     return Component(
         name=name,
@@ -54,9 +55,23 @@ def _service(name: str, module: str, port: str, needs: tuple[str, ...]) -> Compo
         ready=readiness.status_of(port),
         needs=needs,
         ports=(port,),
-        environment=lambda _: _ONE_THREAD,
+        environment=lambda _: {**_ONE_THREAD, **environment},
     )
 
+
+def _publisher(number: int) -> Component:
+    """One of several publishers of one consumer group, named as a stable member of it."""
+    return _service(
+        f"publisher-{number}",
+        "jobs.publisher",
+        f"publisher_{number}_metrics",
+        needs=("contracts", "valkey"),
+        HEADWATER_PUBLISHER_WORKER=str(number - 1),
+    )
+
+
+#: Publishers beside the first, started when they are asked for: as many in all as telemetry has partitions.
+MORE_PUBLISHERS = tuple(_publisher(number) for number in range(2, AD_TELEMETRY.partitions + 1))
 
 _ALL: tuple[Component, ...] = (
     KAFKA,
@@ -82,8 +97,29 @@ _ALL: tuple[Component, ...] = (
     _service("adserver", "serving.adserver", "adserver", needs=("contracts", "valkey", "catalog")),
     _service("collector", "serving.collector", "collector", needs=("contracts",)),
     _service("publisher", "jobs.publisher", "publisher_metrics", needs=("contracts", "valkey")),
+    *MORE_PUBLISHERS,
     _service("materializer", "jobs.materializer", "materializer_metrics", needs=("contracts", "valkey")),
+    _service(
+        "vendors",
+        "jobs.vendors",
+        "vendors_metrics",
+        needs=("contracts", "valkey", "catalog"),
+        HEADWATER_VENDORS_ALLOW_PRIVATE="true",  # the simulated partners are on loopback
+    ),
     _service("lake", "jobs.lake", "lake_metrics", needs=("contracts",)),
     _service("reporting", "serving.reporting", "reporting", needs=("druid", "catalog")),
 )
 COMPONENTS: dict[str, Component] = {component.name: component for component in _ALL}
+#: What starts when nothing is named.
+DEFAULT: tuple[str, ...] = tuple(name for name in COMPONENTS if COMPONENTS[name] not in MORE_PUBLISHERS)
+
+
+def with_publishers(names: Iterable[str], count: int) -> list[str]:
+    """Names of components, with so many publishers among them.
+
+    Example:
+    >>> with_publishers(["valkey"], 3)
+    ['valkey', 'publisher', 'publisher-2', 'publisher-3']
+    """
+    wanted = ["publisher", *(component.name for component in MORE_PUBLISHERS)][:count]
+    return list(dict.fromkeys([*names, *wanted]))

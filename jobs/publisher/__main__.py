@@ -7,7 +7,7 @@ Out: ad-events-v1 (pseudonym, salted for a busy one, or record id), dead letters
 Time: event time is the sender's, clamped to the received time; publish time is this worker's clock.
 State: none that matters; records of recent ads are remembered.
 Delivery: exactly once within Kafka (transactions); readers must read committed records only.
-Run: `python -m jobs.publisher`; more workers with `HEADWATER_PUBLISHER_WORKER=1` and a `..._METRICS_PORT` of their own.
+Run: `python -m jobs.publisher`; `headwater up --publishers 3` runs three, `HEADWATER_PUBLISHER_WORKER=0,1,2`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from jobs.publisher.metrics import PublisherMetrics
 from jobs.publisher.settings import PublisherSettings
 from jobs.publisher.worker import PublisherWorker
 from jobs.transforms.enrich import REPEATED
+from schemas.errors import ConfigError
 from schemas.topics import AD_EVENTS, BY_NAME
 from schemas.two_step_encoder import TwoStepEncoder
 
@@ -66,9 +67,18 @@ def build(places: Endpoints) -> WorkerProcess:
             now_ms=now_ms,
         )
 
-    port = settings.metrics_port or places.port("publisher_metrics")
+    port = settings.metrics_port or _metrics_port(places, settings.worker)
     worker = PublisherWorker(settings, make_batch, hot_keys, metrics, now_ms)
     return WorkerProcess(worker, settings, metrics.registry, port)
+
+
+def _metrics_port(places: Endpoints, worker: int) -> int:
+    """Where a worker of the local stack shows itself. Errors: ConfigError for one that the stack does not have."""
+    name = "publisher_metrics" if worker == 0 else f"publisher_{worker + 1}_metrics"
+    try:
+        return places.port(name)
+    except KeyError:
+        raise ConfigError(f"HEADWATER_PUBLISHER_METRICS_PORT: worker {worker} needs a port of its own") from None
 
 
 def main() -> int:
