@@ -14,17 +14,21 @@ from collections.abc import Awaitable, Callable
 
 from schemas.errors import Refused
 
-#: Gives the address to connect to, for a host and a port. Errors: Refused; OSError when the name is not known now.
+#: Gives the address to connect to, for a host and a port. Errors: PrivateAddress; OSError when the name is not known now.
 Resolver = Callable[[str, int], Awaitable[str]]
 
 
+class PrivateAddress(Refused):
+    """A name that leads into a private network."""
+
+
 async def public_address(host: str, port: int) -> str:
-    """The first public address of a host. Errors: Refused when it has none; OSError."""
+    """The first public address of a host. Errors: PrivateAddress when it has none; OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for _family, _kind, _protocol, _name, address in found:
         if is_public(str(address[0])):
             return str(address[0])
-    raise Refused(f"{host}: leads into a private network")
+    raise PrivateAddress(f"{host}: leads into a private network")
 
 
 def is_public(address: str) -> bool:

@@ -13,6 +13,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 import httptools
@@ -45,6 +46,12 @@ class PoolLimits:
     head_only: bool = False  # the head is the answer: bodies are read and thrown away, compressed or not
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all origins: reading the trusted certificates takes milliseconds."""
+    return ssl.create_default_context()
+
+
 class HttpPool:
     """Connections to one origin. Not shared between event loops.
 
@@ -71,7 +78,7 @@ class HttpPool:
         self.host_header = parts.netloc.rpartition("@")[2]
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = _tls() if parts.scheme == "https" else None
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()

@@ -3,38 +3,67 @@
 | key | type | what | written by | life |
 | --- | --- | --- | --- | --- |
 | `u:<pseudonym>` | hash | a user's counters: caps and interests | materializer | longest retention of its counters |
-| `e:<entity type>:<id>` | hash | counters of a creative, campaign or placement | materializer | likewise |
-| `{c:<campaign>}:spend` | hash | day -> committed spend, absolute micros | materializer | none |
+| `h:<pseudonym>` | hash | caps of a household, for users that are unknown | materializer | likewise |
+| `e:<entity type>:<id>` | hash | counters of a creative, campaign, placement, ... | materializer | likewise |
+| `{c:<campaign>}:spend` | hash | UTC day or `total` -> committed spend, absolute micros | materializer | none |
+| `{c:<campaign>}:open` | hash | minute of decision -> micros won and confirmed | materializer | a day after the last |
 | `{c:<campaign>}:reserved` | sorted set + hash beside it | won, unconfirmed imps | adserver | by expiry |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
 | `v:<event id>` | string | which record of ad-events-v1 an event's trackers were queued for | vendors | a setting |
-| `t:<partner>` | sorted set | calls answered beyond what is committed, by offset | vendors | until committed, 8 days |
+| `t:<partition>:<partner>` | sorted set | calls answered beyond what is committed, by offset | vendors | until committed, 8 days |
 | `m:materializer` | string | whether this server has everything | materializer | none |
 
-A counter's field is 14 bytes, little-endian: code (u16), scope hash (u64, 0 for none), bucket start (u32, epoch s).
-Its value is the absolute count as ASCII digits (Valkey keeps such a value as an integer in a listpack).
-Why a hash and not one packed string: absolute fields can be written by any number of materializers without reading
-first, a repeated write changes nothing, and the ad server still reads a user in one HGETALL.
+A field of a hash of counters is a bucket: 6 bytes, little-endian: family (u8: 1 frequency, 2 features), length of the
+bucket (u8, see `BUCKET_CODES`), its start (u32, epoch s). Its value holds the counters of the bucket one after another:
+code (u8), scope hash (u64), count (u16, which stays at 65,535) of a user or household; code (u8), sum (u64) of others.
+Why not a field per counter: an impression of a user changes 12 of them, in 4 buckets; a packed bucket is a third of
+the bytes, and one message instead of three. Why not one string per user: a bucket is absolute, so it can be written
+by any number of materializers without reading first, a repeated write changes nothing, and the ad server still reads
+a user in one HGETALL; and what an impression changes stays small however long a user has been here.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
-from schemas.features import COUNTER_BY_CODE, COUNTERS, Counter
+from schemas.features import COUNTERS, DAY_S, HOUR_S, LIFETIME_S, MINUTE_S, Counter
 from schemas.ids import scope_hash
 
-_FIELD = struct.Struct("<HQI")
+#: The length of a bucket as a field has it, for ever.
+BUCKET_CODES: dict[int, int] = {MINUTE_S: 1, 5 * MINUTE_S: 2, HOUR_S: 3, DAY_S: 4, LIFETIME_S: 5}
+FAMILY_CODES: dict[str, int] = {"frequency": 1, "features": 2}
+#: Entities whose counters have scopes.
+SCOPED_ENTITIES = frozenset(c.entity for c in COUNTERS if c.scope)
+ENTITY_TYPES = frozenset(c.entity for c in COUNTERS)
+#: The greatest count that a user's or household's bucket holds.
+MOST_SCOPED = 2**16 - 1
+
+_FIELD, _SCOPED, _PLAIN = struct.Struct("<BBI"), struct.Struct("<BQH"), struct.Struct("<BQ")
 FIELD_BYTES = _FIELD.size
-#: NumPy dtype (as a list, so that this module needs no NumPy) of a field, for readers that decode many at once.
-FIELD_DTYPE = [("code", "<u2"), ("scope", "<u8"), ("bucket_start_s", "<u4")]
+#: NumPy dtypes (as lists, so that this module needs no NumPy), for readers that decode many at once.
+FIELD_DTYPE = [("family", "u1"), ("bucket", "u1"), ("bucket_start_s", "<u4")]
+SCOPED_DTYPE = [("code", "u1"), ("scope", "<u8"), ("value", "<u2")]
+PLAIN_DTYPE = [("code", "u1"), ("value", "<u8")]
+
+_SECONDS = {code: bucket_s for bucket_s, code in BUCKET_CODES.items()}
+_RETENTION_S: dict[tuple[int, int], int] = {}
+for _c in COUNTERS:
+    _bucket = (FAMILY_CODES[_c.family], BUCKET_CODES[_c.bucket_s])
+    _RETENTION_S[_bucket] = max(_RETENTION_S.get(_bucket, 0), _c.retention_s)
 
 #: Says whether this server has everything that the materializer committed; see `materializer_marker`.
 MATERIALIZER_MARKER = b"m:materializer"
 
 #: Seconds that a registry record outlives its tokens, for lagging upstream logs.
 REGISTRY_LAG_S = 3600
+
+#: The field of a campaign's spend that holds all days together.
+TOTAL_SPEND = b"total"
+#: Life of a campaign's open wins after the last change.
+OPEN_WINS_TTL_S = DAY_S
 
 #: Life of a partner's answered calls: longer than the topic keeps the calls themselves.
 ANSWERED_TTL_S = 8 * 86_400
@@ -52,6 +81,10 @@ def user_key(pseudonym: str) -> bytes:
     return b"u:" + pseudonym.encode()
 
 
+def household_key(pseudonym: str) -> bytes:
+    return b"h:" + pseudonym.encode()
+
+
 def entity_key(entity_type: str, entity_id: str) -> bytes:
     """Key of an entity's counters.
 
@@ -61,11 +94,42 @@ def entity_key(entity_type: str, entity_id: str) -> bytes:
     """
     if entity_type == "user":
         return user_key(entity_id)
+    if entity_type == "household":
+        return household_key(entity_id)
     return f"e:{entity_type}:{entity_id}".encode()
 
 
 def spend_key(campaign_id: str) -> bytes:
     return b"{c:" + campaign_id.encode() + b"}:spend"
+
+
+def open_wins_key(campaign_id: str) -> bytes:
+    """Hash of the minute of decision (epoch s, as text) to `open_wins_value`."""
+    return b"{c:" + campaign_id.encode() + b"}:open"
+
+
+class OpenWins(NamedTuple):
+    """What was won in a minute of decision, and what of it was shown, in micros and in impressions."""
+
+    won_micros: int
+    confirmed_micros: int
+    wins: int
+    confirmed_wins: int
+
+
+def open_wins_value(minute: OpenWins) -> bytes:
+    """The value of a minute.
+
+    Example:
+    >>> open_wins_value(OpenWins(10_000, 7_500, 4, 3))
+    b'10000 7500 4 3'
+    """
+    return " ".join(map(str, minute)).encode()
+
+
+def parse_open_wins(value: bytes) -> OpenWins:
+    """What `open_wins_value` made. Errors: ValueError, TypeError."""
+    return OpenWins(*map(int, value.split()))
 
 
 def reserved_key(campaign_id: str) -> bytes:
@@ -87,40 +151,88 @@ def tracked_key(event_id: bytes) -> bytes:
     return b"v:" + event_id
 
 
-def answered_key(partner: str) -> bytes:
-    """Sorted set of idempotency keys by offset: calls that are over, above the partner's committed offset."""
-    return b"t:" + partner.encode()
+def answered_key(partition: int, partner: str) -> bytes:
+    """Sorted set of idempotency keys by offset: calls that are over, above the partner's committed offset.
+
+    Example:
+    >>> answered_key(3, "verifier")
+    b't:3:verifier'
+    """
+    return f"t:{partition}:{partner}".encode()
 
 
-def counter_field(counter: Counter, scope_id: str, bucket_start_s: int) -> bytes:
-    """The packed field of one counter, scope and bucket.
+class CounterEntry(NamedTuple):
+    """One counter of one bucket, as packed. `scope` is 0 for an entity without scopes."""
+
+    code: int
+    scope: int
+    bucket_s: int
+    bucket_start_s: int
+    value: int
+
+
+def counter_field(family: str, bucket_s: int, bucket_start_s: int) -> bytes:
+    """The field of a bucket. Errors: KeyError for a family or a length that is not declared.
+
+    Example:
+    >>> counter_field("features", 3600, 3600).hex()
+    '0203100e0000'
+    """
+    return _FIELD.pack(FAMILY_CODES[family], BUCKET_CODES[bucket_s], bucket_start_s)
+
+
+def pack_counters(values: Mapping[tuple[Counter, str, int], int]) -> dict[bytes, bytes]:
+    """An entity's hash of (counter, scope id, bucket start s) to value. The counters must be of one entity.
 
     Example:
     >>> from schemas.features import COUNTER_BY_NAME
-    >>> counter_field(COUNTER_BY_NAME["creative_clicks_hour"], "", 3600).hex()
-    '17000000000000000000100e0000'
+    >>> pack_counters({(COUNTER_BY_NAME["creative_clicks_hour"], "", 3600): 5})[counter_field("features", 3600, 3600)].hex()
+    '170500000000000000'
     """
-    return _FIELD.pack(counter.code, scope_hash(scope_id) if scope_id else 0, bucket_start_s)
+    found: defaultdict[bytes, bytes] = defaultdict(bytes)
+    for (counter, scope_id, bucket_start_s), value in values.items():
+        field = counter_field(counter.family, counter.bucket_s, bucket_start_s)
+        if counter.entity in SCOPED_ENTITIES:
+            found[field] += _SCOPED.pack(counter.code, _scope(scope_id), min(value, MOST_SCOPED))
+        else:
+            found[field] += _PLAIN.pack(counter.code, value)
+    return dict(found)
 
 
-def parse_field(field: bytes) -> tuple[int, int, int]:
-    """(code, scope hash, bucket start s). Errors: struct.error when it is not 14 bytes."""
-    return _FIELD.unpack(field)
+def unpack_counters(entity_type: str, packed: Mapping[bytes, bytes]) -> Iterator[CounterEntry]:
+    """What an entity's hash holds. Errors: struct.error, KeyError for bytes of another layout."""
+    for field, entries in packed.items():
+        _family, bucket, start_s = _FIELD.unpack(field)
+        if entity_type in SCOPED_ENTITIES:
+            for code, scope, value in _SCOPED.iter_unpack(entries):
+                yield CounterEntry(code, scope, _SECONDS[bucket], start_s, value)
+        else:
+            for code, value in _PLAIN.iter_unpack(entries):
+                yield CounterEntry(code, 0, _SECONDS[bucket], start_s, value)
+
+
+def entry_bytes(entity_type: str) -> int:
+    """Bytes of one counter in a bucket of an entity."""
+    return _SCOPED.size if entity_type in SCOPED_ENTITIES else _PLAIN.size
+
+
+def _scope(scope_id: str) -> int:
+    return scope_hash(scope_id) if scope_id else 0
 
 
 def expired_fields(fields: Iterable[bytes], now_s: int) -> list[bytes]:
-    """Fields whose bucket is past its counter's retention, or whose counter is no longer declared."""
+    """Fields whose bucket is past the retention of its counters, or that nothing declared would write."""
     gone = []
     for field in fields:
-        code, _scope, bucket_start_s = _FIELD.unpack(field)
-        counter = COUNTER_BY_CODE.get(code)
-        if counter is None or bucket_start_s + counter.bucket_s + counter.retention_s <= now_s:
+        family, bucket, start_s = _FIELD.unpack(field) if len(field) == FIELD_BYTES else (0, 0, 0)
+        retention_s = _RETENTION_S.get((family, bucket))
+        if retention_s is None or start_s + _SECONDS[bucket] + retention_s <= now_s:
             gone.append(field)
     return gone
 
 
 def sum_counter(
-    values: Mapping[bytes, bytes | int],
+    packed: Mapping[bytes, bytes],
     counter: Counter,
     scope_id: str,
     first_bucket_s: int,
@@ -128,14 +240,16 @@ def sum_counter(
 ) -> int | None:
     """Sum of a counter's buckets in a range (inclusive); None when no bucket is present. The plain reference reader."""
     total: int | None = None
-    wanted = scope_hash(scope_id) if scope_id else 0
-    for field, value in values.items():
-        code, scope, bucket_start_s = _FIELD.unpack(field)
-        if code == counter.code and scope == wanted and first_bucket_s <= bucket_start_s <= last_bucket_s:
-            total = (total or 0) + int(value)
+    wanted = _scope(scope_id)
+    for entry in unpack_counters(counter.entity, packed):
+        if entry.code == counter.code and entry.scope == wanted:
+            if first_bucket_s <= entry.bucket_start_s <= last_bucket_s:
+                total = (total or 0) + entry.value
     return total
 
 
 def entity_ttl_s(entity_type: str) -> int:
-    """Life of an entity's hash: the longest retention of its counters plus a bucket."""
-    return max(c.retention_s + c.bucket_s for c in COUNTERS if c.entity == entity_type)
+    """Life of an entity's hash after its last write: the longest retention of its counters, and the bucket itself."""
+    return max(
+        c.retention_s + (0 if c.bucket_s == LIFETIME_S else c.bucket_s) for c in COUNTERS if c.entity == entity_type
+    )

@@ -27,6 +27,7 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("jobs.publisher.settings", "PublisherSettings"),
     ("jobs.streaming.settings", "Settings"),
     ("jobs.materializer.settings", "MaterializerSettings"),
+    ("jobs.vendors.settings", "VendorSettings"),
     ("jobs.lake.settings", "LakeSettings"),
     ("jobs.batch.settings", "BatchSettings"),
     ("jobs.models.settings", "ModelSettings"),
@@ -95,9 +96,18 @@ def _event_types() -> str:
 
 def _counters() -> str:
     return _table(
-        ("counter", "code", "entity", "scope", "counts", "bucket, s", "kept, s"),
+        ("counter", "code", "entity", "scope", "of events", "measure", "bucket, s", "kept, s"),
         (
-            (f"`{c.name}`", c.code, c.entity, c.scope, ", ".join(c.event_types), c.bucket_s, c.retention_s)
+            (
+                f"`{c.name}`",
+                c.code,
+                c.entity,
+                c.scope,
+                ", ".join(c.event_types),
+                c.measure,
+                "lifetime" if c.bucket_s == features.LIFETIME_S else c.bucket_s,
+                c.retention_s,
+            )
             for c in features.COUNTERS
         ),
     )
@@ -105,9 +115,9 @@ def _counters() -> str:
 
 def _features() -> str:
     return _table(
-        ("feature", "entity", "numerator", "denominator", "window, s", "default", "owner"),
+        ("feature", "entity", "numerator", "denominator", "window, s", "default", "shrunk to", "owner"),
         (
-            (f"`{f.name}`", f.entity, f.numerator, f.denominator or "", f.window_s, f.default, f.owner)
+            (f"`{f.name}`", f.entity, f.numerator, f.denominator or "", f.window_s, f.default, f.parent or "", f.owner)
             for f in features.FEATURES
         ),
     )

@@ -1,6 +1,7 @@
 """Three demand-side platforms that answer OpenRTB 2.6: each with its own prices, latency, no-bids and mistakes.
 
 Doors: `POST /dsp/<id>/bid` · `GET /dsp/<id>/imp` (their own impression pixel) · `GET /status` with counts.
+Verification and measurement partners listen beside them: `GET /partner/<id>/<event>`.
 An answer depends on the request's id alone, so a world's auctions can be repeated.
 
 Run: python -m infra.simulator.dsps   (listens on the port "dsps")
@@ -25,6 +26,7 @@ from connectors.http_messages import Request, Response
 from connectors.http_server import refusal, serve_until_terminated
 from connectors.logs import configure_logging
 from infra.simulator.market import DSP_IDS
+from infra.simulator.partners import Partners
 
 #: How long a stuck DSP holds the connection: longer than any ad server waits.
 STUCK_S = 0.6
@@ -131,17 +133,21 @@ def _bid(dsp: str, profile: Profile, imp: dict[str, Any], rng: random.Random, ow
 
 
 class Exchange:
-    """The three DSPs behind one port, with counts of what they did."""
+    """The three DSPs, and the partners, behind one port, with counts of what they did."""
 
     def __init__(self, own_url: str) -> None:
         self._own_url = own_url
         self.counts: dict[str, Counter[str]] = {dsp: Counter() for dsp in PROFILES}
+        self.partners = Partners()
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one HTTP request."""
         if request.path == "/status":
-            return Response(200, msgspec.json.encode({"status": "ready", "dsps": self.counts}))
+            partners = {name: desk.report() for name, desk in self.partners.desks.items()}
+            return Response(200, msgspec.json.encode({"status": "ready", "dsps": self.counts, "partners": partners}))
         parts = request.path.strip("/").split("/")
+        if len(parts) == 3 and parts[0] == "partner":
+            return self.partners.handle(parts[1], parts[2], request)
         if len(parts) != 3 or parts[0] != "dsp" or parts[1] not in PROFILES:
             return refusal(404, "no such DSP")
         if parts[2] == "imp":

@@ -21,6 +21,12 @@ CONTENT_CATEGORIES = ("IAB1", "IAB8", "IAB9", "IAB12", "IAB17", "IAB19")
 DEVICE_TYPES = ("ctv", "phone", "tablet", "desktop")
 DSP_IDS = ("dsp-a", "dsp-b", "dsp-c")
 HOUSE = "house"
+HOUSE_LINE = "li-house"
+#: A verification and a measurement partner, and which events of every creative they are told of.
+PARTNER_EVENTS: dict[str, tuple[str, ...]] = {
+    "verifier": ("impression", "viewable", "complete"),
+    "measurer": ("impression", "click"),
+}
 #: Placement that freshness probes use and no simulated user visits.
 PROBE_PLACEMENT = "pl-probe"
 
@@ -63,8 +69,8 @@ def build_market(rng: random.Random) -> tuple[Catalog, dict[str, float]]:
     publishers, placements = _supply(rng)
     advertisers = [Advertiser(HOUSE, "House", "house.example")]
     campaigns = [Campaign(HOUSE, HOUSE, "House ads", daily_budget_micros=1_000_000 * DOLLAR)]
-    line_items = [LineItem("li-house", HOUSE, "house", 0)]
-    creatives = [_video("cr-house-v", "li-house", 15), _banner("cr-house-b", "li-house")]
+    line_items = [LineItem(HOUSE_LINE, HOUSE, "house", 0)]
+    creatives = [_video("cr-house-v", HOUSE_LINE, 15), _banner("cr-house-b", HOUSE_LINE)]
     appeal = {"cr-house-v": -1.0, "cr-house-b": -1.0}
     for a, (name, category) in enumerate(_ADVERTISERS, 1):
         slug = name.split()[0].lower()

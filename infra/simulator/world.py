@@ -5,7 +5,8 @@ campaigns, line items, creatives, budgets and caps. The catalogue and the bidder
 form; the ground truth (tastes, appeals) stays here, and no part of the platform can read it.
 Clicks are far more frequent than in life (about 8 %), so that a minute of traffic holds enough of them to learn from.
 
-Run: python -m infra.simulator.world --ensure [--seed N]   (writes <home>/catalog.json and bidders.json when absent)
+Run: python -m infra.simulator.world --ensure [--seed N]
+(writes <home>/catalog.json, bidders.json and partners.json when absent)
 """
 
 from __future__ import annotations
@@ -13,12 +14,22 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from connectors.endpoints import Endpoints, endpoints
 from infra.simulator import market
-from schemas.catalog import Bidder, Bidders, Catalog, dump, load_bidders
+from schemas.catalog import (
+    Bidder,
+    Bidders,
+    Catalog,
+    Partner,
+    Partners,
+    dump,
+    load_bidders,
+    load_catalog,
+    load_partners,
+)
 
 DEFAULT_SEED = 7
 DEFAULT_USERS = 600
@@ -132,16 +143,38 @@ def simulated_bidders(dsps_url: str) -> Bidders:
     )
 
 
+def simulated_partners(dsps_url: str) -> Partners:
+    """The partners file of the simulated verification and measurement partners, which listen where the DSPs do."""
+    authority = dsps_url.partition("://")[2]
+    return Partners(1, [Partner(p, [f"{authority}/partner/{p}"], max_per_s=500) for p in market.PARTNER_EVENTS])
+
+
+def with_trackers(catalog: Catalog, dsps_url: str) -> Catalog:
+    """The catalogue with the simulated partners' trackers on every creative that is sold."""
+    trackers: dict[str, list[str]] = {}
+    for partner, events in market.PARTNER_EVENTS.items():
+        for event in events:
+            url = f"{dsps_url}/partner/{partner}/{event}?ad=[ADSERVINGID]&t=[TIMESTAMP]&cb=[CACHEBUSTING]&ip=[DEVICEIP]"
+            trackers.setdefault(event, []).append(url)
+    sold = [c if c.line_item_id == market.HOUSE_LINE else replace(c, trackers=trackers) for c in catalog.creatives]
+    return replace(catalog, creatives=sold)
+
+
 def ensure_files(ends: Endpoints, seed: int = DEFAULT_SEED) -> list[Path]:
     """Writes the files that are absent; gives back what was written.
 
-    A bidders file that names the simulated DSPs at another address follows the port base; any other one is kept.
+    Files that name the simulated DSPs and partners at another address follow the port base; others are kept.
     """
     ends.home.mkdir(parents=True, exist_ok=True)
     written = []
-    if not ends.catalog_path.exists():
-        _write(ends.catalog_path, dump(build_world(seed).catalog))
+    catalog = with_trackers(build_world(seed).catalog, ends.dsps_url)
+    if not ends.catalog_path.exists() or _only_trackers_differ(ends.catalog_path.read_text(), catalog):
+        _write(ends.catalog_path, dump(catalog))
         written.append(ends.catalog_path)
+    partners = simulated_partners(ends.dsps_url)
+    if not ends.partners_path.exists() or _only_addresses_differ(ends.partners_path.read_text(), partners):
+        _write(ends.partners_path, dump(partners))
+        written.append(ends.partners_path)
     wanted = simulated_bidders(ends.dsps_url)
     path = ends.bidders_path
     if not path.exists() or _only_address_differs(path.read_text(), wanted):
@@ -155,6 +188,20 @@ def _only_address_differs(text: str, wanted: Bidders) -> bool:
     return present != wanted and [(b.id, b.seat_ids) for b in present.bidders] == [
         (b.id, b.seat_ids) for b in wanted.bidders
     ]
+
+
+def _only_trackers_differ(text: str, wanted: Catalog) -> bool:
+    present = load_catalog(text)
+    return present != wanted and _without_trackers(present) == _without_trackers(wanted)
+
+
+def _without_trackers(catalog: Catalog) -> Catalog:
+    return replace(catalog, creatives=[replace(c, trackers={}) for c in catalog.creatives])
+
+
+def _only_addresses_differ(text: str, wanted: Partners) -> bool:
+    present = load_partners(text)
+    return present != wanted and [p.id for p in present.partners] == [p.id for p in wanted.partners]
 
 
 def _write(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 #: Packages whose import costs seconds or hundreds of MB: never in a process that answers requests or moves records.
 HEAVY = {"mlflow", "great_expectations", "apache_beam", "pyflink", "pyspark", "pandas"}
-LIGHT = ("serving", "jobs/publisher", "jobs/materializer", "jobs/lake")
+LIGHT = ("serving", "jobs/publisher", "jobs/materializer", "jobs/vendors", "jobs/lake")
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
 

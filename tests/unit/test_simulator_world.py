@@ -38,13 +38,15 @@ def test_users_visit_mostly_in_their_hours() -> None:
     assert on == user.activity and off < on / 2
 
 
-def test_files_are_written_once_and_the_bidders_follow_the_ports(tmp_path: Path) -> None:
+def test_files_are_written_once_and_addresses_follow_the_ports(tmp_path: Path) -> None:
     ends = Endpoints(home=tmp_path, port_base=20_000)
-    assert len(ensure_files(ends)) == 2
-    ends.catalog_path.write_text(ends.catalog_path.read_text().replace("House ads", "Ours"))
-    assert ensure_files(ends) == [], "an edited catalogue is kept"
+    assert len(ensure_files(ends)) == 3
     moved = Endpoints(home=tmp_path, port_base=21_000)
-    assert ensure_files(moved) == [moved.bidders_path]
+    assert ensure_files(moved) == [moved.catalog_path, moved.partners_path, moved.bidders_path]
+    trackers = [u for c in load_catalog(ends.catalog_path.read_text()).creatives for u in c.trackers.get("click", ())]
+    assert trackers and all(":21023/" in url for url in trackers)
+    ends.catalog_path.write_text(ends.catalog_path.read_text().replace("House ads", "Ours"))
+    assert ensure_files(moved) == [], "an edited catalogue is kept"
     assert all(":21023/" in b.endpoint for b in load_bidders(moved.bidders_path.read_text()).bidders)
 
 
