@@ -41,20 +41,21 @@ class EventWriter:
     """Writes events in committed transactions, stamped with the time at which they are published."""
 
     def __init__(self, registry: SchemaRegistry, transactional_id: str) -> None:
+        self._transactional_id = transactional_id
         self._producer: Producer = kafka.transactional_producer("test", transactional_id)
         self.encode = encoder(AD_EVENTS, registry)
         self.written: list[dict[str, Any]] = []
 
     def write(self, events: Iterable[Event], *, per_second: float, then: Callable[[int], None] | None = None) -> None:
-        """Writes events at a steady pace and calls `then` with the number written after each transaction."""
+        """Writes events at a steady pace and calls `then` with the number ever written after each transaction."""
         batch: list[dict[str, Any]] = []
-        started = time.monotonic()
+        started, written_before = time.monotonic(), len(self.written)
         for event in events:
             batch.append(complete(event))
             if len(batch) == TRANSACTION_EVENTS:
                 self._commit(batch)
                 batch = []
-                ahead_s = len(self.written) / per_second - (time.monotonic() - started)
+                ahead_s = (len(self.written) - written_before) / per_second - (time.monotonic() - started)
                 time.sleep(max(ahead_s, 0.0))
                 if then is not None:
                     then(len(self.written))

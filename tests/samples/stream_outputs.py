@@ -1,0 +1,125 @@
+"""What the stream jobs' topics must hold after some events, by the plain-Python rules, and what they do hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from connectors.registry import SchemaRegistry
+from jobs.transforms.event_rules import accepted, is_late
+from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values, metrics_key
+from jobs.transforms.sessions import sessions
+from schemas.campaign_metrics import MAXIMA, SESSION_SUMS, SUMS
+from schemas.features import FEATURE_COUNTERS, FREQUENCY_COUNTERS
+from schemas.topics import (
+    AD_EVENTS_DLQ,
+    AD_EVENTS_LATE,
+    AD_SESSIONS,
+    CAMPAIGN_METRICS,
+    CAMPAIGN_SPEND,
+    FREQUENCY_COUNTS,
+    STREAMING_FEATURES,
+    Topic,
+)
+from tests.samples.stream_io import read_avro, read_json
+
+#: Columns of campaign-metrics-v1 that depend on closed sessions.
+_OF_SESSIONS = frozenset(SESSION_SUMS)
+
+
+def assert_outputs_equal_the_rules(
+    written: list[dict[str, Any]], reasons: list[str], registry: SchemaRegistry, gap_s: int, *, closed: bool = True
+) -> None:
+    """Every output as a set: what was written in transactions once each, absolute values by their greatest.
+
+    `written` are all events that are committed, `reasons` those of the dead letters among them. With `closed` every
+    session must be there; without, sessions and their metrics are not looked at.
+    """
+    kept = list(accepted(written))
+    _compare(AD_EVENTS_LATE, _by_id(read_avro(AD_EVENTS_LATE, registry)), _by_id([e for e in kept if is_late(e)]))
+    assert sorted(row["reason"] for row in read_avro(AD_EVENTS_DLQ, registry)) == sorted(reasons)
+    for topic, counters in ((FREQUENCY_COUNTS, FREQUENCY_COUNTERS), (STREAMING_FEATURES, FEATURE_COUNTERS)):
+        _compare(topic, _greatest_values(read_avro(topic, registry)), counter_values(kept, counters))
+    _compare(CAMPAIGN_SPEND, _greatest_spend(read_avro(CAMPAIGN_SPEND, registry)), campaign_spend(kept))
+    metrics = _added_up(read_json(CAMPAIGN_METRICS))
+    if not closed:
+        _compare(CAMPAIGN_METRICS, _without_sessions(metrics), _without_sessions(campaign_metrics(kept)))
+        return
+    expected = sessions(kept, gap_s * 1000)
+    found = read_avro(AD_SESSIONS, registry)
+    _compare(AD_SESSIONS, {_session_key(row): row for row in found}, {_session_key(row): row for row in expected})
+    assert len(found) == len(expected), "a session twice"
+    _compare(CAMPAIGN_METRICS, metrics, _expected_metrics(kept, expected))
+
+
+def _compare(topic: Topic, found: dict[Any, Any], expected: dict[Any, Any]) -> None:
+    """Fails with the first differences in words: the dictionaries themselves are too long to read."""
+    wrong = [key for key in {**expected, **found} if found.get(key) != expected.get(key)]
+    shown = "\n".join(f"{key}\n   found    {found.get(key)}\n   expected {expected.get(key)}" for key in wrong[:3])
+    assert not wrong, f"{topic.name}: {len(wrong)} of {len(expected)} differ\n{shown}"
+
+
+def _session_key(row: dict[str, Any]) -> tuple[str, int]:
+    return row["record_id"], row["closed_time_ms"]
+
+
+def _by_id(events: list[dict[str, Any]]) -> dict[bytes, dict[str, Any]]:
+    found = {event["event_id"]: event for event in events}
+    assert len(found) == len(events), "an event twice"
+    return found
+
+
+def _greatest_values(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], int]:
+    """The last value of each counter: values only grow, also when a restart sends some of them again."""
+    values: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("entity_type", "entity_id", "counter", "scope_id", "bucket_start_ms"))
+        values[key] = max(values.get(key, 0), row["value"])
+    return values
+
+
+def _greatest_spend(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, int]]:
+    spend: dict[tuple[str, str], dict[str, int]] = {}
+    for row in rows:
+        now = {"spend_micros": row["spend_micros"], "impressions": row["impressions"]}
+        before = spend.get((row["campaign_id"], row["day"]), now)
+        spend[row["campaign_id"], row["day"]] = max(now, before, key=lambda r: r["impressions"])
+    return spend
+
+
+def _added_up(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Deltas added up as Druid does; columns that are 0 are left out."""
+    sums: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        total = sums.setdefault(metrics_key(row, row["minute_ms"]), {"reach_users": set()})
+        for name in SUMS:
+            if row[name]:
+                total[name] = total.get(name, 0) + row[name]
+        for name in MAXIMA:
+            total[name] = max(total.get(name, 0), row[name])
+        total["reach_users"] |= set(row.get("reach_users", ()))
+    return sums
+
+
+def _without_sessions(sums: dict[tuple[Any, ...], dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    bare = {
+        key: {name: value for name, value in total.items() if name not in _OF_SESSIONS} for key, total in sums.items()
+    }
+    return {key: total for key, total in bare.items() if any(total.values())}
+
+
+def _expected_metrics(
+    kept: list[dict[str, Any]], closed: list[dict[str, Any]]
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Metrics of the events, with the ads' sessions in the minute of their first event."""
+    expected = campaign_metrics(kept)
+    of_record = {event["record_id"]: event for event in kept}
+    for session in closed:
+        row = {**of_record[session["record_id"]], **session}
+        total = expected.setdefault(metrics_key(row, session["first_event_time_ms"]), {"reach_users": set()})
+        for name, counts in (
+            ("sessions", session["impressions"] > 0),
+            ("sessions_completed", session["state"] == "completed"),
+        ):
+            if counts:
+                total[name] = total.get(name, 0) + 1
+    return expected
