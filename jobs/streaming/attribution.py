@@ -1,0 +1,74 @@
+"""Which click or impression is a conversion credited to?
+
+In: deduplicated_events (conversions; impressions and clicks without a reason `ivt_...`). A conversion is credited to
+the last click of its user, or of the ad that it names, within the advertiser's click look-back, else to the last
+impression within the view look-back, else to nothing. What the publisher makes of credits (`post_view_conversion`) is
+not read.
+Out: attributions-v1 (key order_id): one row per order and revision, the highest counts; campaign-metrics-v1 (no key):
+the credit as deltas in the conversion's minute, under the touch's ad. A better touch that arrives later makes the next
+revision, and deltas that take the old credit back.
+Time: event time alone decides what was before and what was last; equal times go by event id. So the order of arrival
+changes no final credit. No watermark is waited for.
+State: per user (and per ad) and advertiser the last `attribution_touches` clicks and as many impressions and the last
+`attribution_orders` conversions, about 0.3 KB each; a touch for the longest look-back of its kind and the OLDEST_MS
+that an event may be late, a conversion for OLDEST_MS, both in processing time. Look-backs come from the catalogue at
+submission: a changed one counts from the next submission on, state kept, but finds no touch that was forgotten before.
+Delivery: exactly once.
+Run: python -m jobs.streaming submit --jobs attribution
+"""
+
+from __future__ import annotations
+
+import json
+
+from jobs.streaming.job import Job, Output, View, sql
+from jobs.streaming.metrics_columns import dimensions, zeros_but
+from jobs.streaming.settings import Settings
+from schemas import campaign_metrics
+from schemas.events import OLDEST_MS
+
+NAME = "attribution"
+
+#: A conversion's credit is remembered for longer than it waits for touches, else its first revision would come twice.
+_LATE_S = OLDEST_MS // 1000
+_CREDIT_S = _LATE_S + 86_400
+
+
+def lookbacks(settings: Settings) -> str:
+    """JSON of click and view look-backs in seconds by advertiser, "" for all others: java/AttributionLookbacks.java.
+
+    Example:
+    >>> lookbacks(Settings(attribution_lookbacks_s={"adv-1": (86400, 0)}))
+    '{"": [604800, 86400], "adv-1": [86400, 0]}'
+    """
+    others = (settings.attribution_click_lookback_s, settings.attribution_view_lookback_s)
+    return json.dumps({"": others, **dict(sorted(settings.attribution_lookbacks_s.items()))})
+
+
+def build(settings: Settings) -> Job:
+    """The job over logical tables."""
+    answers = sql(
+        "attribution_answers",
+        lookbacks=lookbacks(settings).replace("'", "''"),
+        touches=settings.attribution_touches,
+        orders=settings.attribution_orders,
+        late_s=_LATE_S,
+    )
+    of_the_touch = ", ".join(
+        f"CASE WHEN t.touch IS NULL THEN t.conversion.{name} ELSE t.touch.{name} END AS {name}"
+        for name in campaign_metrics.DIMENSIONS
+        if name != "currency"
+    )
+    metrics = sql("attribution_metrics", dimensions=dimensions(), zeros=zeros_but(*campaign_metrics.ATTRIBUTION_SUMS))
+    return Job(
+        NAME,
+        views=(
+            View("attribution_inputs", sql("attribution_inputs", dimensions=", ".join(campaign_metrics.DIMENSIONS))),
+            View("attribution_answers", answers),
+            View("attribution_credits", sql("attribution_credits", of_the_touch=of_the_touch, late_s=_CREDIT_S)),
+        ),
+        outputs=(
+            Output("attributions", "SELECT * FROM attribution_credits WHERE sign > 0"),
+            Output("attribution_metrics", metrics),
+        ),
+    )

@@ -1,0 +1,83 @@
+"""Which events did no person cause?
+
+In: deduplicated_events. Out: invalid-traffic-v1 (key record_id), a verdict per event with its class, rule and what was
+seen; campaign-metrics-v1 (no key), deltas of what to take off the gross columns, in the event's own minute and
+dimensions. Nothing is deleted: gross stays gross. Of several verdicts on an event the first is written, and counted.
+
+general (lists and rates): `data_center` (quality reason `ivt_data_center`), `data_center_repeat` (other events of an
+address that sent more than `ivt_data_center_events` of those in an hour), `click_flood` (clicks of a user, or address,
+past `ivt_click_flood_clicks` in a window), `many_users_one_address` (events past `ivt_address_users` users in an hour).
+What came before a limit was reached has no verdict.
+sophisticated (patterns of an ad's events): `click_before_impression` (verdict on the click), `quartiles_too_fast` and
+`quartile_before_impression` (on the impression), `quartiles_out_of_order` (on the higher quartile).
+
+Time: rates count in fixed windows of received time, or of event time for what servers logged, and do not wait for a
+watermark. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`;
+an event behind the watermark is not judged by them.
+State: a count per user or address and window and an id per verdict, for `deduplication_ttl_s`; the events of an ad for
+`ivt_pattern_window_s`.
+Delivery: exactly once.
+Run: python -m jobs.streaming submit --jobs invalid_traffic
+Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), general and sophisticated techniques.
+"""
+
+from __future__ import annotations
+
+from jobs.streaming.job import Job, Output, View, sql, text_list
+from jobs.streaming.metrics_columns import dimensions, zeros_but
+from jobs.streaming.settings import Settings
+from schemas import campaign_metrics
+from schemas.events import EVENT_TYPES
+
+NAME = "invalid_traffic"
+
+#: What events of an ad have in common, and what is each event's own.
+_SHARED = ("user_pseudonym", "household_pseudonym", *campaign_metrics.DIMENSIONS)
+_OWN = ("event_id", "event_type", "event_time_ms", "cost_micros")
+_COLUMNS = ", ".join(("record_id", *_OWN, *_SHARED))
+
+
+def build(settings: Settings) -> Job:
+    """The job over logical tables."""
+    by_rate = sql(
+        "invalid_by_rate",
+        columns=_COLUMNS,
+        flood_clicks=settings.ivt_click_flood_clicks,
+        flood_window_s=settings.ivt_click_flood_window_s,
+        flood_window_ms=settings.ivt_click_flood_window_s * 1000,
+        address_users=settings.ivt_address_users,
+        data_center_events=settings.ivt_data_center_events,
+    )
+    quartiles = {kind.name: kind.quartile for kind in EVENT_TYPES if kind.quartile is not None}
+    by_pattern = sql(
+        "invalid_by_pattern",
+        columns=_COLUMNS,
+        quartiles=" ".join(f"WHEN '{name}' THEN {quartile}" for name, quartile in quartiles.items()),
+        quartile_types=text_list(quartiles),
+        shared_measures=", ".join(f"former.{name} AS {name}" for name in _SHARED),
+        own_measures=", ".join(f"{which}.{name} AS {which}_{name}" for which in ("former", "latter") for name in _OWN),
+        chosen_columns=", ".join(
+            (
+                "record_id",
+                *(f"CASE WHEN of_former THEN former_{name} ELSE latter_{name} END AS {name}" for name in _OWN),
+                *_SHARED,
+            )
+        ),
+        fastest_percent=settings.ivt_fastest_percent,
+        tolerance_ms=settings.ivt_clock_tolerance_ms,
+        window_s=settings.ivt_pattern_window_s,
+    )
+    metrics = sql("invalid_metrics", dimensions=dimensions(), zeros=zeros_but(*campaign_metrics.INVALID_TRAFFIC_SUMS))
+    return Job(
+        NAME,
+        views=(
+            View("invalid_by_list", sql("invalid_by_list", columns=_COLUMNS)),
+            View("invalid_by_rate", by_rate),
+            View("invalid_by_pattern", by_pattern),
+            View("invalid_verdicts", sql("invalid_verdicts")),
+        ),
+        outputs=(
+            Output("invalid_traffic", "SELECT * FROM invalid_verdicts"),
+            Output("invalid_metrics", metrics),
+        ),
+    )
