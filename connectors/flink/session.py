@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from connectors.flink.formats import tolerant_avro_jar
+from connectors.flink.java_jar import Source, compiled_jar, functions
 from connectors.jars import jar_paths, java_home
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 CLIENT_JVM_ARGS = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC"
 
 
-def streaming_session(settings: Mapping[str, str]) -> StreamTableEnvironment:
-    """A streaming SQL session with the connector jars and our own format on its class path.
+def streaming_session(settings: Mapping[str, str], java: Iterable[Source] = ()) -> StreamTableEnvironment:
+    """A streaming SQL session with the connector jars and our own Java on its class path.
 
+    Functions among the sources `java` can be called by their names (`java_jar.function_name`).
     Without `execution.target` among the settings a statement runs in this process. Errors: NotSetUp.
     """
     os.environ.setdefault("JAVA_HOME", str(java_home()))
@@ -37,11 +38,15 @@ def streaming_session(settings: Mapping[str, str]) -> StreamTableEnvironment:
     configuration = Configuration()
     for key, value in settings.items():
         configuration.set_string(key, value)
-    class_path = [*jar_paths("flink"), tolerant_avro_jar(get_gateway().jvm)]
+    own = tuple(java)
+    class_path = [*jar_paths("flink"), compiled_jar(get_gateway().jvm, own)]
     configuration.set_string("pipeline.jars", ";".join(path.absolute().as_uri() for path in class_path))
     configuration.set_string("table.local-time-zone", "UTC")
     chosen = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
-    return StreamTableEnvironment.create(environment_settings=chosen)
+    session = StreamTableEnvironment.create(environment_settings=chosen)
+    for name, java_class in functions(own).items():
+        session.execute_sql(f"CREATE TEMPORARY SYSTEM FUNCTION `{name}` AS '{java_class}' LANGUAGE JAVA")
+    return session
 
 
 def remote_target(rest_url: str) -> dict[str, str]:

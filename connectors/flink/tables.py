@@ -1,6 +1,7 @@
 """Flink DDL, generated from a topic and its Avro schema: nobody writes a CREATE TABLE for a topic by hand.
 
-Sources read committed records only, and skip what does not decode (TolerantAvroFormat.java).
+Sources read committed records only, decode only the columns that are asked for, and skip what does not decode
+(java/RowAvroFormat.java).
 Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by Kafka transactions, and upserts of
 absolute values at least once. Every sink is given the text of our own .avsc: without it Flink would register a schema
 of its own making under our subject.
@@ -9,10 +10,10 @@ of its own making under our subject.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from connectors.flink.formats import TOLERANT_AVRO
+from connectors.flink.java_jar import ADDITIVE_KAFKA, ROW_AVRO
 from schemas import campaign_metrics
 from schemas.codec import schema_text
 from schemas.topics import Topic
@@ -21,6 +22,9 @@ from schemas.topics import Topic
 STRICT_AVRO = "avro-confluent"
 #: The source's column that holds the Kafka key.
 KEY_COLUMN = "kafka_key"
+
+#: Most keys that an upsert sink holds back.
+_UPSERT_ROWS = 5_000
 
 _PRIMITIVES = {
     "string": "STRING",
@@ -94,10 +98,10 @@ def flink_type(avro_type: object) -> str:
     raise ValueError(f"no Flink type for Avro type {avro_type!r}")
 
 
-def columns(schema: str) -> tuple[Column, ...]:
-    """Columns of schemas/avro/<schema>.avsc, in its order."""
+def columns(schema: str, wanted: Collection[str] | None = None) -> tuple[Column, ...]:
+    """Columns of schemas/avro/<schema>.avsc, in its order; of all fields, or of those `wanted`."""
     fields = json.loads(schema_text(schema))["fields"]
-    return tuple(Column(field["name"], flink_type(field["type"])) for field in fields)
+    return tuple(Column(f["name"], flink_type(f["type"])) for f in fields if wanted is None or f["name"] in wanted)
 
 
 def campaign_metrics_columns() -> tuple[Column, ...]:
@@ -118,13 +122,15 @@ def source_ddl(
     cluster: Cluster,
     *,
     group: str,
+    wanted: Collection[str] | None = None,
     startup: str = "group-offsets",
     extra_columns: Iterable[str] = (),
     discovery_s: int = 60,
 ) -> str:
     """CREATE TABLE of a topic to read from its committed offsets, or from its start when there are none.
 
-    `extra_columns` are DDL fragments: metadata and computed columns, a watermark. `startup` is `group-offsets` or
+    Only the columns `wanted` are declared, and so decoded (None: all). `extra_columns` are DDL fragments: metadata and
+    computed columns, a watermark. `startup` is `group-offsets` or
     `earliest-offset`; either counts only for a job that is not restored from a checkpoint.
     """
     options = {
@@ -136,11 +142,12 @@ def source_ddl(
         "properties.auto.offset.reset": "earliest",
         "scan.startup.mode": startup,
         "scan.topic-partition-discovery.interval": f"{discovery_s} s",
-        "value.format": TOLERANT_AVRO,
+        "value.format": ROW_AVRO,
         "value.fields-include": "EXCEPT_KEY",
-        f"value.{TOLERANT_AVRO}.url": cluster.registry_url,
+        f"value.{ROW_AVRO}.url": cluster.registry_url,
+        f"value.{ROW_AVRO}.schema": schema_text(_schema_of(topic)),
     }
-    parts = [column.ddl for column in columns(_schema_of(topic))]
+    parts = [column.ddl for column in columns(_schema_of(topic), wanted)]
     return _create(table, [f"`{KEY_COLUMN}` BYTES", *parts, *extra_columns], options)
 
 
@@ -158,19 +165,67 @@ def exactly_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: Exact
     return _create(table, [column.ddl for column in columns(_schema_of(topic))], options)
 
 
-def json_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, row: Iterable[Column]) -> str:
-    """CREATE TABLE of a JSON topic without key that is written in transactions. Null fields are left out."""
+@dataclass(frozen=True, slots=True)
+class Additive:
+    """Which columns of an additive table are added up, of which the greatest counts, and which are sets (arrays).
+
+    All others are the key. Rows of equal keys become one, at the latest every `interval_ms` and at each checkpoint.
+    """
+
+    sums: tuple[str, ...]
+    maxima: tuple[str, ...]
+    unions: tuple[str, ...]
+    interval_ms: int
+
+
+def additive_sink_ddl(
+    table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, additive: Additive, row: Iterable[Column]
+) -> str:
+    """CREATE TABLE of a JSON topic of additive rows, added up and written in transactions. Null fields are left out."""
     options = {
         **_kafka(topic, cluster),
         **_transactions(how),
+        "connector": ADDITIVE_KAFKA,
+        "additive.sum": ",".join(additive.sums),
+        "additive.max": ",".join(additive.maxima),
+        "additive.union": ",".join(additive.unions),
+        "additive.interval": f"{additive.interval_ms} ms",
         "format": "json",
         "json.encode.ignore-null-fields": "true",
     }
     return _create(table, [column.ddl for column in row], options)
 
 
-def upsert_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str) -> str:
-    """CREATE TABLE of a compacted topic of absolute values: at least once, each change sent as soon as it is made.
+def raw_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, *, key: str) -> str:
+    """CREATE TABLE (`key` STRING, `raw` BYTES) of a topic that is written in transactions, byte for byte."""
+    options = {
+        **_kafka(topic, cluster),
+        **_transactions(how),
+        "key.format": "raw",
+        "key.fields": key,
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+    }
+    return _create(table, [f"`{key}` STRING", "`raw` BYTES"], options)
+
+
+def at_least_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str) -> str:
+    """CREATE TABLE of an Avro topic without transactions, keyed by a string column: rows are sent as they are made."""
+    options = {
+        **_kafka(topic, cluster),
+        "key.format": "raw",
+        "key.fields": key,
+        "value.format": STRICT_AVRO,
+        "value.fields-include": "ALL",
+        "sink.delivery-guarantee": "at-least-once",
+        "properties.linger.ms": "0",
+        **_avro_value(topic, cluster),
+    }
+    return _create(table, [column.ddl for column in columns(_schema_of(topic))], options)
+
+
+def upsert_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str, interval_ms: int) -> str:
+    """CREATE TABLE of a compacted topic of absolute values: at least once, the last of each key every `interval_ms`.
 
     `key` is a column of its own, the Kafka key as text; it is not repeated in the value.
     """
@@ -181,6 +236,8 @@ def upsert_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str) -> 
         "value.format": STRICT_AVRO,
         "value.fields-include": "EXCEPT_KEY",
         "sink.delivery-guarantee": "at-least-once",
+        "sink.buffer-flush.interval": f"{interval_ms} ms",
+        "sink.buffer-flush.max-rows": str(_UPSERT_ROWS),
         "properties.linger.ms": "0",
         "properties.compression.type": "lz4",
         **_avro_value(topic, cluster),

@@ -1,37 +1,59 @@
 """What became of each ad: how far it played, whether it was clicked, what it cost.
 
-In: deduplicated_events, stream_clock. Out: ad-sessions-v1 (key record_id), one row when the ad's session closes;
-campaign-metrics-v1 (no key), the same row as deltas `sessions` and `sessions_completed`.
-Time: publish time; a session closes when `session_gap_s` of it have passed without an event of the ad. When all
-traffic stops the clock takes over after `source_idle_s`.
-Lateness: an event that comes after its session closed opens another one of the same record_id; counts of sessions
-stay right, because a session counts only where the ad's one impression (or its one completion) is.
-State: one window per open ad, about 1 KB.
-Delivery: exactly once.
+In: lives (java/AdLives.java). Out: ad-sessions-v1 (key record_id), one row when the ad's life closes;
+campaign-metrics-v1 (no key), the same row as deltas `sessions`, `sessions_completed` and `watch_time_ms`.
+Time: publish time; a life closes when `session_gap_s` of it have passed without an event of the ad. When all traffic
+stops the clock takes over after `source_idle_s`.
+Lateness: an event that comes after its ad's life was closed makes a whole new row with the next `revision`, which
+replaces the older one; the deltas make up the difference. So how often a life was cut changes no final row and no sum.
+State: one value per ad, shared with the deduplication. Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs ad_sessions
 """
 
 from __future__ import annotations
 
-from jobs.streaming.job import Job, Output, View, sql, text_list
+from jobs.streaming.job import Job, Output, View, sql
 from jobs.streaming.metrics_columns import dimensions, zeros_but
 from jobs.streaming.settings import Settings
-from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas import campaign_metrics
-from schemas.events import EVENT_TYPES
 
 NAME = "ad_sessions"
+
+_TEXTS = tuple(
+    [
+        "advertiser_id",
+        "campaign_id",
+        "line_item_id",
+        "creative_id",
+        "placement_id",
+        "publisher_id",
+        "user_pseudonym",
+        "country",
+        "device_type",
+        "platform",
+        "creative_format",
+        "deal_type",
+        "experiment_cell",
+        "pricing",
+        "bidder_id",
+        "currency",
+    ]
+)
+_COUNTS = ("impressions", "clicks", "engagements", "errors", "events", "cost_micros", "qr_scans", "pause_ads", "skips")
+
+
+def of_session(names: tuple[str, ...]) -> str:
+    """Select list of fields of a session row."""
+    return ",\n  ".join(f"`session`.`{name}` AS {name}" for name in names)
 
 
 def build(settings: Settings) -> Job:
     """The job over logical tables."""
-    quartiles = " ".join(f"WHEN '{t.name}' THEN {t.quartile}" for t in EVENT_TYPES if t.quartile is not None)
     closed_sessions = sql(
         "closed_sessions",
-        quartiles=quartiles,
-        not_of_the_ad=text_list(NOT_OF_THE_AD),
-        engagements=text_list(ENGAGEMENTS),
-        gap_s=settings.session_gap_s,
+        texts=of_session(_TEXTS),
+        counts=of_session(_COUNTS),
+        gap_ms=settings.session_gap_s * 1000,
     )
     session_metrics = sql(
         "session_metrics",

@@ -17,10 +17,13 @@ from connectors.flink import session as flink
 from connectors.flink.tables import Cluster, source_ddl
 from jobs.streaming import (
     ad_sessions,
+    attribution,
     campaign_metrics,
     campaign_spend,
+    delivery_health,
     event_quality,
     frequency_counts,
+    invalid_traffic,
     streaming_features,
 )
 from jobs.streaming.job import Build, Job
@@ -28,15 +31,20 @@ from jobs.streaming.lease import Lease
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, insert_statement
 from jobs.streaming.views import (
+    DECISION_COLUMNS,
+    DECISIONS,
     SOURCE,
-    SOURCE_METADATA_COLUMNS,
     SOURCE_TIME_COLUMNS,
     clock_ddl,
+    java,
+    metadata_ddl,
+    reads_decisions,
     views,
+    wanted_columns,
     watermark,
 )
 from schemas.errors import ConfigError
-from schemas.topics import AD_EVENTS
+from schemas.topics import AD_DECISIONS, AD_EVENTS
 
 if TYPE_CHECKING:
     from pyflink.table import StreamTableEnvironment
@@ -50,6 +58,9 @@ JOBS: dict[str, Build] = {
         frequency_counts,
         streaming_features,
         campaign_spend,
+        attribution,
+        invalid_traffic,
+        delivery_health,
     )
 }
 ALL_JOBS = "streaming"
@@ -148,16 +159,23 @@ class Application:
         """(DDL in order, INSERTs)."""
         where = self.where
         cluster = Cluster(where.kafka_bootstrap, where.registry_url)
+        wanted = wanted_columns(self.jobs)
         source = source_ddl(
             SOURCE,
             AD_EVENTS,
             cluster,
             group=self.name,
+            wanted=wanted,
             startup=self.startup,
-            extra_columns=(*SOURCE_METADATA_COLUMNS, *SOURCE_TIME_COLUMNS, watermark(self.settings)),
+            extra_columns=(*metadata_ddl(wanted), *SOURCE_TIME_COLUMNS, watermark(self.settings)),
         )
         ddl = [source, clock_ddl(self.settings)]
-        all_views = [*views(), *(view for job in self.jobs for view in job.views)]
+        if reads_decisions(self.jobs):
+            decisions = source_ddl(
+                DECISIONS, AD_DECISIONS, cluster, group=self.name, wanted=DECISION_COLUMNS, startup=self.startup
+            )
+            ddl.append(decisions)
+        all_views = [*views(self.jobs, self.settings), *(view for job in self.jobs for view in job.views)]
         ddl += [f"CREATE TEMPORARY VIEW `{view.name}` AS\n{view.query}" for view in all_views]
         inserts: list[str] = []
         for job in self.jobs:
@@ -168,7 +186,7 @@ class Application:
 
     def session(self, more: dict[str, str]) -> StreamTableEnvironment:
         """A SQL session in which the application's tables and views are known."""
-        session = flink.streaming_session({**self.flink_settings(), **more})
+        session = flink.streaming_session({**self.flink_settings(), **more}, java(self.jobs))
         for statement in self.statements()[0]:
             session.execute_sql(statement)
         return session

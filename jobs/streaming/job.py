@@ -5,6 +5,7 @@ Nothing here knows Flink's API or an address, so tests run the same queries over
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -42,8 +43,12 @@ Build = Callable[[Settings], Job]
 
 
 def sql(name: str, **values: object) -> str:
-    """Text of jobs/streaming/sql/<name>.sql with its ${...} places filled. Errors: KeyError for a place not given."""
+    """Text of jobs/streaming/sql/<name>.sql, without comments, with its ${...} places filled.
+
+    Errors: KeyError for a place not given.
+    """
     text = resources.files("jobs.streaming").joinpath("sql", f"{name}.sql").read_text()
+    text = re.sub(r"--.*", "", text)
     return Template(text).substitute({key: str(value) for key, value in values.items()}).strip()
 
 

@@ -6,24 +6,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 from connectors.flink.tables import (
+    Additive,
     Cluster,
     Column,
     ExactlyOnce,
+    additive_sink_ddl,
     campaign_metrics_columns,
     columns,
     exactly_once_sink_ddl,
-    json_sink_ddl,
+    raw_sink_ddl,
     upsert_sink_ddl,
 )
 from jobs.streaming.job import Output
 from jobs.streaming.settings import Settings
+from schemas.campaign_metrics import MAXIMA, REACH_COLUMN, SUMS
 from schemas.topics import (
     AD_EVENTS_DLQ,
     AD_EVENTS_LATE,
     AD_SESSIONS,
+    ATTRIBUTIONS,
     CAMPAIGN_METRICS,
     CAMPAIGN_SPEND,
+    DELIVERY_HEALTH,
     FREQUENCY_COUNTS,
+    INVALID_TRAFFIC,
     STREAMING_FEATURES,
     Topic,
 )
@@ -31,43 +37,62 @@ from schemas.topics import (
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """A logical table that one job writes. `key` is the column that becomes the Kafka key, if any."""
+    """A logical table that one job writes. `key` is the column that becomes the Kafka key, if any.
+
+    `exactly_once`: Avro in transactions. `raw`: bytes as they were read, in transactions. `upsert`: absolute values,
+    the latest of a key counts. `additive`: JSON deltas in transactions, added up before they are written.
+    """
 
     table: str
     topic: Topic
-    kind: Literal["exactly_once", "upsert", "json"]
+    kind: Literal["exactly_once", "raw", "upsert", "additive"]
     key: str | None = None
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, the key of an upsert first."""
-        if self.topic.schema is None:
+        if self.kind == "additive":
             return campaign_metrics_columns()
+        if self.kind == "raw":
+            return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
+        assert self.topic.schema is not None
         row = columns(self.topic.schema)
         return (Column(str(self.key), "STRING NOT NULL"), *row) if self.kind == "upsert" else row
 
     def ddl(self, job: str, cluster: Cluster, settings: Settings) -> str:
         """CREATE TABLE for `job`, whose name makes the transactional ids unique."""
         how = ExactlyOnce(f"{job}-{self.table}", settings.transaction_timeout_ms)
-        if self.kind == "json":
-            return json_sink_ddl(self.table, self.topic, cluster, how, self.columns)
+        if self.kind == "additive":
+            additive = Additive(SUMS, MAXIMA, (REACH_COLUMN,), settings.metrics_interval_ms)
+            return additive_sink_ddl(self.table, self.topic, cluster, how, additive, self.columns)
         assert self.key is not None
+        if self.kind == "raw":
+            return raw_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
         if self.kind == "upsert":
-            return upsert_sink_ddl(self.table, self.topic, cluster, key=self.key)
+            return upsert_sink_ddl(
+                self.table, self.topic, cluster, key=self.key, interval_ms=settings.absolute_interval_ms
+            )
         return exactly_once_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
 
 
 SINKS: dict[str, Sink] = {
     sink.table: sink
     for sink in (
-        Sink("ad_events_late", AD_EVENTS_LATE, "exactly_once", "record_id"),
+        Sink("ad_events_late", AD_EVENTS_LATE, "raw", "record_id"),
         Sink("ad_events_dlq", AD_EVENTS_DLQ, "exactly_once", "key"),
         Sink("ad_sessions", AD_SESSIONS, "exactly_once", "record_id"),
-        Sink("session_metrics", CAMPAIGN_METRICS, "json"),  # a second writer of the topic needs its own transactions
-        Sink("campaign_metrics", CAMPAIGN_METRICS, "json"),
+        Sink(
+            "session_metrics", CAMPAIGN_METRICS, "additive"
+        ),  # a second writer of the topic needs its own transactions
+        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive"),
         Sink("frequency_counts", FREQUENCY_COUNTS, "upsert", "counter_key"),
         Sink("streaming_features", STREAMING_FEATURES, "upsert", "counter_key"),
         Sink("campaign_spend", CAMPAIGN_SPEND, "upsert", "spend_key"),
+        Sink("attributions", ATTRIBUTIONS, "exactly_once", "order_id"),
+        Sink("attribution_metrics", CAMPAIGN_METRICS, "additive"),
+        Sink("invalid_traffic", INVALID_TRAFFIC, "exactly_once", "record_id"),
+        Sink("invalid_metrics", CAMPAIGN_METRICS, "additive"),
+        Sink("delivery_health", DELIVERY_HEALTH, "exactly_once", "campaign_id"),
     )
 }
 

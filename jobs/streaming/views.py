@@ -1,28 +1,78 @@
-"""The tables and views that all stream jobs read: events, their one deduplication, and the clock.
+"""The tables and views that all stream jobs read: events, their one deduplication, the lives of ads, and the clock.
 
-Time: row time is publish time (docs/architecture.md "Two clocks"); `window_time` is processing time on a stream, and
-row time when the input is bounded, where no processing-time window would ever close.
-State: one flag per event id, kept for `deduplication_ttl_s`.
+    ad_events -> judged_events -> events -> ad_lives -> deduplicated_events, closed_lives
+                              \\-> rejected_events
+
+Time: row time is publish time (docs/architecture.md "Two clocks").
+State: that of the function `ad_lives` (java/AdLives.java): what was seen of each ad, kept for `deduplication_ttl_s`.
+Columns: a deployment declares, decodes and carries only the columns that its queries name.
 """
 
 from __future__ import annotations
 
-from jobs.streaming.job import View, sql
+import re
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+
+from connectors.flink.java_jar import Source, sources
+from connectors.flink.tables import Column, columns
+from jobs.streaming.job import Job, View, sql, text_list
 from jobs.streaming.settings import Settings
-from schemas.events import OLDEST_MS
+from jobs.transforms.sessions import NOT_OF_THE_AD
+from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS
 
 #: The source table; its columns are AdEvent's, then these.
 SOURCE = "ad_events"
-SOURCE_TIME_COLUMNS = (
-    "`rowtime` AS TO_TIMESTAMP_LTZ(`published_time_ms`, 3)",
-    "`processed_at` AS PROCTIME()",
-)
-SOURCE_METADATA_COLUMNS = (
-    "`kafka_partition` INT METADATA FROM 'partition' VIRTUAL",
-    "`kafka_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
-)
-
+SOURCE_TIME_COLUMNS = ("`rowtime` AS TO_TIMESTAMP_LTZ(`published_time_ms`, 3)",)
+#: Where a record is kept, what it is byte for byte, and the id of its schema.
+METADATA_COLUMNS: dict[str, str] = {
+    "kafka_partition": "INT METADATA FROM 'partition' VIRTUAL",
+    "kafka_offset": "BIGINT METADATA FROM 'offset' VIRTUAL",
+    "raw": "BYTES METADATA FROM 'value.raw' VIRTUAL",
+    "schema_id": "INT METADATA FROM 'value.schema_id' VIRTUAL",
+}
 CLOCK = "stream_clock"
+#: The table of decisions, declared for jobs whose views read it, and what they need of it.
+DECISIONS = "ad_decisions"
+DECISION_COLUMNS = frozenset(("record_id", "decision_time_ms", "winner_campaign_id", "price_cpm_micros", "currency"))
+
+#: What `judged_events` reads; and `ad_lives`, without and with sessions, beside what the queries name.
+_JUDGED = frozenset(
+    [
+        "record_id",
+        "event_type",
+        "campaign_id",
+        "creative_id",
+        "cost_micros",
+        "ordinal",
+        "event_time_ms",
+        "received_time_ms",
+        "published_time_ms",
+    ]
+)
+_OF_DEDUPLICATION = frozenset(("event_id",))
+_OF_SESSIONS = frozenset(
+    [
+        "advertiser_id",
+        "line_item_id",
+        "creative_version",
+        "placement_id",
+        "publisher_id",
+        "user_pseudonym",
+        "country",
+        "device_type",
+        "platform",
+        "creative_format",
+        "deal_type",
+        "experiment_cell",
+        "pricing",
+        "bidder_id",
+        "currency",
+        "source",
+        "watch_percent",
+        "creative_length_s",
+    ]
+)
 
 
 def watermark(settings: Settings) -> str:
@@ -33,11 +83,11 @@ def watermark(settings: Settings) -> str:
 def clock_ddl(settings: Settings) -> str:
     """CREATE TABLE of the clock: a row a second whose watermark follows the time of day at a distance.
 
-    The distance is what an event may take from publisher to window while the source counts as idle (a quiet night, a
-    restart of the TaskManager): were it nothing, whatever comes later than a session's gap would be dropped.
+    The distance is what an event may take from publisher to the jobs while the source counts as idle (a quiet night, a
+    restart of the TaskManager) without finding that its ad's life was closed before it came.
 
-    It is united with the events so that windows close when traffic stops. Its rows never get into a window: `tick` is
-    never negative, and readers keep only rows with `tick < 0` (a predicate that the planner can't fold away).
+    It is united with the events so that lives close when traffic stops. Its rows are no events: `tick` is never
+    negative, and readers keep only rows with `tick < 0` (a predicate that the planner can't fold away).
     """
     return f"""CREATE TEMPORARY TABLE `{CLOCK}` (
   `tick` BIGINT,
@@ -52,14 +102,95 @@ def clock_ddl(settings: Settings) -> str:
 )"""
 
 
-def views(*, bounded: bool = False) -> tuple[View, ...]:
-    """The shared views in the order in which they build on each other."""
-    return (
+@cache
+def event_columns() -> tuple[Column, ...]:
+    """Columns of AdEvent, in its order."""
+    return columns("ad_event")
+
+
+def named(queries: Iterable[str]) -> frozenset[str]:
+    """Columns of AdEvent, and metadata columns, that queries name anywhere."""
+    words = set(re.findall(r"\w+", "\n".join(queries)))
+    return frozenset(words & ({column.name for column in event_columns()} | METADATA_COLUMNS.keys()))
+
+
+def wanted_columns(jobs: Sequence[Job]) -> frozenset[str]:
+    """Columns that the source must give for these jobs."""
+    queries = [view.query for job in jobs for view in job.views] + [out.query for job in jobs for out in job.outputs]
+    found = named(queries) | _JUDGED | _OF_DEDUPLICATION
+    return found | _OF_SESSIONS if _with_sessions(jobs) else found
+
+
+def reads_decisions(jobs: Sequence[Job]) -> bool:
+    """Whether a view of these jobs needs the table of decisions."""
+    return any(re.search(rf"\b{DECISIONS}\b", view.query) for job in jobs for view in job.views)
+
+
+def metadata_ddl(wanted: Collection[str]) -> tuple[str, ...]:
+    """DDL of the metadata columns among `wanted`."""
+    return tuple(f"`{name}` {ddl}" for name, ddl in METADATA_COLUMNS.items() if name in wanted)
+
+
+def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
+    """The shared views of a deployment of `jobs`, in the order in which they build on each other."""
+    carried = _carried(jobs)
+    names = ", ".join(f"`{column.name}`" for column in carried)
+    late_raw = "raw" in wanted_columns(jobs)
+    shared = (
         View("judged_events", sql("judged_events", source=SOURCE, oldest_ms=OLDEST_MS)),
-        View("events", "SELECT * FROM judged_events WHERE reject_reason IS NULL"),
         View("rejected_events", "SELECT * FROM judged_events WHERE reject_reason IS NOT NULL"),
         View(
-            "deduplicated_events",
-            sql("deduplicated_events", window_time="rowtime" if bounded else "PROCTIME()"),
+            "events",
+            sql(
+                "events",
+                columns=names,
+                late_raw=f"CASE WHEN received_time_ms - event_time_ms > {LATENESS_MS} THEN `raw` END"
+                if late_raw
+                else "CAST(NULL AS BYTES)",
+                not_of_the_ad=text_list(NOT_OF_THE_AD),
+                quartiles=" ".join(
+                    f"WHEN '{kind.name}' THEN {kind.quartile}" for kind in EVENT_TYPES if kind.quartile is not None
+                ),
+                only=f"AND event_type IN ({text_list(settings.event_types)})" if settings.event_types else "",
+                no_columns=", ".join(f"CAST(NULL AS {column.type.removesuffix(' NOT NULL')})" for column in carried),
+            ),
         ),
     )
+    if not settings.deduplicate:
+        return (*shared, View("deduplicated_events", "SELECT * FROM events"))
+    lives = sql(
+        "ad_lives",
+        gap_ms=settings.session_gap_s * 1000,
+        remember_ms=settings.deduplication_ttl_s * 1000,
+        sessions="TRUE" if _with_sessions(jobs) else "FALSE",
+    )
+    deduplicated = sql(
+        "deduplicated_events", columns=",\n  ".join(f"`event`.`{column.name}` AS `{column.name}`" for column in carried)
+    )
+    return (*shared, View("lives", lives), View("deduplicated_events", deduplicated))
+
+
+#: Columns that view `events` adds to AdEvent's, in its order.
+_OF_EVENTS: tuple[Column, ...] = (
+    Column("late_raw", "BYTES"),
+    Column("of_the_ad", "BOOLEAN"),
+    Column("life_id", "STRING"),
+    Column("quartile", "INT"),
+    Column("rowtime", "TIMESTAMP_LTZ(3)"),
+)
+
+
+def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
+    """The Java of a deployment: the functions of folder `java`, and the type of the rows that `ad_lives` gets."""
+    fields = ", ".join(f"`{c.name}` {c.type.removesuffix(' NOT NULL')}" for c in (*_carried(jobs), *_OF_EVENTS))
+    text = f'package headwater;\n\nfinal class AdLivesInput {{\n    static final String ROW = "ROW<{fields}>";\n}}\n'
+    return (*sources("jobs.streaming"), ("AdLivesInput", text))
+
+
+def _carried(jobs: Sequence[Job]) -> list[Column]:
+    wanted = wanted_columns(jobs)
+    return [column for column in event_columns() if column.name in wanted]
+
+
+def _with_sessions(jobs: Sequence[Job]) -> bool:
+    return any("closed_sessions" in output.query for job in jobs for output in job.outputs)

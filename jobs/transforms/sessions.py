@@ -1,4 +1,4 @@
-"""Sessions: what became of each ad. The stream's SQL is jobs/streaming/sql/closed_sessions.sql."""
+"""Sessions: what became of each ad. The stream's way is jobs/streaming/java/AdLives.java."""
 
 from __future__ import annotations
 
@@ -28,34 +28,19 @@ _SAME_IN_ALL = (
     "device_type",
     "platform",
     "creative_format",
+    "deal_type",
+    "experiment_cell",
     "currency",
 )
 
 
 def sessions(events: Iterable[Event], gap_ms: int) -> list[dict[str, Any]]:
-    """AdSession rows of deduplicated events, by record id and publish time.
-
-    A session ends when `gap_ms` of publish time have passed without an event of the ad.
-    """
+    """Last revision of the AdSession row of every ad, by record id, of deduplicated events in any order."""
     by_record: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         if event["event_type"] not in NOT_OF_THE_AD:
             by_record[event["record_id"]].append(event)
-    rows = []
-    for record_id in sorted(by_record):
-        for life in _split(sorted(by_record[record_id], key=lambda e: e["published_time_ms"]), gap_ms):
-            rows.append(_session(life, gap_ms))
-    return rows
-
-
-def _split(events: Sequence[Event], gap_ms: int) -> list[list[Event]]:
-    lives: list[list[Event]] = []
-    for event in events:
-        if lives and event["published_time_ms"] - lives[-1][-1]["published_time_ms"] <= gap_ms:
-            lives[-1].append(event)
-        else:
-            lives.append([event])
-    return lives
+    return [_session(by_record[record_id], gap_ms) for record_id in sorted(by_record)]
 
 
 def _session(life: Sequence[Event], gap_ms: int) -> dict[str, Any]:
@@ -64,6 +49,7 @@ def _session(life: Sequence[Event], gap_ms: int) -> dict[str, Any]:
     quartiles = [q for q in (getattr(BY_NAME.get(t), "quartile", None) for t in types) if q is not None]
     furthest = max(quartiles, default=0)
     errors = types.count("error")
+    watched = max([0, *quartiles, *(event["watch_percent"] or 0 for event in life)])
     if furthest == 100:
         state = "completed"
     elif errors:
@@ -87,6 +73,12 @@ def _session(life: Sequence[Event], gap_ms: int) -> dict[str, Any]:
         "dwell_ms": max(times) - min(times),
         "events": len(life),
         "cost_micros": sum(event["cost_micros"] for event in life),
+        "qr_scans": types.count("qr_scan"),
+        "pause_ads": types.count("pause_ad"),
+        "skips": types.count("skip"),
+        "watch_percent": watched,
+        "watch_time_ms": watched * max(event["creative_length_s"] or 0 for event in life) * 10,
+        "sources": len({event["source"] for event in life}),
         "closed_time_ms": max(event["published_time_ms"] for event in life) + gap_ms,
     }
 

@@ -15,10 +15,13 @@ from connectors.flink.tables import KEY_COLUMN, columns
 from jobs.streaming.application import JOBS
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
-from jobs.streaming.views import CLOCK, SOURCE, SOURCE_TIME_COLUMNS, views, watermark
+from jobs.streaming.views import CLOCK, METADATA_COLUMNS, SOURCE, SOURCE_TIME_COLUMNS, java, views, watermark
+from schemas.codec import Encoder, decode, parsed_schema, split_header
+from tests.samples.additive import add_up
 from tests.samples.golden import Case, cases, differences, rows_of
 
-SETTINGS = Settings(session_gap_s=15, metrics_window_ms=60_000)
+SETTINGS = Settings(session_gap_s=15)
+ENCODE = Encoder("ad_event", schema_id=7)
 CASES = cases(tuple(JOBS))
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -29,18 +32,18 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     source = tmp_path_factory.mktemp("golden") / "events.json"
     events = sorted((event for case in CASES for event in case.events), key=lambda e: e["published_time_ms"])
     source.write_text("".join(_json_line(event, offset) for offset, event in enumerate(events)))
-    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"})
+    jobs = [build(SETTINGS) for build in JOBS.values()]
+    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, java(jobs))
     for statement in (_source_ddl(source), _clock_ddl()):
         session.execute_sql(statement)
-    for view in views(bounded=True):
+    for view in views(jobs, SETTINGS):
         session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
     found: Tables = {}
-    for build in JOBS.values():
-        job = build(SETTINGS)
+    for job in jobs:
         for view in job.views:
             session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
         for output in job.outputs:
-            found[output.table] = _last_of_each_key(output.table, session.execute_sql(select_statement(output)))
+            found[output.table] = _as_read(output.table, session.execute_sql(select_statement(output)))
     yield found
 
 
@@ -48,8 +51,7 @@ def _source_ddl(path: Path) -> str:
     parts = [
         f"`{KEY_COLUMN}` BYTES",
         *(column.ddl for column in columns("ad_event")),
-        "`kafka_partition` INT",
-        "`kafka_offset` BIGINT",
+        *(f"`{name}` {ddl.split()[0]}" for name, ddl in METADATA_COLUMNS.items()),
         *SOURCE_TIME_COLUMNS,
         watermark(SETTINGS),
     ]
@@ -68,21 +70,37 @@ def _clock_ddl() -> str:
 
 
 def _json_line(event: dict[str, Any], offset: int) -> str:
-    row = {**event, "kafka_partition": 0, "kafka_offset": offset, KEY_COLUMN: event["record_id"].encode()}
+    row = {
+        **event,
+        "kafka_partition": 0,
+        "kafka_offset": offset,
+        "schema_id": ENCODE.schema_id,
+        "raw": ENCODE(event),
+        KEY_COLUMN: event["record_id"].encode(),
+    }
     return (
         json.dumps({name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in row.items()})
         + "\n"
     )
 
 
-def _last_of_each_key(table: str, result: Any) -> list[dict[str, Any]]:
+def _as_read(table: str, result: Any) -> list[dict[str, Any]]:
+    """The rows as a reader of the topic sees them: the last of each key, deltas added up, bytes decoded."""
     sink = SINKS[table]
     names = [column.name for column in sink.columns]
     rows: dict[Any, dict[str, Any]] = {}
     with result.collect() as found:
         for number, values in enumerate(found):
             row = dict(zip(names, values, strict=True))
-            rows[row[str(sink.key)] if sink.kind == "upsert" else number] = row
+            if sink.kind == "additive":
+                add_up(rows, row)
+            elif sink.kind == "raw":
+                rows[number] = decode(split_header(bytes(row["raw"]))[1], parsed_schema("ad_event"))
+            else:  # of a row that is revised the last revision counts
+                of_key = sink.kind == "upsert" or "revision" in names
+                key = row[str(sink.key)] if of_key else number
+                if key not in rows or row.get("revision", 0) >= rows[key].get("revision", 0):
+                    rows[key] = row
     return list(rows.values())
 
 

@@ -1,30 +1,19 @@
-WITH measured AS (
-  SELECT
-    event_time_ms - MOD(event_time_ms, 60000) AS minute_ms,
-    ${dimensions},
-    event_type,
-    received_time_ms - event_time_ms > ${lateness_ms} AS late,
-    REGEXP(ARRAY_JOIN(quality_reasons, ','), '(^|,)ivt_') AS invalid,
-    cost_micros,
-    COALESCE(conversion_value_micros, 0) AS value_micros,
-    event_time_ms,
-    published_time_ms,
-    CASE WHEN event_type = 'impression' THEN user_pseudonym END AS reached_user,
-    window_time
-  FROM deduplicated_events
-)
+-- One row per event. The sink adds up what has the same minute and dimensions, so nothing is kept here.
 SELECT
-  minute_ms,
-  ${dimension_names},
-  COUNT(*) AS events,
+  event_time_ms - MOD(event_time_ms, 60000) AS minute_ms,
+  ${dimensions},
+  CAST(1 AS BIGINT) AS events,
   ${counts},
-  COUNT(*) FILTER (WHERE late) AS late_events,
-  COUNT(*) FILTER (WHERE invalid) AS invalid_events,
-  SUM(cost_micros) AS spend_micros,
-  SUM(value_micros) AS conversion_value_micros,
+  CASE WHEN received_time_ms - event_time_ms > ${lateness_ms} THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END
+    AS late_events,
+  CASE
+    WHEN CARDINALITY(quality_reasons) > 0 AND REGEXP(ARRAY_JOIN(quality_reasons, ','), '(^|,)ivt_')
+    THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT)
+  END AS invalid_events,
+  cost_micros AS spend_micros,
+  COALESCE(conversion_value_micros, CAST(0 AS BIGINT)) AS conversion_value_micros,
   ${zeros},
-  MAX(event_time_ms) AS last_event_time_ms,
-  MAX(published_time_ms) AS last_published_ms,
-  ARRAY_AGG(DISTINCT reached_user) FILTER (WHERE reached_user IS NOT NULL) AS reach_users
-FROM TABLE(TUMBLE(TABLE measured, DESCRIPTOR(window_time), INTERVAL '${window_s}' SECOND))
-GROUP BY window_start, window_end, minute_ms, ${dimension_names}
+  event_time_ms AS last_event_time_ms,
+  published_time_ms AS last_published_ms,
+  CASE WHEN event_type = 'impression' AND user_pseudonym IS NOT NULL THEN ARRAY[user_pseudonym] END AS reach_users
+FROM deduplicated_events

@@ -1,7 +1,7 @@
 -- The first copy of each event, by the order in which copies came.
-SELECT *, ${window_time} AS window_time
-FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY processed_at ASC) AS copy
-  FROM events
-)
-WHERE copy = 1
+SELECT
+  ${columns},
+  `event`.`late_raw` AS late_raw,
+  rowtime
+FROM lives
+WHERE `event` IS NOT NULL

@@ -1,3 +1,4 @@
-SELECT *
+-- Byte for byte what was read, fields that this version does not know included.
+SELECT record_id, late_raw AS `raw`
 FROM deduplicated_events
-WHERE received_time_ms - event_time_ms > ${lateness_ms}
+WHERE late_raw IS NOT NULL

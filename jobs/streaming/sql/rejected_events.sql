@@ -1,9 +1,8 @@
--- The raw bytes are not at hand after decoding: partition and offset say where they are kept.
 SELECT
   '${source_topic}' AS source_topic,
   kafka_partition AS `partition`,
   kafka_offset AS `offset`,
-  CAST(NULL AS INT) AS schema_id,
+  schema_id,
   reject_reason AS reason,
   CONCAT('event of type ', event_type, ' breaks a rule of judged_events.sql') AS detail,
   'event_quality' AS job,
@@ -11,5 +10,5 @@ SELECT
   UNIX_TIMESTAMP() * 1000 AS refused_time_ms,
   CAST(NULL AS STRING) AS origin,
   kafka_key AS `key`,
-  CAST('' AS BYTES) AS `raw`
+  `raw`
 FROM rejected_events

@@ -1,0 +1,360 @@
+// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: about 60 for the events of a closed life, and the
+// ad's own texts beside them while it is open.
+package headwater;
+
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.apache.flink.core.memory.MemorySegment;
+import org.apache.flink.core.memory.MemorySegmentFactory;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.types.DataType;
+
+final class AdLife {
+    private static final byte LAYOUT = 1;
+    private static final int ID_BYTES = 8;
+
+    /** What all events of an ad have in common; of differing values the greatest is taken, so that order is nothing. */
+    static final String[] TEXTS = {
+        "record_id", "advertiser_id", "campaign_id", "line_item_id", "creative_id", "placement_id", "publisher_id",
+        "user_pseudonym", "country", "device_type", "platform", "creative_format", "deal_type", "experiment_cell",
+        "pricing", "bidder_id", "currency"
+    };
+    /** Columns of a session row after the texts; each is the number of the same position. */
+    private static final String[] NUMBERS = {
+        "creative_version", "first_event_time_ms", "last_event_time_ms", "last_published_ms", "furthest",
+        "impressions", "clicks", "engagements", "errors", "viewables", "qr_scans", "pause_ads", "skips",
+        "watch_percent", "creative_length_s", "sources", "events", "cost_micros", "revision"
+    };
+    private static final String[] DELTAS = {
+        "minute_ms", "sessions_delta", "sessions_completed_delta", "watch_time_ms_delta"
+    };
+
+    private static final int VERSION = 0;
+    private static final int FIRST_MS = 1;
+    private static final int LAST_MS = 2;
+    static final int LAST_PUBLISHED_MS = 3;
+    /** Quartile + 1; 0 before any. */
+    private static final int FURTHEST = 4;
+    private static final int IMPRESSIONS = 5;
+    private static final int CLICKS = 6;
+    private static final int ENGAGEMENTS = 7;
+    private static final int ERRORS = 8;
+    private static final int VIEWABLES = 9;
+    private static final int QR_SCANS = 10;
+    private static final int PAUSE_ADS = 11;
+    private static final int SKIPS = 12;
+    private static final int WATCHED = 13;
+    private static final int LENGTH_S = 14;
+    /** A bit for each kind of source. */
+    private static final int SOURCES = 15;
+    private static final int EVENTS = 16;
+    private static final int COST_MICROS = 17;
+    private static final int REVISION = 18;
+    /** When the life closes if nothing more comes, and the timer that will look (0: none). */
+    static final int CLOSES_MS = 19;
+    static final int TIMER_MS = 20;
+    /** What the rows so far have said, for the deltas of the next. */
+    private static final int SAID_MINUTE_MS = 21;
+    private static final int SAID_SESSIONS = 22;
+    private static final int SAID_COMPLETED = 23;
+    private static final int SAID_WATCH_MS = 24;
+    private static final int SIZE = 25;
+
+    private byte[] seen;
+    private final long[] numbers = new long[SIZE];
+    private final StringData[] texts = new StringData[TEXTS.length];
+
+    private AdLife(byte[] seen) {
+        this.seen = seen;
+    }
+
+    static DataType sessionType() {
+        List fields = new ArrayList();
+        for (int i = 0; i < TEXTS.length; i++) {
+            fields.add(DataTypes.FIELD(TEXTS[i], DataTypes.STRING()));
+        }
+        for (int i = 0; i < NUMBERS.length; i++) {
+            fields.add(DataTypes.FIELD(NUMBERS[i], DataTypes.BIGINT()));
+        }
+        for (int i = 0; i < DELTAS.length; i++) {
+            fields.add(DataTypes.FIELD(DELTAS[i], DataTypes.BIGINT()));
+        }
+        return DataTypes.ROW(fields);
+    }
+
+    long number(int which) {
+        return this.numbers[which];
+    }
+
+    void set(int which, long value) {
+        this.numbers[which] = value;
+    }
+
+    /** Notes an event; false when it was noted before. Half of an id is compared: 64 bits within one ad. */
+    boolean sees(byte[] eventId) {
+        int length = this.seen.length;
+        for (int from = 0; from < length; from += ID_BYTES) {
+            int i = 0;
+            while (i < ID_BYTES && this.seen[from + i] == eventId[i]) {
+                i++;
+            }
+            if (i == ID_BYTES) {
+                return false;
+            }
+        }
+        this.seen = Arrays.copyOf(this.seen, length + ID_BYTES);
+        System.arraycopy(eventId, 0, this.seen, length, ID_BYTES);
+        return true;
+    }
+
+    void add(RowData event, AdLifeColumns columns) {
+        long[] n = this.numbers;
+        long timeMs = event.getLong(columns.eventTimeMs);
+        n[FIRST_MS] = n[EVENTS] == 0 ? timeMs : Math.min(n[FIRST_MS], timeMs);
+        n[LAST_MS] = Math.max(n[LAST_MS], timeMs);
+        n[LAST_PUBLISHED_MS] = Math.max(n[LAST_PUBLISHED_MS], event.getLong(columns.publishedTimeMs));
+        n[EVENTS]++;
+        n[COST_MICROS] += event.getLong(columns.costMicros);
+        n[VERSION] = Math.max(n[VERSION], event.getInt(columns.creativeVersion));
+        int quartile = event.getInt(columns.quartile);
+        n[FURTHEST] = Math.max(n[FURTHEST], quartile + 1);
+        n[WATCHED] = Math.max(n[WATCHED], quartile);
+        if (!event.isNullAt(columns.watchPercent)) {
+            n[WATCHED] = Math.max(n[WATCHED], event.getInt(columns.watchPercent));
+        }
+        if (!event.isNullAt(columns.creativeLengthS)) {
+            n[LENGTH_S] = Math.max(n[LENGTH_S], event.getInt(columns.creativeLengthS));
+        }
+        n[SOURCES] |= 1L << sourceBit(event.getString(columns.source).toString());
+        count(event.getString(columns.eventType).toString());
+        for (int i = 0; i < this.texts.length; i++) {
+            if (!event.isNullAt(columns.texts[i])) {
+                StringData text = event.getString(columns.texts[i]);
+                if (this.texts[i] == null || this.texts[i].compareTo(text) < 0) {
+                    this.texts[i] = text;
+                }
+            }
+        }
+    }
+
+    private static int sourceBit(String source) {
+        switch (source) {
+            case "video_player":
+                return 0;
+            case "display_logger":
+                return 1;
+            case "ssai":
+                return 2;
+            case "server":
+                return 3;
+            default:
+                return 4;
+        }
+    }
+
+    private void count(String eventType) {
+        switch (eventType) {
+            case "impression":
+                this.numbers[IMPRESSIONS]++;
+                return;
+            case "click":
+                this.numbers[CLICKS]++;
+                return;
+            case "error":
+                this.numbers[ERRORS]++;
+                return;
+            case "viewable":
+                this.numbers[VIEWABLES]++;
+                return;
+            case "skip":
+                this.numbers[SKIPS]++;
+                return;
+            case "qr_scan":
+                this.numbers[QR_SCANS]++;
+                this.numbers[ENGAGEMENTS]++;
+                return;
+            case "pause_ad":
+                this.numbers[PAUSE_ADS]++;
+                this.numbers[ENGAGEMENTS]++;
+                return;
+            case "engage":
+                this.numbers[ENGAGEMENTS]++;
+                return;
+            default:
+        }
+    }
+
+    /** The session row of the life so far. After it the texts are forgotten: a later event brings them again. */
+    GenericRowData close() {
+        long[] n = this.numbers;
+        n[REVISION]++;
+        n[TIMER_MS] = 0;
+        if (n[SAID_MINUTE_MS] == 0) {
+            n[SAID_MINUTE_MS] = n[FIRST_MS] - n[FIRST_MS] % 60000;
+        }
+        long sessions = n[IMPRESSIONS] > 0 ? 1 : 0;
+        long completed = n[FURTHEST] > 100 ? 1 : 0;
+        long watchMs = n[WATCHED] * n[LENGTH_S] * 10;
+        GenericRowData row = new GenericRowData(TEXTS.length + NUMBERS.length + DELTAS.length);
+        for (int i = 0; i < TEXTS.length; i++) {
+            row.setField(i, this.texts[i]);
+            this.texts[i] = null;
+        }
+        for (int i = 0; i < NUMBERS.length; i++) {
+            long value = i == FURTHEST ? n[i] - 1 : i == SOURCES ? Long.bitCount(n[i]) : n[i];
+            row.setField(TEXTS.length + i, Long.valueOf(value));
+        }
+        int at = TEXTS.length + NUMBERS.length;
+        row.setField(at, Long.valueOf(n[SAID_MINUTE_MS]));
+        row.setField(at + 1, Long.valueOf(sessions - n[SAID_SESSIONS]));
+        row.setField(at + 2, Long.valueOf(completed - n[SAID_COMPLETED]));
+        row.setField(at + 3, Long.valueOf(watchMs - n[SAID_WATCH_MS]));
+        n[SAID_SESSIONS] = sessions;
+        n[SAID_COMPLETED] = completed;
+        n[SAID_WATCH_MS] = watchMs;
+        return row;
+    }
+
+    // ---- packing: layout, number of ids, ids, then for the life of an ad its numbers and texts -------------------
+
+    static AdLife of(RowData state) {
+        if (state.isNullAt(0)) {
+            return new AdLife(new byte[0]);
+        }
+        byte[] bytes = state.getBinary(0);
+        if (bytes[0] != LAYOUT) {
+            throw new IllegalStateException("state of ad_lives has layout " + bytes[0] + ", this version knows " + LAYOUT);
+        }
+        AdLifeReader in = new AdLifeReader(bytes);
+        int from = 1;
+        int ids = (int) in.next(from) * ID_BYTES;
+        AdLife life = new AdLife(Arrays.copyOfRange(bytes, in.position, in.position + ids));
+        in.position += ids;
+        if (in.position < bytes.length) {
+            for (int i = 0; i < SIZE; i++) {
+                life.numbers[i] = in.next();
+            }
+            if (in.position < bytes.length) {
+                for (int i = 0; i < TEXTS.length; i++) {
+                    life.texts[i] = in.text();
+                }
+            }
+        }
+        return life;
+    }
+
+    void keep(GenericRowData state) {
+        AdLifeWriter out = new AdLifeWriter(this.seen.length + 400);
+        out.bytes[0] = LAYOUT;
+        out.position = 1;
+        out.put(this.seen.length / ID_BYTES);
+        out.put(this.seen);
+        if (this.numbers[EVENTS] > 0) {
+            for (int i = 0; i < SIZE; i++) {
+                out.put(this.numbers[i]);
+            }
+            if (this.numbers[TIMER_MS] != 0) {
+                for (int i = 0; i < TEXTS.length; i++) {
+                    out.put(this.texts[i]);
+                }
+            }
+        }
+        state.setField(0, Arrays.copyOf(out.bytes, out.position));
+    }
+}
+
+/** Reads what AdLifeWriter wrote: zig-zag variable-length integers, texts by length + 1 (0: null). */
+final class AdLifeReader {
+    final byte[] bytes;
+    int position;
+    private MemorySegment[] segments;
+
+    AdLifeReader(byte[] bytes) {
+        this.bytes = bytes;
+    }
+
+    long next(int from) {
+        this.position = from;
+        return next();
+    }
+
+    long next() {
+        long bits = 0;
+        int shift = 0;
+        byte part;
+        do {
+            part = this.bytes[this.position++];
+            bits |= (long) (part & 0x7F) << shift;
+            shift += 7;
+        } while (part < 0);
+        return (bits >>> 1) ^ -(bits & 1);
+    }
+
+    StringData text() {
+        int size = (int) next() - 1;
+        if (size < 0) {
+            return null;
+        }
+        if (this.segments == null) {
+            this.segments = new MemorySegment[] {MemorySegmentFactory.wrap(this.bytes)};
+        }
+        int from = this.position;
+        this.position += size;
+        return new BinaryStringData(this.segments, from, size);
+    }
+}
+
+final class AdLifeWriter {
+    byte[] bytes;
+    int position;
+
+    AdLifeWriter(int size) {
+        this.bytes = new byte[size];
+    }
+
+    void put(long value) {
+        room(10);
+        long bits = (value << 1) ^ (value >> 63);
+        while ((bits & ~0x7FL) != 0) {
+            this.bytes[this.position++] = (byte) (bits & 0x7F | 0x80);
+            bits >>>= 7;
+        }
+        this.bytes[this.position++] = (byte) bits;
+    }
+
+    void put(byte[] some) {
+        room(some.length);
+        System.arraycopy(some, 0, this.bytes, this.position, some.length);
+        this.position += some.length;
+    }
+
+    void put(StringData text) {
+        if (text == null) {
+            put(0L);
+            return;
+        }
+        BinaryStringData binary = (BinaryStringData) text;
+        binary.ensureMaterialized();
+        int size = binary.getSizeInBytes();
+        put(size + 1L);
+        room(size);
+        if (binary.getSegments().length == 1) {
+            binary.getSegments()[0].get(binary.getOffset(), this.bytes, this.position, size);
+        } else {
+            System.arraycopy(binary.toBytes(), 0, this.bytes, this.position, size);
+        }
+        this.position += size;
+    }
+
+    private void room(int size) {
+        if (this.position + size > this.bytes.length) {
+            this.bytes = Arrays.copyOf(this.bytes, (this.position + size) * 2);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+// ad_lives(input => TABLE ..., on_time => DESCRIPTOR(rowtime), gap_ms => ..., remember_ms => ..., sessions => ...)
+//
+// One state access per event for two questions: has this event been seen before, and what has become of its ad?
+// The input is partitioned by `life_id`: the ad's record id, or for what is not about showing an ad (`of_the_ad` is
+// false: conversions, opt-outs) the event id, so that all copies of an event meet in one partition.
+//
+// Out: a row with `event`, the input's row, for the first copy of each event; and a row with `session` when `gap_ms` of
+// publish time have passed without an event of the ad. A session row sums up the ad's whole life so far. An event after
+// that makes another one with the next `revision`, when its own gap has passed; the `..._delta` columns add up to what
+// the last revision says. So how often a life was cut, which depends on the order of arrival, changes no final row and
+// no sum.
+//
+// The input's type is a constant of its own (AdLivesInput, written by views.py for the columns of the deployment): only
+// for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
+//
+// State: one value per key (AdLife.java), kept for `remember_ms` after its last event. An event later than the watermark
+// is treated like any other: nothing is dropped.
+package headwater;
+
+import java.time.Duration;
+import java.util.Arrays;
+import java.util.EnumSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Optional;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.catalog.DataTypeFactory;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.functions.ProcessTableFunction;
+import org.apache.flink.table.functions.TableSemantics;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.inference.CallContext;
+import org.apache.flink.table.types.inference.StateTypeStrategy;
+import org.apache.flink.table.types.inference.StaticArgument;
+import org.apache.flink.table.types.inference.StaticArgumentTrait;
+import org.apache.flink.table.types.inference.TypeInference;
+import org.apache.flink.table.types.inference.TypeStrategy;
+import org.apache.flink.table.types.logical.RowType;
+
+public class AdLives extends ProcessTableFunction {
+    static final int REMEMBER_MS = 2;
+
+    private transient AdLifeColumns columns;
+
+    public TypeInference getTypeInference(DataTypeFactory types) {
+        LinkedHashMap state = new LinkedHashMap();
+        state.put("life", new AdLifeState());
+        StaticArgument[] arguments = new StaticArgument[] {
+            StaticArgument.table(
+                    "input",
+                    (DataType) ((DataType) types.createDataType(AdLivesInput.ROW)).bridgedTo(RowData.class),
+                    false,
+                    EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME)),
+            StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
+            StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
+            StaticArgument.scalar("sessions", (DataType) DataTypes.BOOLEAN().notNull(), false),
+        };
+        return TypeInference.newBuilder()
+                .staticArguments(arguments)
+                .stateTypeStrategies(state)
+                .outputTypeStrategy(new AdLivesOutput())
+                .build();
+    }
+
+    public void eval(
+            ProcessTableFunction.Context context,
+            RowData state,
+            RowData input,
+            Long gapMs,
+            Long rememberMs,
+            Boolean sessions) {
+        if (this.columns == null) {
+            DataType row = context.tableSemanticsFor("input").dataType();
+            this.columns = new AdLifeColumns(((RowType) row.getLogicalType()).getFieldNames());
+        }
+        AdLife life = AdLife.of(state);
+        if (!life.sees(input.getBinary(this.columns.eventId))) {
+            return;
+        }
+        if (sessions.booleanValue() && input.getBoolean(this.columns.ofTheAd)) {
+            life.add(input, this.columns);
+            long closesMs = life.number(AdLife.LAST_PUBLISHED_MS) + gapMs.longValue();
+            life.set(AdLife.CLOSES_MS, closesMs);
+            if (life.number(AdLife.TIMER_MS) == 0) {
+                life.set(AdLife.TIMER_MS, closesMs);
+                context.timeContext(Long.class).registerOnTime(Long.valueOf(closesMs));
+            }
+        }
+        life.keep((GenericRowData) state);
+        collect(GenericRowData.of(new Object[] {input, null}));
+    }
+
+    public void onTimer(ProcessTableFunction.OnTimerContext context, RowData state) {
+        AdLife life = AdLife.of(state);
+        long closesMs = life.number(AdLife.CLOSES_MS);
+        long timerMs = life.number(AdLife.TIMER_MS);
+        if (timerMs == 0) {
+            return; // the state outlived by its timer
+        }
+        if (timerMs < closesMs) {
+            life.set(AdLife.TIMER_MS, closesMs);
+            context.timeContext(Long.class).registerOnTime(Long.valueOf(closesMs));
+        } else {
+            collect(GenericRowData.of(new Object[] {null, life.close()}));
+        }
+        life.keep((GenericRowData) state);
+    }
+}
+
+/** The type of the state, and how long it is kept: as long as the call says. */
+final class AdLifeState implements StateTypeStrategy {
+    public Optional inferType(CallContext call) {
+        DataType blob = DataTypes.ROW(Arrays.asList(new Object[] {DataTypes.FIELD("life", DataTypes.BYTES())}));
+        return Optional.of(blob.bridgedTo(RowData.class));
+    }
+
+    public Optional getTimeToLive(CallContext call) {
+        Optional rememberMs = call.getArgumentValue(AdLives.REMEMBER_MS, Long.class);
+        return rememberMs.isPresent()
+                ? Optional.of(Duration.ofMillis(((Long) rememberMs.get()).longValue()))
+                : Optional.empty();
+    }
+}
+
+/** ROW<event ROW<columns of the input>, session ROW<columns of AdLife>>, one of them null. */
+final class AdLivesOutput implements TypeStrategy {
+    public Optional inferType(CallContext call) {
+        Optional table = call.getTableSemantics(0);
+        if (!table.isPresent()) {
+            return Optional.empty();
+        }
+        DataType event = ((TableSemantics) table.get()).dataType();
+        DataType output = DataTypes.ROW(Arrays.asList(new Object[] {
+            DataTypes.FIELD("event", (DataType) event.nullable()), DataTypes.FIELD("session", AdLife.sessionType()),
+        }));
+        return Optional.of(output.bridgedTo(RowData.class));
+    }
+}
+
+/** Where the input has what is needed of it. */
+final class AdLifeColumns {
+    final int eventId;
+    final int ofTheAd;
+    final int eventType;
+    final int quartile;
+    final int eventTimeMs;
+    final int publishedTimeMs;
+    final int costMicros;
+    final int source;
+    final int watchPercent;
+    final int creativeLengthS;
+    final int creativeVersion;
+    final int[] texts;
+
+    AdLifeColumns(List names) {
+        this.eventId = names.indexOf("event_id");
+        this.ofTheAd = names.indexOf("of_the_ad");
+        this.eventType = names.indexOf("event_type");
+        this.quartile = names.indexOf("quartile");
+        this.eventTimeMs = names.indexOf("event_time_ms");
+        this.publishedTimeMs = names.indexOf("published_time_ms");
+        this.costMicros = names.indexOf("cost_micros");
+        this.source = names.indexOf("source");
+        this.watchPercent = names.indexOf("watch_percent");
+        this.creativeLengthS = names.indexOf("creative_length_s");
+        this.creativeVersion = names.indexOf("creative_version");
+        this.texts = new int[AdLife.TEXTS.length];
+        for (int i = 0; i < this.texts.length; i++) {
+            this.texts[i] = names.indexOf(AdLife.TEXTS[i]);
+        }
+    }
+}

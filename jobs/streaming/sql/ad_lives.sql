@@ -1,0 +1,9 @@
+SELECT `event`, `session`, rowtime
+FROM ad_lives(
+  input => TABLE events PARTITION BY life_id,
+  gap_ms => CAST(${gap_ms} AS BIGINT),
+  remember_ms => CAST(${remember_ms} AS BIGINT),
+  sessions => ${sessions},
+  on_time => DESCRIPTOR(rowtime),
+  uid => 'ad_lives'
+)
