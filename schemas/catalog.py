@@ -18,19 +18,26 @@ from schemas.events import BY_NAME
 
 @dataclass(frozen=True, slots=True)
 class Advertiser:
+    """A conversion is credited to a click or a view at most `click_lookback_s` or `view_lookback_s` before it; 0: never."""
+
     id: str
     name: str
     domain: str
     category: str = ""  # IAB content category of what it sells
+    click_lookback_s: int = 7 * 86_400
+    view_lookback_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class FrequencyCap:
-    """At most `limit` impressions per user in a rolling window. `scope`: creative, campaign or advertiser."""
+    """At most `limit` impressions per viewer in a rolling window. `scope`: creative, campaign or advertiser.
+
+    `window_s` is up to 31 days; null is the viewer's lifetime.
+    """
 
     scope: str
     limit: int
-    window_s: int
+    window_s: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ _ALL: tuple[Component, ...] = (
     _step(
         "jobs",
         *("jobs.streaming", "submit"),
-        needs=(),
+        needs=("catalog",),  # attribution takes the advertisers' look-backs from it
         alongside=("contracts", "flink-jobmanager", "flink-taskmanager"),  # it compiles while they start
         again_after=("flink-jobmanager",),
         environment=flink_environment,

@@ -6,16 +6,18 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from connectors.endpoints import endpoints
 from connectors.flink.rest import Deployment, FlinkRest
 from connectors.logs import configure_logging
-from jobs.streaming import deploy
+from jobs.streaming import attribution, deploy
 from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
 from jobs.streaming.progress import drain
 from jobs.streaming.settings import Settings
+from schemas.catalog import load_catalog
 from schemas.errors import ConfigError, ConnectorError, Refused, Unavailable
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_UNAVAILABLE = 1, 2, 3
@@ -93,8 +95,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _application(arguments: argparse.Namespace, cluster: str) -> Application:
     settings = Settings() if arguments.parallelism is None else Settings(parallelism=arguments.parallelism)
+    settings = _with_lookbacks(settings, endpoints().catalog_path)
     log.info("settings", extra=settings.model_dump())
     return Application.of(arguments.jobs, settings, endpoints(), arguments.start, cluster)
+
+
+def _with_lookbacks(settings: Settings, catalog: Path) -> Settings:
+    """The settings with the catalogue's look-backs, unless they say their own. Errors: ConfigError."""
+    if "attribution_lookbacks_s" in settings.model_fields_set or not catalog.is_file():
+        return settings
+    own = attribution.of_catalog(load_catalog(catalog.read_text()), settings)
+    return settings.model_copy(update={"attribution_lookbacks_s": own})
 
 
 def _deployed(arguments: argparse.Namespace) -> Application:

@@ -25,6 +25,7 @@ from jobs.streaming.job import Job, Output, View, sql
 from jobs.streaming.metrics_columns import dimensions, zeros_but
 from jobs.streaming.settings import Settings
 from schemas import campaign_metrics
+from schemas.catalog import Catalog
 from schemas.events import OLDEST_MS
 
 NAME = "attribution"
@@ -43,6 +44,13 @@ def lookbacks(settings: Settings) -> str:
     """
     others = (settings.attribution_click_lookback_s, settings.attribution_view_lookback_s)
     return json.dumps({"": others, **dict(sorted(settings.attribution_lookbacks_s.items()))})
+
+
+def of_catalog(catalog: Catalog, settings: Settings) -> dict[str, tuple[int, int]]:
+    """Click and view look-backs of the advertisers whose are not the settings'."""
+    others = (settings.attribution_click_lookback_s, settings.attribution_view_lookback_s)
+    own = {a.id: (a.click_lookback_s, a.view_lookback_s) for a in catalog.advertisers}
+    return {advertiser: lookback for advertiser, lookback in own.items() if lookback != others}
 
 
 def build(settings: Settings) -> Job:
