@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from schemas.errors import Refused
 
-#: Gives the address to connect to, for a host and a port. Errors: PrivateAddress; OSError when the name is not known now.
+#: Gives the address to connect to, for a host and a port. Errors: PrivateAddress; OSError when the name is unknown.
 Resolver = Callable[[str, int], Awaitable[str]]
 
 

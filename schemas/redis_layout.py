@@ -10,7 +10,7 @@
 | `{c:<campaign>}:reserved` | sorted set + hash beside it | won, unconfirmed imps | adserver | by expiry |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
 | `v:<event id>` | string | which record of ad-events-v1 an event's trackers were queued for | vendors | a setting |
-| `t:<partition>:<partner>` | sorted set | calls answered beyond what is committed, by offset | vendors | until committed, 8 days |
+| `t:<partition>:<partner>` | sorted set | calls that are over, past what is committed | vendors | until committed, 8 days |
 | `m:materializer` | string | whether this server has everything | materializer | none |
 
 A field of a hash of counters is a bucket: 6 bytes, little-endian: family (u8: 1 frequency, 2 features), length of the
@@ -182,12 +182,13 @@ def counter_field(family: str, bucket_s: int, bucket_start_s: int) -> bytes:
 
 
 def pack_counters(values: Mapping[tuple[Counter, str, int], int]) -> dict[bytes, bytes]:
-    """An entity's hash of (counter, scope id, bucket start s) to value. The counters must be of one entity.
+    r"""An entity's hash of (counter, scope id, bucket start s) to value. The counters must be of one entity.
 
     Example:
     >>> from schemas.features import COUNTER_BY_NAME
-    >>> pack_counters({(COUNTER_BY_NAME["creative_clicks_hour"], "", 3600): 5})[counter_field("features", 3600, 3600)].hex()
-    '170500000000000000'
+    >>> clicks = COUNTER_BY_NAME["creative_clicks_hour"]
+    >>> pack_counters({(clicks, "", 3600): 5})
+    {b'\x02\x03\x10\x0e\x00\x00': b'\x17\x05\x00\x00\x00\x00\x00\x00\x00'}
     """
     found: defaultdict[bytes, bytes] = defaultdict(bytes)
     for (counter, scope_id, bucket_start_s), value in values.items():
@@ -242,9 +243,9 @@ def sum_counter(
     total: int | None = None
     wanted = _scope(scope_id)
     for entry in unpack_counters(counter.entity, packed):
-        if entry.code == counter.code and entry.scope == wanted:
-            if first_bucket_s <= entry.bucket_start_s <= last_bucket_s:
-                total = (total or 0) + entry.value
+        inside = first_bucket_s <= entry.bucket_start_s <= last_bucket_s
+        if inside and entry.code == counter.code and entry.scope == wanted:
+            total = (total or 0) + entry.value
     return total
 
 

@@ -90,7 +90,7 @@ class Lane:
         at_s = self.due_s(now_s)
         if at_s is None or at_s > now_s:
             return None
-        # A probe is a call that was not tried yet, if there is one: a call that fails for itself is no sign of the rest.
+        # A probe is a call that was not tried yet, if there is one: one that fails for itself says nothing of the rest.
         if self._waiting and (self.probing or not self._retrying or self._retrying[0][0] > now_s):
             call = self._waiting.popleft()
         else:
