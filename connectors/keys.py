@@ -89,6 +89,11 @@ class KeyRing:
             key = self._keys[purpose].get(key_id)
         return key
 
+    def ids(self, purpose: str) -> list[int]:
+        """Ids of the keys that are held, oldest first: the last one is the current."""
+        self.reload_if_changed()
+        return sorted(self._keys[purpose])
+
     def pseudonym(self, raw: str) -> str:
         """Pseudonym of a user id or e-mail under the current key: `v<key>:<22 characters>`."""
         key = self.current(PSEUDONYM)

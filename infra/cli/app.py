@@ -41,6 +41,7 @@ _ELSEWHERE = (
     ("bench", "infra.bench.cli", "bench", "Measure ours beside the straightforward way, in pairs."),
     ("simulate", "infra.simulator.cli", "simulate", "Send simulated traffic to the running stack."),
     ("dlq", "infra.cli.dlq", "app", "Dead letters: count them, look at them, replay them after a fix."),
+    ("keys", "infra.cli.keys", "app", "Keys of tokens, pseudonyms and doors: list them, rotate them."),
     ("replay", "infra.replay.cli", "app", "Send a real log (iPinYou, TalkingData) through the running stack."),
 )
 

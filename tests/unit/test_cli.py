@@ -15,13 +15,16 @@ import pytest
 from typer.testing import CliRunner
 
 from connectors.endpoints import PORT_OFFSETS, endpoints
+from connectors.keys import PURPOSES, KeyRing
 from infra.cli.app import app
 from infra.cli.exits import guarded
 from infra.local import control
 from infra.local.component import Component
-from infra.local.stack import COMPONENTS
+from infra.local.stack import COMPONENTS, DEFAULT, with_publishers
 from infra.local.state import ComponentState, StackState, created_s, save
 from schemas.errors import ConfigError, IncompatibleSchema, Unavailable
+from schemas.ids import encode_id
+from schemas.topics import AD_TELEMETRY
 
 RUN = CliRunner()
 
@@ -41,7 +44,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_help_names_every_command_of_the_users() -> None:
     shown = RUN.invoke(app, ["--help"], env={"COLUMNS": "200"}).output
-    for name in ("up", "down", "status", "logs", "doctor", "demo", "simulate", "replay", "dlq", "submit", "topics", "schemas"):
+    for name in (
+        "up",
+        "down",
+        "status",
+        "logs",
+        "doctor",
+        "demo",
+        "simulate",
+        "replay",
+        "dlq",
+        "keys",
+        "submit",
+        "topics",
+        "schemas",
+    ):
         assert f" {name} " in shown
 
 
@@ -75,6 +92,7 @@ def test_status_for_programs(home: Path) -> None:
         ["logs", "nope"],
         ["down", "--only", "kafka", "--wipe"],
         ["up", "-x"],
+        ["up", "--publishers", "5"],
     ],
 )
 def test_misuse_is_exit_code_2(arguments: list[str]) -> None:
@@ -139,6 +157,28 @@ def test_leftovers_are_ended_by_identity_not_by_number_alone(home: Path) -> None
         assert process.wait(5) != 0
     finally:
         process.kill()
+
+
+def test_keys_rotate_and_the_secrets_are_never_shown() -> None:
+    from infra.cli.keys import app as keys
+
+    assert json.loads(RUN.invoke(keys, ["list", "--json"]).output)["token"] == {"current": 1, "accepted": []}
+    assert RUN.invoke(keys, ["rotate", "token"]).output == "token: key 2 is in use\n"
+    assert "refused from now on: 1" in RUN.invoke(keys, ["rotate", "token"]).output
+    listed = RUN.invoke(keys, ["list"]).output
+    assert "token        3, still accepted: 2" in listed
+    ring = KeyRing.load(endpoints().secrets)
+    for purpose in PURPOSES:
+        assert encode_id(ring.current(purpose).secret) not in listed
+    assert RUN.invoke(keys, ["rotate", "tokens"]).exit_code == 2
+
+
+def test_more_publishers_start_when_they_are_asked_for() -> None:
+    assert "publisher" in DEFAULT and "publisher-2" not in DEFAULT
+    assert with_publishers(DEFAULT, 3) == [*DEFAULT, "publisher-2", "publisher-3"]
+    assert set(with_publishers(COMPONENTS, AD_TELEMETRY.partitions)) == COMPONENTS.keys()
+    workers = [COMPONENTS[name].environment(endpoints()).get("HEADWATER_PUBLISHER_WORKER") for name in COMPONENTS]
+    assert sorted(worker for worker in workers if worker) == ["1", "2", "3"]
 
 
 def test_every_declared_port_is_known_and_used_once() -> None:
