@@ -41,6 +41,7 @@ PORT_OFFSETS: dict[str, int] = {
     "materializer_metrics": 31,
     "lake_metrics": 32,
     "vendors_metrics": 33,
+    "flink_prometheus": 34,
     "publisher_2_metrics": 36,
     "publisher_3_metrics": 37,
     "publisher_4_metrics": 38,

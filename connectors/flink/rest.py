@@ -141,6 +141,10 @@ class FlinkRest:
             time.sleep(_POLL_S)
         raise TimedOut(f"no savepoint of {job_id} after {timeout_s:.0f} s")
 
+    def get(self, path: str, **query: str) -> Any:
+        """Whatever else the door shows: the parsed JSON of its answer."""
+        return self._call("GET", path, params=query)
+
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:
             response = self._http.request(method, path, **arguments)

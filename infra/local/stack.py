@@ -93,6 +93,7 @@ _ALL: tuple[Component, ...] = (
         environment=flink_environment,
         prepare=write_flink_configuration,
     ),
+    _service("flink-metrics", "infra.monitoring.flink_metrics", "flink_prometheus", needs=("flink-jobmanager",)),
     _service("dsps", "infra.simulator.dsps", "dsps", needs=("catalog",)),
     _service("adserver", "serving.adserver", "adserver", needs=("contracts", "valkey", "catalog")),
     _service("collector", "serving.collector", "collector", needs=("contracts",)),

@@ -1,0 +1,1 @@
+"""Watching the platform: what Prometheus scrapes, and Flink's metrics in its format."""
