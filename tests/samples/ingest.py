@@ -10,16 +10,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Message
 
 from connectors.endpoints import Endpoints
-from connectors.kafka import consumer, end_offsets, producer, value_of
+from connectors.kafka import end_offsets, producer, read_topic
 from connectors.keys import KeyRing
 from connectors.records import RecordDecoder, encoder
 from connectors.registry import SchemaRegistry
@@ -119,14 +119,14 @@ class Ads:
         self._encode = encoder(AD_TELEMETRY, self.registry)
         self._since = {topic.name: end_offsets(topic.name) for topic in TOPICS}
 
-    def make(self, count: int) -> list[bytes]:
+    def make(self, count: int, user: str | None = None) -> list[bytes]:
         """Record ids of new ads, written to the Ads Metadata Registry."""
         ids = [os.urandom(16) for _ in range(count)]
-        self.write(ids)
+        self.write(ids, user)
         return ids
 
-    def write(self, ids: list[bytes]) -> None:
-        """Writes the registry records of some ads."""
+    def write(self, ids: list[bytes], user: str | None = None) -> None:
+        """Writes the registry records of some ads, of one user or of many."""
         commands = []
         for raw in ids:
             values = {
@@ -137,7 +137,7 @@ class Ads:
                 "campaign_id": f"c-{raw[0] % 5}",
                 "creative_id": f"cr-{raw[0] % 9}",
                 "decision_time_ms": now_ms(),
-                "user_pseudonym": self.ring.pseudonym(f"user-{raw[1]}"),
+                "user_pseudonym": self.ring.pseudonym(user or f"user-{raw[1]}"),
                 "impression_cost_micros": 2_500,
             }
             key = registry_key(str(values["record_id"]))
@@ -163,33 +163,28 @@ class Ads:
 
     def send(self, values: list[bytes], key: bytes | None = None) -> None:
         """Writes values to ad-telemetry-v1 and waits for the broker."""
-        made = producer("test-ads")
-        for value in values:
-            made.produce(AD_TELEMETRY.name, value, key if key is not None else os.urandom(8))
+        self.produce(AD_TELEMETRY, [(key if key is not None else os.urandom(8), value) for value in values])
+
+    def produce(self, topic: Topic, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Writes (key, value) to a topic and waits for the broker."""
+        made = producer("test-ads", {"queue.buffering.max.messages": 1_000_000})
+        for key, value in records:
+            made.produce(topic.name, value, key)
             made.poll(0)
         assert made.flush(60) == 0
 
+    def messages(self, topic: Topic) -> list[Message]:
+        """All records of a topic that were committed since these ads' tests began; each partition's in its order."""
+        return list(read_topic(topic.name, self._since[topic.name]))
+
     def read_all(self, topic: Topic) -> list[dict[str, Any]]:
-        """All records of a topic that were committed since these ads' tests began, decoded."""
-        decode, since = RecordDecoder(topic, self.registry), self._since[topic.name]
-        behind = {p for p, end in end_offsets(topic.name).items() if end > since[p]}
-        reader = consumer("test-reader", f"test-{os.urandom(4).hex()}", settings={"enable.partition.eof": True})
-        reader.assign([TopicPartition(topic.name, p, since[p]) for p in behind])
+        """The same, decoded."""
+        decode = RecordDecoder(topic, self.registry)
         records: list[dict[str, Any]] = []
-        deadline_s = time.monotonic() + 120
-        try:
-            while behind and time.monotonic() < deadline_s:
-                for message in reader.consume(5_000, 0.5):
-                    record = value_of(message)
-                    if record is None:
-                        behind.discard(int(message.partition() or 0))
-                        continue
-                    schema_id, found = decode(record.value())
-                    assert isinstance(found, dict), (schema_id, found)
-                    records.append(found)
-        finally:
-            reader.close()
-        assert not behind, f"not read to the end: {behind}"
+        for message in self.messages(topic):
+            schema_id, found = decode(message.value())
+            assert isinstance(found, dict), (schema_id, found)
+            records.append(found)
         return records
 
 
