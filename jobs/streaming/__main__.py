@@ -1,9 +1,11 @@
-"""`python -m jobs.streaming`: submit, run, list, cancel, savepoint, drain, explain. See README.md."""
+"""`python -m jobs.streaming`: submit, run, list, cancel, savepoint, drain, backfill, explain. See README.md."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--stop", action="store_true", help="end the deployment with it")
     added = command("drain", _drain, "wait until all that is published now is in the outputs, sessions closed")
     added.add_argument("--timeout", type=float, default=120.0, metavar="S", help="give up after this (exit code 1)")
+    added = command(
+        "backfill", _backfill, "run the jobs over all that their source holds now, into topics of their own"
+    )
+    added.add_argument("--into", required=True, metavar="NAME", help="the topics are named <topic>-NAME")
+    added.add_argument("--parallelism", type=int, help="subtasks of each operator")
+    added.add_argument("--timeout", type=float, default=3_600.0, metavar="S", help="give up after this (exit code 1)")
     command("explain", _explain, "print Flink's plan")
     return parser
 
@@ -167,6 +175,19 @@ def _drain(arguments: argparse.Namespace) -> int:
     name = deployment_name(arguments.jobs)
     with FlinkRest() as rest:
         drain(rest, _find(rest, name).job_id, name, Settings().session_gap_s, arguments.timeout)
+    return 0
+
+
+def _backfill(arguments: argparse.Namespace) -> int:
+    if re.fullmatch(r"[a-z0-9-]+", arguments.into) is None:
+        raise ConfigError(f"--into {arguments.into}: small letters, digits and hyphens")
+    live = _application(arguments, endpoints().flink_rest_url)
+    name = f"backfill-{arguments.into}-{live.name.replace('+', '-')}"  # no name that `jobs_of` takes for a deployment
+    application = dataclasses.replace(live, name=name, bounded=True, suffix=f"-{arguments.into}")
+    with FlinkRest() as rest:
+        deploy.backfill(application, rest, arguments.timeout)
+    for topic in application.output_topics:
+        print(topic.name)
     return 0
 
 

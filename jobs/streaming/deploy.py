@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from connectors.flink import session as flink
-from connectors.flink.rest import Deployment, FlinkRest, latest_checkpoint
+from connectors.flink.rest import LIVE_STATES, Deployment, FlinkRest, latest_checkpoint
 from connectors.flink.tables import Cluster
-from connectors.kafka import committed_offsets, existing_topics
+from connectors.kafka import committed_offsets, create_topics, existing_topics
 from jobs.streaming.application import Application, jobs_of
 from jobs.streaming.lease import Leases
 from schemas.errors import Refused, TimedOut, Unavailable
@@ -87,6 +87,27 @@ def run(application: Application) -> str:
     session = application.session({})
     with Leases(application.where).held(application.lease, lambda: True, timeout_s=0.0):
         return _start(application, session)
+
+
+def backfill(application: Application, rest: FlinkRest, timeout_s: float) -> None:
+    """Runs a bounded application on the session cluster and returns when it has finished: all of what its source
+    topics hold now, through the same statements, into topics of its own (made if they are not there).
+
+    The running jobs are not disturbed: nothing of theirs is read but the source, and nothing written.
+    Errors: Refused when it fails, or runs already; TimedOut; Unavailable.
+    """
+    if any(deployment.name == application.name for deployment in rest.live()):
+        raise Refused(f"{application.name} runs already: wait until it has finished, or cancel it")
+    create_topics(application.output_topics)
+    session = application.session(flink.remote_target(application.where.flink_rest_url))
+    job_id = flink.submit(session, application.statements()[1])
+    deadline_s = time.monotonic() + timeout_s
+    while (state := next(d.state for d in rest.deployments() if d.job_id == job_id)) != "FINISHED":
+        if state not in LIVE_STATES:
+            raise Refused(f"{application.name} is {state}: {rest.root_cause(job_id)}")
+        if time.monotonic() > deadline_s:
+            raise TimedOut(f"{application.name} has not finished after {timeout_s:.0f} s (state {state})")
+        time.sleep(0.5)
 
 
 def cancel(deployment: Deployment, rest: FlinkRest, application: Application) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from connectors.flink.tables import (
@@ -58,6 +58,10 @@ class Sink:
         assert self.topic.schema is not None
         row = columns(self.topic.schema)
         return (Column(str(self.key), "STRING NOT NULL"), *row) if self.kind == "upsert" else row
+
+    def beside(self, suffix: str) -> Sink:
+        """The same table over a topic of its own: `suffix` is added to the topic's name."""
+        return replace(self, topic=replace(self.topic, name=self.topic.name + suffix)) if suffix else self
 
     def ddl(self, job: str, cluster: Cluster, settings: Settings) -> str:
         """CREATE TABLE for `job`, whose name makes the transactional ids unique."""
