@@ -126,12 +126,14 @@ def source_ddl(
     startup: str = "group-offsets",
     extra_columns: Iterable[str] = (),
     discovery_s: int = 60,
+    bounded: bool = False,
 ) -> str:
     """CREATE TABLE of a topic to read from its committed offsets, or from its start when there are none.
 
     Only the columns `wanted` are declared, and so decoded (None: all). `extra_columns` are DDL fragments: metadata and
     computed columns, a watermark. `startup` is `group-offsets` or
-    `earliest-offset`; either counts only for a job that is not restored from a checkpoint.
+    `earliest-offset`; either counts only for a job that is not restored from a checkpoint. `bounded`: to the end that
+    the topic has when the job starts, and no further.
     """
     options = {
         **_kafka(topic, cluster),
@@ -146,6 +148,7 @@ def source_ddl(
         "value.fields-include": "EXCEPT_KEY",
         f"value.{ROW_AVRO}.url": cluster.registry_url,
         f"value.{ROW_AVRO}.schema": schema_text(_schema_of(topic)),
+        **({"scan.bounded.mode": "latest-offset"} if bounded else {}),
     }
     parts = [column.ddl for column in columns(_schema_of(topic), wanted)]
     return _create(table, [f"`{KEY_COLUMN}` BYTES", *parts, *extra_columns], options)

@@ -35,7 +35,7 @@ class CapRow:
     campaign_id: str
     scope: str
     scope_id: str
-    window_s: int
+    window_s: int | None  # None: a lifetime
     seen: int
     truth: int
     limit: int

@@ -14,7 +14,7 @@ from infra.demo.tally import KafkaTally, Measures, Offsets
 from schemas import campaign_metrics
 from schemas.errors import Refused
 from schemas.features import COUNTER_BY_NAME
-from schemas.redis_layout import entity_key, parse_field, spend_key
+from schemas.redis_layout import TOTAL_SPEND, entity_key, spend_key, unpack_counters
 
 #: What is compared, in the order of the table.
 MEASURES = ("impressions", "clicks", "completes", "sessions_completed", "spend_micros")
@@ -73,16 +73,17 @@ def valkey_counts(ends: Endpoints) -> ByCampaign:
         prefix, suffix = spend_key("\0").decode().split("\0")
         for key in _scan(valkey, f"{prefix}*{suffix}"):
             campaign = key.decode().removeprefix(prefix).removesuffix(suffix)
-            days = valkey.call("HVALS", key)
-            counts.setdefault(campaign, {})["spend_micros"] = sum(int(v) for v in days)
+            flat = valkey.call("HGETALL", key)
+            days = dict(zip(flat[::2], flat[1::2], strict=True))
+            counts.setdefault(campaign, {})["spend_micros"] = sum(int(v) for d, v in days.items() if d != TOTAL_SPEND)
         entity_prefix = entity_key("campaign", "").decode()
         for key in _scan(valkey, f"{entity_prefix}*"):
             measures = counts.setdefault(key.decode().removeprefix(entity_prefix), {})
             flat = valkey.call("HGETALL", key)
-            for packed, value in zip(flat[::2], flat[1::2], strict=True):
-                name = _VALKEY_COUNTERS.get(parse_field(packed)[0])
+            for entry in unpack_counters("campaign", dict(zip(flat[::2], flat[1::2], strict=True))):
+                name = _VALKEY_COUNTERS.get(entry.code)
                 if name is not None:
-                    measures[name] = measures.get(name, 0) + int(value)
+                    measures[name] = measures.get(name, 0) + entry.value
     return counts
 
 

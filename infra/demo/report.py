@@ -87,7 +87,7 @@ def print_caps(console: Console, user: str, rows: list[CapRow]) -> None:
             row.campaign_id,
             row.scope,
             row.scope_id,
-            f"{row.window_s // 3600} h",
+            "lifetime" if row.window_s is None else f"{row.window_s // 3600} h",
             str(row.seen),
             str(row.truth),
             str(row.limit),

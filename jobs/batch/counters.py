@@ -1,6 +1,6 @@
 """What does every counter of schemas/features.py say, rebuilt from the lake? And the 30-day click rates from it.
 
-In: silver/ad_events. Out: gold/counter_values (the batch sibling of streaming-features-v1 and frequency-counts-v1),
+In: silver/ad_events. Out: gold/counter_values (the batch sibling of streaming-features-v2 and frequency-counts-v2),
 gold/ctr_features_30d (by day). Time: buckets of event time, so that the order of arrival does not matter.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from schemas.features import COUNTER_BY_NAME, ID_COLUMNS, Counter
+from schemas.features import COUNTER_BY_NAME, ID_COLUMNS, PRIOR_IMPRESSIONS, PRIOR_RATE, STANDS_IN_FOR, Counter
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 CTR_DAYS = 30
-PRIOR_CLICKS, PRIOR_IMPRESSIONS = 1.0, 100.0
 _DAY_MS = 86_400_000
 
 #: (impressions, clicks) counters of each click rate.
@@ -30,15 +29,29 @@ CTR_COUNTERS: tuple[tuple[str, str], ...] = (
 def counts_event(counter: Counter) -> str:
     """SQL condition: an event is counted when its type is and it has the ids of entity and scope."""
     types = ", ".join(f"'{name}'" for name in counter.event_types)
-    conditions = [f"event_type IN ({types})", f"coalesce({ID_COLUMNS[counter.entity]}, '') <> ''"]
-    if counter.scope:
-        conditions.append(f"{ID_COLUMNS[counter.scope]} IS NOT NULL")
+    conditions = [f"event_type IN ({types})", has_ids(counter)]
+    if counter.measure != "events":
+        conditions.append(f"{counter.measure} <> 0")
     return " AND ".join(conditions)
 
 
-def scope_id(counter: Counter) -> str:
-    """SQL expression of the scope's id."""
-    return ID_COLUMNS[counter.scope] if counter.scope else "''"
+def has_ids(counter: Counter) -> str:
+    """SQL condition: a row has the ids of entity and scope (`schemas.features.id_of`)."""
+    kinds = [counter.entity, *([counter.scope] if counter.scope else [])]
+    conditions = [f"coalesce({column}, '') <> ''" for kind in kinds for column in ID_COLUMNS[kind]]
+    if instead_of := STANDS_IN_FOR.get(counter.entity):
+        conditions += [f"coalesce({column}, '') = ''" for column in ID_COLUMNS[instead_of]]
+    return " AND ".join(conditions)
+
+
+def id_expression(kind: str) -> str:
+    """SQL expression of an entity's or a scope's id; '' for no scope."""
+    return f"concat_ws('/', {', '.join(ID_COLUMNS[kind])})" if kind else "''"
+
+
+def amount(counter: Counter) -> str:
+    """SQL expression of what a counted event adds."""
+    return "1L" if counter.measure == "events" else counter.measure
 
 
 def counter_values(silver: DataFrame, counters: Iterable[Counter]) -> DataFrame:
@@ -46,8 +59,8 @@ def counter_values(silver: DataFrame, counters: Iterable[Counter]) -> DataFrame:
     chosen = tuple(counters)
     rows = ",\n".join(
         f"CASE WHEN {counts_event(c)} THEN named_struct('counter', '{c.name}', 'entity_type', '{c.entity}', "
-        f"'entity_id', {ID_COLUMNS[c.entity]}, 'scope_id', {scope_id(c)}, "
-        f"'bucket_start_ms', event_time_ms - event_time_ms % {c.bucket_s * 1000}L) END"
+        f"'entity_id', {id_expression(c.entity)}, 'scope_id', {id_expression(c.scope)}, "
+        f"'bucket_start_ms', event_time_ms - event_time_ms % {c.bucket_s * 1000}L, 'amount', {amount(c)}) END"
         for c in chosen
     )
     types = sorted({t for c in chosen for t in c.event_types})
@@ -56,8 +69,8 @@ def counter_values(silver: DataFrame, counters: Iterable[Counter]) -> DataFrame:
         .selectExpr(f"explode(filter(array({rows}), c -> c IS NOT NULL)) AS counted")
         .selectExpr("counted.*")
         .groupBy("counter", "entity_type", "entity_id", "scope_id", "bucket_start_ms")
-        .count()
-        .withColumnRenamed("count", "value")
+        .agg({"amount": "sum"})
+        .withColumnRenamed("sum(amount)", "value")
     )
 
 
@@ -93,6 +106,6 @@ def ctr_features_30d(values: DataFrame) -> DataFrame:
             "clicks",
             "impressions_30d",
             "clicks_30d",
-            f"(clicks_30d + {PRIOR_CLICKS}) / (impressions_30d + {PRIOR_IMPRESSIONS}) AS ctr_30d",
+            f"(clicks_30d + {PRIOR_RATE * PRIOR_IMPRESSIONS}) / (impressions_30d + {PRIOR_IMPRESSIONS}) AS ctr_30d",
         )
     )

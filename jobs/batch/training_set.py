@@ -5,9 +5,9 @@ schemas/features.py as they stood at the decision, keys, times.
 Time: an event is known from its publish time on, strictly before the decision; it leaves a window when the window's
 first bucket has passed it. Ads without a logged decision (upstream logs) are taken as decided when they were shown.
 
-How: a counter over a window is a sum of +1 when an event becomes known and -1 when its bucket leaves the window. Both
-kinds of change and the decisions are put in one order per key and summed in one growing frame of integers. (Range
-frames over rolling windows are quadratic in Spark.)
+How: a counter over a window is a sum of what an event adds when it becomes known, and takes away again when its bucket
+leaves the window. Both kinds of change and the decisions are put in one order per key and summed in one growing frame
+of integers. (Range frames over rolling windows are quadratic in Spark.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.batch.counters import counts_event, scope_id
-from schemas.features import CATEGORICAL_FEATURES, COUNTER_BY_NAME, FEATURES, ID_COLUMNS, Counter, Feature
+from jobs.batch.counters import amount, counts_event, has_ids, id_expression
+from schemas.features import CATEGORICAL_FEATURES, COUNTER_BY_NAME, FEATURE_BY_NAME, FEATURES, Counter, Feature
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 # Order of what happens in the same millisecond: a bucket that leaves is gone, an event that comes is not yet known.
 _LEAVES, _DECIDED, _BECOMES_KNOWN = 0, 1, 2
 
-_KEYS = ("record_id", "user_pseudonym", "advertiser_id", "creative_id", "campaign_id", "placement_id")
+_KEYS = (
+    "record_id",
+    "user_pseudonym",
+    "advertiser_id",
+    "creative_id",
+    "creative_format",
+    "campaign_id",
+    "placement_id",
+)
 #: Columns of an impression that the training set and its keys need.
 _COLUMNS = (*dict.fromkeys((*_KEYS, *CATEGORICAL_FEATURES)), "bidder_id", "event_time_ms", "event_hour")
 
@@ -43,7 +51,8 @@ class Component:
     @property
     def key(self) -> str:
         """SQL expression of what the counter is kept for."""
-        return f"concat_ws('\\u001f', '{self.name}', {ID_COLUMNS[self.counter.entity]}, {scope_id(self.counter)})"
+        entity, scope = id_expression(self.counter.entity), id_expression(self.counter.scope)
+        return f"concat_ws('\\u001f', '{self.name}', {entity}, {scope})"
 
 
 def components() -> tuple[Component, ...]:
@@ -116,17 +125,24 @@ def feature_expression(feature: Feature) -> str:
     if feature.denominator is None:
         return f"IF({numerator} = 0, {feature.default}D, CAST({numerator} AS DOUBLE))"
     denominator = Component(COUNTER_BY_NAME[feature.denominator], feature.window_s).name
+    if feature.parent is not None:
+        believed = f"{feature_expression(FEATURE_BY_NAME[feature.parent])} * {feature.prior_impressions}D"
+        return f"(({numerator} + {believed}) / ({denominator} + {feature.prior_impressions}D))"
     rate = f"({numerator} + {feature.prior_clicks}D) / ({denominator} + {feature.prior_impressions}D)"
     return f"IF({denominator} = 0, {feature.default}D, {rate})"
 
 
 def _changes(silver: DataFrame) -> DataFrame:
-    """+1 and -1 of every event for every component that counts it. An event known only after its window is neither."""
+    """What every event adds to, and later takes from, every component that counts it.
+
+    An event that is known only after its window does neither.
+    """
     pairs = []
     for c in components():
         leaves = f"event_time_ms - event_time_ms % {c.counter.bucket_s * 1000}L + {c.window_s * 1000}L"
         condition = f"{counts_event(c.counter)} AND published_time_ms < {leaves}"
-        for at_ms, kind, delta in (("published_time_ms", _BECOMES_KNOWN, 1), (leaves, _LEAVES, -1)):
+        adds = amount(c.counter)
+        for at_ms, kind, delta in (("published_time_ms", _BECOMES_KNOWN, adds), (leaves, _LEAVES, f"-{adds}")):
             pairs.append(f"CASE WHEN {condition} THEN {_row(c, at_ms, kind, delta, 'CAST(NULL AS STRING)')} END")
     types = sorted({t for c in components() for t in c.counter.event_types})
     return _exploded(silver.where(f"event_type IN ({', '.join(repr(t) for t in types)})"), pairs)
@@ -136,16 +152,15 @@ def _readings(shown: DataFrame) -> DataFrame:
     """One row per decision and component whose entity the decision has."""
     pairs = []
     for c in components():
-        row = _row(c, "decision_time_ms", _DECIDED, 0, "record_id")
-        scoped = f" AND {scope_id(c.counter)} IS NOT NULL" if c.counter.scope else ""
-        pairs.append(f"CASE WHEN coalesce({ID_COLUMNS[c.counter.entity]}, '') <> ''{scoped} THEN {row} END")
+        row = _row(c, "decision_time_ms", _DECIDED, "0L", "record_id")
+        pairs.append(f"CASE WHEN {has_ids(c.counter)} THEN {row} END")
     return _exploded(shown, pairs)
 
 
-def _row(c: Component, at_ms: str, kind: int, delta: int, record_id: str) -> str:
+def _row(c: Component, at_ms: str, kind: int, delta: str, record_id: str) -> str:
     return (
         f"named_struct('component', '{c.name}', 'key', {c.key}, 'at_ms', {at_ms}, 'kind', {kind}, "
-        f"'delta', {delta}L, 'record_id', {record_id})"
+        f"'delta', {delta}, 'record_id', {record_id})"
     )
 
 

@@ -168,8 +168,8 @@ class MaterializerWorker:
                 continue  # a tombstone: counters end by their retention
             _schema_id, record = self._decoders[topic](value)
             if not isinstance(record, Reject):
-                add = writes.add_spend if topic == CAMPAIGN_SPEND.name else writes.add_counter
-                problem = add(record)
+                spend = topic == CAMPAIGN_SPEND.name
+                problem = writes.add_spend(record) if spend else writes.add_counters(topic, record)
                 if problem is None:
                     updated_ms.append(record["updated_ms"])
                     continue

@@ -12,28 +12,31 @@ import numpy as np
 from jobs.models.dataset import NUMERIC, Dataset, vocabulary
 from jobs.models.logistic import fit_logistic, platt, sigmoid
 from jobs.models.settings import ModelSettings
-from schemas.features import CATEGORICAL_FEATURES, FEATURES, model_inputs
+from schemas.features import CATEGORICAL_FEATURES, FEATURES, FEATURES_VERSION, model_inputs
 
 if TYPE_CHECKING:
     import lightgbm
 
 PROBE_ROWS = 20
 _MIN_LEAVES, _CLICKS_PER_LEAF = 4, 50
+_INPUT_COLUMN = {name: column for column, name in enumerate(model_inputs())}
 MODEL_FILE, SPEC_FILE = "model.txt", "spec.json"
 
 
 @dataclass(frozen=True, slots=True)
 class ClickModel:
-    """A booster, the codes of its categories and its calibration: all that a prediction needs."""
+    """A booster, the codes of its categories, its calibration and its inputs: all that a prediction needs."""
 
     booster: lightgbm.Booster
     categories: Mapping[str, list[str]]
     a: float
     b: float
+    inputs: tuple[str, ...] = model_inputs()
 
     def predict(self, data: Dataset) -> np.ndarray:
         """Click probabilities, one per ad."""
-        raw = self.booster.predict(data.encoded(self.categories), raw_score=True)
+        columns = [_INPUT_COLUMN[name] for name in self.inputs]
+        raw = self.booster.predict(data.encoded(self.categories)[:, columns], raw_score=True)
         return sigmoid(self.a * np.asarray(raw) + self.b)
 
     @property
@@ -46,7 +49,8 @@ class ClickModel:
         rows = np.linspace(0, len(probe) - 1, min(PROBE_ROWS, len(probe))).astype(int)
         p = self.predict(probe)
         return {
-            "inputs": list(model_inputs()),
+            "inputs": list(self.inputs),
+            "features_version": FEATURES_VERSION,
             "categories": {name: list(values) for name, values in self.categories.items()},
             "calibration": {"kind": "platt", "a": self.a, "b": self.b},
             "probe": [{"inputs": probe.inputs_of(row), "p": float(p[row])} for row in rows],
@@ -56,7 +60,10 @@ class ClickModel:
 
 
 def load_model(text: str, spec: bytes) -> ClickModel:
-    """The model of its two files. Errors: ValueError, KeyError when they are not such files."""
+    """The model of its two files, also one that was trained before features were added.
+
+    Errors: ValueError, KeyError when they are not such files.
+    """
     import lightgbm
 
     found = json.loads(spec)
@@ -66,6 +73,7 @@ def load_model(text: str, spec: bytes) -> ClickModel:
         found["categories"],
         calibration.get("a", 1.0) if calibration["kind"] == "platt" else 1.0,
         calibration.get("b", 0.0) if calibration["kind"] == "platt" else 0.0,
+        tuple(found["inputs"]),
     )
 
 

@@ -44,7 +44,7 @@ from jobs.streaming.views import (
     watermark,
 )
 from schemas.errors import ConfigError
-from schemas.topics import AD_DECISIONS, AD_EVENTS
+from schemas.topics import AD_DECISIONS, AD_EVENTS, Topic
 
 if TYPE_CHECKING:
     from pyflink.table import StreamTableEnvironment
@@ -95,6 +95,10 @@ class Application:
     startup: str = "group-offsets"
     #: REST address of the session cluster that it is for; '' when it gets a cluster of its own.
     cluster: str = ""
+    #: Read from the beginning to the end that the topic has at the start, then end: a replay, a backfill.
+    bounded: bool = False
+    #: What the names of its output topics end with: a backfill writes beside what the running jobs have written.
+    suffix: str = ""
     owner: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @classmethod
@@ -109,6 +113,12 @@ class Application:
         """The application of the named jobs. Errors: ConfigError."""
         name = deployment_name(names)
         return cls(name, tuple(JOBS[n](settings) for n in JOBS if n in names), settings, where, startup, cluster)
+
+    @property
+    def output_topics(self) -> tuple[Topic, ...]:
+        """The topics that it writes."""
+        tables = (output.table for job in self.jobs for output in job.outputs)
+        return tuple({topic.name: topic for topic in (SINKS[t].beside(self.suffix).topic for t in tables)}.values())
 
     @property
     def checkpoints(self) -> Path:
@@ -151,6 +161,10 @@ class Application:
             "table.exec.state.ttl": f"{settings.deduplication_ttl_s} s",
             "table.exec.source.idle-timeout": f"{settings.source_idle_s} s",
             "table.exec.mini-batch.enabled": "false",
+            # functions give rows of absolute values in order of their key, which the planner can't know: without these it
+            # would keep the whole history of each key to put them in order
+            "table.exec.sink.require-on-conflict": "false",
+            "table.exec.sink.upsert-materialize": "NONE",
             # without it each query would deduplicate for itself
             "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
         }
@@ -166,13 +180,20 @@ class Application:
             cluster,
             group=self.name,
             wanted=wanted,
-            startup=self.startup,
+            startup="earliest-offset" if self.bounded else self.startup,
+            bounded=self.bounded,
             extra_columns=(*metadata_ddl(wanted), *SOURCE_TIME_COLUMNS, watermark(self.settings)),
         )
-        ddl = [source, clock_ddl(self.settings)]
+        ddl = [source, clock_ddl(self.settings, bounded=self.bounded)]
         if reads_decisions(self.jobs):
             decisions = source_ddl(
-                DECISIONS, AD_DECISIONS, cluster, group=self.name, wanted=DECISION_COLUMNS, startup=self.startup
+                DECISIONS,
+                AD_DECISIONS,
+                cluster,
+                group=self.name,
+                wanted=DECISION_COLUMNS,
+                startup="earliest-offset" if self.bounded else self.startup,
+                bounded=self.bounded,
             )
             ddl.append(decisions)
         all_views = [*views(self.jobs, self.settings), *(view for job in self.jobs for view in job.views)]
@@ -180,7 +201,7 @@ class Application:
         inserts: list[str] = []
         for job in self.jobs:
             for output in job.outputs:
-                ddl.append(SINKS[output.table].ddl(job.name, cluster, self.settings))
+                ddl.append(SINKS[output.table].beside(self.suffix).ddl(job.name + self.suffix, cluster, self.settings))
                 inserts.append(insert_statement(output))
         return ddl, inserts
 

@@ -1,21 +1,34 @@
-"""How much has a campaign spent today?
+"""What has a campaign spent, today and ever, and what of its wins is still to be confirmed?
 
-In: deduplicated_events. Out: campaign-spend-v1 (compacted, key campaign_id|day): absolute micros per UTC day of event
-time. Time: days of event time; no window. State: one row per campaign and day, kept until no event can come for it.
-Delivery: at least once, absolute values.
+In: deduplicated_events, ad_decisions. Out: campaign-spend-v1 (compacted, key spend_key): absolute micros per UTC day of
+event time, absolute micros of all time, and per minute of decision the expected cost of what was won and of what was
+shown of it. Wins of younger minutes that are not confirmed are in flight; the share that is confirmed of older minutes
+is how likely they are (serving/adserver/budget.py).
+Time: days of event time, minutes of decision time; no window, so committed spend never waits for a decision.
+State: one record per win or impression for `win_open_s`, one row per minute for a day, per day until no event can come
+for it, per campaign for ten years. Delivery: at least once, absolute values.
 Run: python -m jobs.streaming submit --jobs campaign_spend
 """
 
 from __future__ import annotations
 
-from jobs.streaming.counters import state_ttl
-from jobs.streaming.job import Job, Output, sql
+from jobs.streaming.counters import kept_s
+from jobs.streaming.job import Job, Output, View, sql
 from jobs.streaming.settings import Settings
 from schemas.features import DAY_S
+from schemas.redis_layout import OPEN_WINS_TTL_S
 
 NAME = "campaign_spend"
+_TOTAL_KEPT_S = 3650 * DAY_S
 
 
-def build(_settings: Settings) -> Job:
+def build(settings: Settings) -> Job:
     """The job over logical tables."""
-    return Job(NAME, outputs=(Output("campaign_spend", sql("campaign_spend", state_ttl=state_ttl(DAY_S))),))
+    query = sql(
+        "campaign_spend",
+        open_s=settings.win_open_s,
+        minute_s=OPEN_WINS_TTL_S,
+        day_s=kept_s(DAY_S),
+        total_s=_TOTAL_KEPT_S,
+    )
+    return Job(NAME, outputs=(Output(NAME, query),), views=(View("spend_changes", sql("spend_changes")),))

@@ -1,15 +1,17 @@
-"""How often has a user seen a creative, a campaign, an advertiser?
+"""How often has a user, or of an unknown user the household, seen a creative, a campaign, an advertiser?
 
-In: deduplicated_events. Out: frequency-counts-v1 (compacted, key counter_key): absolute impressions per user, scope
-and bucket of event time. Time: buckets of event time; no window, so nothing waits and nothing is too late.
-State: one number per bucket, kept until no event can come for it. Delivery: at least once, absolute values.
+In: deduplicated_events. Out: frequency-counts-v2 (compacted, key counter_key): absolute impressions per viewer, bucket
+of event time and scope. Buckets are minutes, hours, days and a lifetime: a reader sums any window of them.
+Time: buckets of event time; no window, so nothing waits and nothing is too late.
+State: a packed map per viewer; a bucket is kept until no event can come for it, a lifetime for 400 days after the last
+impression. Delivery: at least once, absolute values; changes of one bucket within 50 ms are one message.
 Run: python -m jobs.streaming submit --jobs frequency_counts
 """
 
 from __future__ import annotations
 
-from jobs.streaming.counters import counter_values_query
-from jobs.streaming.job import Job, Output
+from jobs.streaming.counters import counters_job
+from jobs.streaming.job import Job
 from jobs.streaming.settings import Settings
 from schemas.features import FREQUENCY_COUNTERS
 
@@ -18,4 +20,4 @@ NAME = "frequency_counts"
 
 def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    return Job(NAME, outputs=(Output("frequency_counts", counter_values_query(FREQUENCY_COUNTERS)),))
+    return counters_job(NAME, FREQUENCY_COUNTERS)

@@ -59,8 +59,8 @@ class Settings(BaseSettings):
     )
     attribution_lookbacks_s: dict[str, tuple[int, int]] = Field(
         default={},
-        description="advertiser to its click and view look-backs, as JSON: [86400, 0] for a day and none; submit and run "
-        "take them from the catalogue unless they are set",
+        description="advertiser to its click and view look-backs, as JSON: [86400, 0] for a day and none; submit and "
+        "run take them from the catalogue unless they are set",
     )
     attribution_touches: int = Field(
         default=50, ge=1, description="clicks, and impressions, remembered per user (or ad) and advertiser"

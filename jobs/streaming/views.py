@@ -80,7 +80,7 @@ def watermark(settings: Settings) -> str:
     return f"WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '{settings.watermark_delay_ms / 1000:.3f}' SECOND"
 
 
-def clock_ddl(settings: Settings) -> str:
+def clock_ddl(settings: Settings, *, bounded: bool = False) -> str:
     """CREATE TABLE of the clock: a row a second whose watermark follows the time of day at a distance.
 
     The distance is what an event may take from publisher to the jobs while the source counts as idle (a quiet night, a
@@ -88,14 +88,16 @@ def clock_ddl(settings: Settings) -> str:
 
     It is united with the events so that lives close when traffic stops. Its rows are no events: `tick` is never
     negative, and readers keep only rows with `tick < 0` (a predicate that the planner can't fold away).
+    `bounded`: one tick only, for input that ends, which closes all lives itself.
     """
+    ticks = "'number-of-rows' = '1'" if bounded else "'rows-per-second' = '1'"
     return f"""CREATE TEMPORARY TABLE `{CLOCK}` (
   `tick` BIGINT,
   `rowtime` AS CAST(CURRENT_TIMESTAMP AS TIMESTAMP_LTZ(3)),
   WATERMARK FOR `rowtime` AS `rowtime` - INTERVAL '{settings.clock_delay_s}' SECOND
 ) WITH (
   'connector' = 'datagen',
-  'rows-per-second' = '1',
+  {ticks},
   'scan.parallelism' = '1',
   'fields.tick.kind' = 'random',
   'fields.tick.min' = '0'

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.transforms.event_rules import Event, is_late
 from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS
-from schemas.features import ID_COLUMNS, Counter
+from schemas.features import Counter, id_of
+from schemas.ids import scope_hash
+from schemas.money import impression_cost_micros
+from schemas.redis_layout import MOST_SCOPED, SCOPED_ENTITIES
 
 MINUTE_MS = 60_000
 
@@ -55,29 +58,84 @@ CounterKey = tuple[str, str, str, str, int]  # entity type, entity id, counter, 
 def counter_values(events: Iterable[Event], counters: Iterable[Counter]) -> dict[CounterKey, int]:
     """Absolute values of counters over deduplicated events. An event without the entity's or scope's id is not counted.
 
-    Order does not matter: a value is a number of events.
+    Order does not matter: a value is a number of events, or a sum of costs. What is 0 is left out.
     """
     chosen = tuple(counters)
     values: Tally[CounterKey] = Tally()
     for event in events:
         for counter in chosen:
-            entity_id = event[ID_COLUMNS[counter.entity]]
-            scope_id = event[ID_COLUMNS[counter.scope]] if counter.scope else ""
-            if event["event_type"] in counter.event_types and entity_id and scope_id is not None:
+            amount = 1 if counter.measure == "events" else event["cost_micros"]
+            if event["event_type"] not in counter.event_types or not amount:
+                continue
+            entity_id = id_of(counter.entity, event)
+            scope_id = id_of(counter.scope, event) if counter.scope else ""
+            if entity_id is not None and scope_id is not None:
                 bucket_ms = counter.bucket_s * 1000
                 start_ms = event["event_time_ms"] - event["event_time_ms"] % bucket_ms
-                values[counter.entity, entity_id, counter.name, scope_id, start_ms] += 1
+                values[counter.entity, entity_id, counter.name, scope_id, start_ms] += amount
     return dict(values)
 
 
+BucketKey = tuple[str, str, int, int]  # entity type, entity id, bucket_s, bucket_start_ms
+Bucket = dict[tuple[int, int], int]  # (code, scope hash, or 0 without scopes) to value
+
+
+def counter_buckets(events: Iterable[Event], counters: Iterable[Counter]) -> dict[BucketKey, Bucket]:
+    """`counter_values` as the stream job keeps them: the counters of one entity and bucket together.
+
+    The counters must be of one family. A user's or household's count stays at its greatest.
+    """
+    by_name = {counter.name: counter for counter in counters}
+    buckets: dict[BucketKey, Bucket] = {}
+    for (entity, entity_id, name, scope_id, start_ms), value in counter_values(events, by_name.values()).items():
+        counter = by_name[name]
+        bucket = buckets.setdefault((entity, entity_id, counter.bucket_s, start_ms), {})
+        scoped = entity in SCOPED_ENTITIES
+        bucket[counter.code, scope_hash(scope_id) if scoped else 0] = min(value, MOST_SCOPED) if scoped else value
+    return buckets
+
+
+TOTAL = "total"
+
+
 def campaign_spend(events: Iterable[Event]) -> dict[tuple[str, str], dict[str, int]]:
-    """Spend and impressions by campaign and UTC day (yyyymmdd) of event time."""
+    """Spend and impressions by campaign and UTC day (yyyymmdd) of event time, and by campaign ever (`total`)."""
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for event in events:
         shown = event["event_type"] == "impression"
         if event["cost_micros"] > 0 or shown:
-            day = datetime.fromtimestamp(event["event_time_ms"] / 1000, UTC).strftime("%Y%m%d")
-            row = rows.setdefault((event["campaign_id"], day), {"spend_micros": 0, "impressions": 0})
-            row["spend_micros"] += event["cost_micros"]
-            row["impressions"] += int(shown)
+            today = datetime.fromtimestamp(event["event_time_ms"] / 1000, UTC).strftime("%Y%m%d")
+            for day in (today, TOTAL):
+                row = rows.setdefault((event["campaign_id"], day), {"spend_micros": 0, "impressions": 0})
+                row["spend_micros"] += event["cost_micros"]
+                row["impressions"] += int(shown)
+    return rows
+
+
+def open_wins(decisions: Iterable[Mapping[str, Any]], events: Iterable[Event]) -> dict[tuple[str, int], dict[str, int]]:
+    """What was won in auctions and what of it was shown, by campaign and minute of decision.
+
+    An impression confirms the win of its record id, whichever of the two comes first; both count once.
+    """
+    shown = {(e["campaign_id"], e["record_id"]) for e in events if e["event_type"] == "impression"}
+    rows: dict[tuple[str, int], dict[str, int]] = {}
+    wins = {
+        (d["winner_campaign_id"], d["record_id"]): (
+            d["decision_time_ms"],
+            impression_cost_micros(d["price_cpm_micros"]),
+        )
+        for d in decisions
+        if d["record_id"] and d["winner_campaign_id"]
+    }
+    for (campaign_id, record_id), (decision_time_ms, cost_micros) in wins.items():
+        if not cost_micros:
+            continue
+        minute_ms = decision_time_ms - decision_time_ms % MINUTE_MS
+        nothing = {"won_micros": 0, "confirmed_micros": 0, "wins": 0, "confirmed_wins": 0}
+        row = rows.setdefault((campaign_id, minute_ms), nothing)
+        confirmed = int((campaign_id, record_id) in shown)
+        row["won_micros"] += cost_micros
+        row["confirmed_micros"] += cost_micros * confirmed
+        row["wins"] += 1
+        row["confirmed_wins"] += confirmed
     return rows

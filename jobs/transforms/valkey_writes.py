@@ -6,38 +6,68 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas.errors import Reject, RejectReason
-from schemas.features import COUNTER_BY_NAME
-from schemas.redis_layout import counter_field, entity_key, entity_ttl_s, spend_key
+from schemas.redis_layout import (
+    BUCKET_CODES,
+    ENTITY_TYPES,
+    OPEN_WINS_TTL_S,
+    OpenWins,
+    counter_field,
+    entity_key,
+    entity_ttl_s,
+    entry_bytes,
+    open_wins_key,
+    open_wins_value,
+    spend_key,
+)
+from schemas.topics import FREQUENCY_COUNTS, STREAMING_FEATURES
 
 Command = tuple[bytes | str | int, ...]
 #: Largest bucket start that a packed field can hold (32 bits of seconds).
 _LAST_BUCKET_S = 2**32 - 1
 
 
+#: The family of counters that each topic holds.
+FAMILY_OF_TOPIC = {FREQUENCY_COUNTS.name: "frequency", STREAMING_FEATURES.name: "features"}
+#: The day of a campaign_spend record that is about the wins of a minute.
+OPEN = "open"
+
+
 class PendingWrites:
     """Values to write, the last of each field. Records of one field must come in their order."""
 
     def __init__(self) -> None:
-        self._hashes: dict[bytes, dict[bytes | str, int]] = {}
+        self._hashes: dict[bytes, dict[bytes | str, bytes | int]] = {}
         self._ttl_s: dict[bytes, int] = {}
+        self._counters: set[bytes] = set()
 
-    def add_counter(self, value: Mapping[str, Any]) -> Reject | None:
-        """Takes a counter_value record; refuses one that the declared counters do not know."""
-        counter = COUNTER_BY_NAME.get(value["counter"])
-        if counter is None or counter.entity != value["entity_type"]:
-            return Reject(RejectReason.BAD_VALUE, f"{value['entity_type']} has no counter {value['counter']}")
+    def add_counters(self, topic: str, value: Mapping[str, Any]) -> Reject | None:
+        """Takes a counter_bucket record; refuses one that no declared counter would make."""
+        entity, bucket_s, entries = value["entity_type"], value["bucket_s"], value["entries"]
+        if entity not in ENTITY_TYPES or bucket_s not in BUCKET_CODES:
+            return Reject(RejectReason.BAD_VALUE, f"{entity} has no counters in buckets of {bucket_s} s")
+        if not entries or len(entries) % entry_bytes(entity):
+            return Reject(RejectReason.BAD_VALUE, f"{len(entries)} bytes are no counters of a {entity}")
         bucket_start_s = value["bucket_start_ms"] // 1000
         if not 0 <= bucket_start_s <= _LAST_BUCKET_S:
             return Reject(RejectReason.ABSURD_TIME, f"bucket at {bucket_start_s} s")
-        key = entity_key(counter.entity, value["entity_id"])
-        field = counter_field(counter, value["scope_id"], bucket_start_s)
-        self._hashes.setdefault(key, {})[field] = value["value"]
-        self._ttl_s[key] = entity_ttl_s(counter.entity)
+        key = entity_key(entity, value["entity_id"])
+        field = counter_field(FAMILY_OF_TOPIC[topic], bucket_s, bucket_start_s)
+        self._hashes.setdefault(key, {})[field] = bytes(entries)
+        self._ttl_s[key] = entity_ttl_s(entity)
+        self._counters.add(key)
         return None
 
     def add_spend(self, value: Mapping[str, Any]) -> Reject | None:
         """Takes a campaign_spend record."""
-        self._hashes.setdefault(spend_key(value["campaign_id"]), {})[value["day"]] = value["spend_micros"]
+        campaign_id = value["campaign_id"]
+        if value["day"] == OPEN:
+            key = open_wins_key(campaign_id)
+            minute_s = value["decision_minute_ms"] // 1000
+            minute = OpenWins(value["won_micros"], value["confirmed_micros"], value["wins"], value["confirmed_wins"])
+            self._hashes.setdefault(key, {})[str(minute_s)] = open_wins_value(minute)
+            self._ttl_s[key] = OPEN_WINS_TTL_S
+        else:
+            self._hashes.setdefault(spend_key(campaign_id), {})[value["day"]] = value["spend_micros"]
         return None
 
     @property
@@ -46,10 +76,10 @@ class PendingWrites:
 
     def counter_keys(self) -> list[bytes]:
         """Hashes of counters that are written to."""
-        return list(self._ttl_s)
+        return list(self._counters)
 
     def commands(self) -> list[Command]:
-        """HSET per hash, and EXPIRE per hash of counters."""
+        """HSET per hash, and EXPIRE per hash that is not kept for ever."""
         commands: list[Command] = []
         for key, values in self._hashes.items():
             pairs: list[bytes | str | int] = []

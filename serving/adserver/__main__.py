@@ -46,7 +46,7 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
     valkey = AsyncValkey(ends.valkey_url)
     store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.reservation_s)
     bidders = Bidders(PoolLimits(connections=settings.dsp_connections, response_bytes=settings.dsp_response_bytes))
-    counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s)
+    counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s, settings.win_open_s)
     log = DecisionLog(settings.log_queue_messages)
     trackers = TrackerMaker(TokenMinter(keys), ends.collector_url, settings.token_ttl_s)
     decider = Decider(serving, settings, keys, store, counters.snapshot, bidders, trackers, log)

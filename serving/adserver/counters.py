@@ -1,4 +1,4 @@
-"""Counters of one entity as Valkey gives them, decoded once and summed over windows with NumPy."""
+"""Counters as Valkey gives them, decoded once and summed over windows with NumPy."""
 
 from __future__ import annotations
 
@@ -6,33 +6,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.redis_layout import FIELD_BYTES, FIELD_DTYPE
+from schemas.features import Counter, touched_buckets
+from schemas.redis_layout import FIELD_BYTES, FIELD_DTYPE, PLAIN_DTYPE, SCOPED_DTYPE
 
-_DTYPE = np.dtype(FIELD_DTYPE)
-assert _DTYPE.itemsize == FIELD_BYTES  # the packed layout and its dtype must agree
+_FIELD, _SCOPED, _PLAIN = np.dtype(FIELD_DTYPE), np.dtype(SCOPED_DTYPE), np.dtype(PLAIN_DTYPE)
+assert _FIELD.itemsize == FIELD_BYTES  # the packed layout and its dtype must agree
 
 
-def decode(reply: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Fields and values of an HGETALL reply (field, value, field, ...).
+def decode(reply: Sequence[bytes], scoped: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Counters of an HGETALL reply (field, value, field, ...), all buckets after each other.
 
-    Shape: a structured array of FIELD_DTYPE, and int64 values beside it. Fields of another length are left out.
+    Shape: a structured array of SCOPED_DTYPE or PLAIN_DTYPE, and beside it the start of each one's bucket (int64,
+    epoch s). What is not of our layout is left out.
     """
-    names, numbers = reply[0::2], reply[1::2]
-    packed = b"".join(names)
-    if len(packed) != FIELD_BYTES * len(names) or any(len(name) != FIELD_BYTES for name in names):
-        kept = [(n, v) for n, v in zip(names, numbers, strict=True) if len(n) == FIELD_BYTES]
-        packed, numbers = b"".join(n for n, _ in kept), [v for _, v in kept]
-    return np.frombuffer(packed, _DTYPE), np.fromiter(map(int, numbers), np.int64, len(numbers))
+    entry = _SCOPED if scoped else _PLAIN
+    names, values = reply[0::2], reply[1::2]
+    if any(len(n) != FIELD_BYTES or len(v) % entry.itemsize for n, v in zip(names, values, strict=True)):
+        kept = [
+            (n, v) for n, v in zip(names, values, strict=True) if len(n) == FIELD_BYTES and len(v) % entry.itemsize == 0
+        ]
+        names, values = [n for n, _ in kept], [v for _, v in kept]
+    starts = np.frombuffer(b"".join(names), _FIELD)["bucket_start_s"].astype(np.int64)
+    entries = [len(value) // entry.itemsize for value in values]
+    return np.frombuffer(b"".join(values), entry), np.repeat(starts, entries)
 
 
 class CounterBlob:
-    """One entity's counters. Sums are remembered: the caps of thirty creatives ask for a handful of windows."""
+    """The counters of a user or household. Sums are remembered: the caps of thirty creatives ask for a few windows."""
 
     def __init__(self, reply: Sequence[bytes] = ()) -> None:
-        fields, self._value = decode(reply)
-        self._code = np.ascontiguousarray(fields["code"])
-        self._scope = np.ascontiguousarray(fields["scope"])
-        self._bucket = fields["bucket_start_s"].astype(np.int64)
+        entries, self._start_s = decode(reply, scoped=True)
+        self._code = np.ascontiguousarray(entries["code"])
+        self._scope = np.ascontiguousarray(entries["scope"])
+        self._value = entries["value"].astype(np.int64)
         self._sums: dict[tuple[int, int, int], dict[int, int]] = {}
 
     def __len__(self) -> int:
@@ -45,7 +51,11 @@ class CounterBlob:
         if found is None:
             found = self._sums[key] = {}
             if len(self._value):
-                inside = (self._code == code) & (self._bucket >= first_bucket_s) & (self._bucket <= last_bucket_s)
+                inside = (self._code == code) & (self._start_s >= first_bucket_s) & (self._start_s <= last_bucket_s)
                 for scope, value in zip(self._scope[inside].tolist(), self._value[inside].tolist(), strict=True):
                     found[scope] = found.get(scope, 0) + value
         return found
+
+    def in_window(self, counter: Counter, scope: int, window_s: int, now_s: int) -> int:
+        """Events of a scope in a window that ends now: all of them, and less than a bucket's worth of older ones."""
+        return self.sums(counter.code, *touched_buckets(now_s, window_s, counter.bucket_s)).get(scope, 0)

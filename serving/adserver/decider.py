@@ -98,7 +98,9 @@ class Decider:
         contests = [Contest(o, inventory, context) for o in asked]
         campaigns = {r.campaign.id for contest in contests for r, _ in contest.internal}
         spare_s = due_s - loop.time() if fanout.calls else 0.0
-        standing = await self._store.read(context.pseudonym, list(campaigns), context.now_ms, spare_s)
+        standing = await self._store.read(
+            context.pseudonym, context.household, list(campaigns), context.now_ms, spare_s
+        )
         for contest in contests:
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()
@@ -167,8 +169,8 @@ class Decider:
             auction.price(candidate)
 
     def _check(self, row: AdRow, candidate: Candidate, standing: Standing, now_s: int) -> None:
-        """Caps and budget of one candidate. A user who may not be known can't be counted: capped ads stay away."""
-        if row.caps and (standing.user is None or not caps.allowed(row.caps, standing.user, {}, now_s)):
+        """Caps and budget of one candidate. A viewer who may not be known can't be counted: capped ads stay away."""
+        if row.caps and (standing.viewer is None or not caps.allowed(row.caps, standing.viewer, {}, now_s)):
             candidate.outcome = Outcome.FREQUENCY_CAP
             return
         spend = standing.spend_micros
@@ -213,9 +215,9 @@ class Decider:
 
     def _apply_pending(self, contest: Contest, standing: Standing, pending: Counter[int], now_s: int) -> None:
         """Caps once more, with what earlier imps of this request have won."""
-        if pending and standing.user is not None:
+        if pending and standing.viewer is not None:
             for row, candidate in contest.internal:
-                if candidate.runs and row.caps and not caps.allowed(row.caps, standing.user, pending, now_s):
+                if candidate.runs and row.caps and not caps.allowed(row.caps, standing.viewer, pending, now_s):
                     candidate.outcome = Outcome.FREQUENCY_CAP
 
     async def _try(

@@ -1,7 +1,7 @@
 """Model inputs at decision time: declared in `schemas.features`, summed here for all candidates at once.
 
-Creatives', campaigns' and placements' counters are read off-path once a second into an `EntityCounters` snapshot;
-the user's come with the request. Sums and windows are those of `schemas.features`, so the lake's rebuild agrees.
+Counters of ads and of what they belong to are read off-path once a second into an `EntityCounters` snapshot; the
+user's come with the request. Sums and windows are those of `schemas.features`, so the lake's rebuild agrees.
 """
 
 from __future__ import annotations
@@ -29,33 +29,35 @@ NUMERIC: tuple[str, ...] = tuple(f.name for f in FEATURES) + CONTEXT_FEATURES
 _COLUMN = {name: i for i, name in enumerate(NUMERIC)}
 _DEFAULTS = np.array([f.default for f in FEATURES] + [0.0] * len(CONTEXT_FEATURES))
 _USER = tuple(f for f in FEATURES if f.entity == "user")
+_OTHERS = tuple(f for f in FEATURES if f.entity != "user")
 _SCOPE_POSITION = {"creative": 0, "campaign": 1, "advertiser": 2}
-ENTITIES = ("creative", "campaign", "placement")
+#: What the request says, and not the candidate.
+_OF_REQUEST = ("placement", "category")
+ENTITIES = ("creative", "campaign", "advertiser", "creative_format", *_OF_REQUEST)
 
 PRESENT, EXPIRED, MISSING, DEFAULT = "present", "expired", "missing", "default"
 
 
 @dataclass(frozen=True, slots=True)
 class EntityCounters:
-    """Features of every creative, campaign and placement of an inventory at one moment.
+    """Features of every entity of an inventory at one moment.
 
-    Shape: `columns[feature]` is a float64 array over the inventory's creatives or campaigns, or over `placements`.
+    Shape: `columns[feature]` is a float64 array over the ids of the feature's entity: its values or, when it has a
+    parent, its sums: the value depends on the request then. `of_request[entity]` gives the position of an id.
     """
 
     read_s: float  # epoch s; 0 before the first reading
     columns: dict[str, np.ndarray] = field(default_factory=dict)
-    placements: dict[str, int] = field(default_factory=dict)
+    impressions: dict[str, np.ndarray] = field(default_factory=dict)  # of features with a parent
+    of_request: dict[str, dict[str, int]] = field(default_factory=dict)
     creative_clicks: np.ndarray = field(default_factory=lambda: np.zeros(0))
     creative_impressions: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def entity_ids(inventory: Inventory) -> dict[str, list[str]]:
     """Entities whose counters a snapshot needs, in the order of its arrays."""
-    return {
-        "creative": inventory.creative_ids,
-        "campaign": inventory.campaign_ids,
-        "placement": list(inventory.placements),
-    }
+    categories = {p.content_category for p in inventory.placements.values() if p.content_category}
+    return {**inventory.entity_ids, "placement": list(inventory.placements), "category": sorted(categories)}
 
 
 def entity_counters(
@@ -63,18 +65,17 @@ def entity_counters(
 ) -> EntityCounters:
     """The snapshot of HGETALL replies, one per id and in the ids' order."""
     columns: dict[str, np.ndarray] = {}
-    clicks = impressions = np.zeros(0)
-    for entity in ENTITIES:
-        table = _Table(replies[entity])
-        for feature in FEATURES:
-            if feature.entity == entity:
-                columns[feature.name] = table.feature(feature, now_s)
-        if entity == "creative":
-            day = FEATURE_BY_NAME["creative_ctr_24h"]
-            clicks = table.window(COUNTER_BY_NAME[day.numerator], day.window_s, now_s)[0]
-            impressions = table.window(COUNTER_BY_NAME[day.denominator or ""], day.window_s, now_s)[0]
-    positions = {p: i for i, p in enumerate(ids["placement"])}
-    return EntityCounters(float(now_s), columns, positions, clicks, impressions)
+    below: dict[str, np.ndarray] = {}
+    tables = {entity: _Table(replies[entity]) for entity in ENTITIES}
+    for feature in _OTHERS:
+        table = tables[feature.entity]
+        if feature.parent is None:
+            columns[feature.name] = table.feature(feature, now_s)
+        else:
+            columns[feature.name], below[feature.name] = table.parts(feature, now_s)
+    clicks, impressions = tables["creative"].parts(FEATURE_BY_NAME["creative_ctr_24h"], now_s)
+    of_request = {entity: {id_: i for i, id_ in enumerate(ids[entity])} for entity in _OF_REQUEST}
+    return EntityCounters(float(now_s), columns, below, of_request, clicks, impressions)
 
 
 class _Table:
@@ -82,24 +83,28 @@ class _Table:
 
     def __init__(self, replies: Sequence[Sequence[bytes]]) -> None:
         self._entities = len(replies)
-        counts = [len(r) // 2 for r in replies]
-        fields, self._value = decode([x for reply in replies for x in reply])
-        if len(self._value) != sum(counts):  # fields that are not ours were left out
-            counts = [len(decode(reply)[1]) for reply in replies]
-        self._owner = np.repeat(np.arange(self._entities), counts)
-        self._code = fields["code"]
-        self._bucket = fields["bucket_start_s"].astype(np.int64)
+        decoded = [decode(reply, scoped=False) for reply in replies]
+        self._owner = np.repeat(np.arange(self._entities), [len(entries) for entries, _ in decoded])
+        entries = np.concatenate([entries for entries, _ in decoded] or [decode((), scoped=False)[0]])
+        self._code, self._value = entries["code"], entries["value"]
+        self._start_s = np.concatenate([starts for _, starts in decoded] or [np.zeros(0, np.int64)])
 
     def window(self, counter: Counter, window_s: int, now_s: int) -> tuple[np.ndarray, np.ndarray]:
         """(sum, number of buckets) per entity over a rolling window."""
         first, last = window_buckets(now_s, window_s, counter.bucket_s)
-        inside = (self._code == counter.code) & (self._bucket >= first) & (self._bucket <= last)
+        inside = (self._code == counter.code) & (self._start_s >= first) & (self._start_s <= last)
         owner = self._owner[inside]
         sums = np.bincount(owner, weights=self._value[inside], minlength=self._entities)
         return sums, np.bincount(owner, minlength=self._entities)
 
+    def parts(self, rate: Feature, now_s: int) -> tuple[np.ndarray, np.ndarray]:
+        """(numerator, denominator) of a rate for every entity."""
+        above, _ = self.window(COUNTER_BY_NAME[rate.numerator], rate.window_s, now_s)
+        below, _ = self.window(COUNTER_BY_NAME[rate.denominator or ""], rate.window_s, now_s)
+        return above, below
+
     def feature(self, feature: Feature, now_s: int) -> np.ndarray:
-        """`schemas.features.feature_value` for every entity."""
+        """`schemas.features.feature_value` of a feature without parent, for every entity."""
         sums, found = self.window(COUNTER_BY_NAME[feature.numerator], feature.window_s, now_s)
         if feature.denominator is None:
             return np.where(found > 0, sums, feature.default)
@@ -129,7 +134,8 @@ class FeatureReader:
     ) -> tuple[np.ndarray, dict[str, str]]:
         """(inputs, status by group). Shape: float64, one row per candidate, columns as `NUMERIC`.
 
-        `user` is None for a user that is unknown or could not be read; defaults stand in.
+        `user` is None for a user that is unknown or could not be read; defaults stand in. A group is `present`;
+        `expired` when its snapshot is too old; `missing` when nothing is known of it; `default` without a user.
         """
         values = np.empty((len(rows), len(NUMERIC)))
         values[:] = _DEFAULTS
@@ -139,7 +145,8 @@ class FeatureReader:
             state = PRESENT if now_s - counters.read_s < self._expired_s else EXPIRED
             status = dict.fromkeys(ENTITIES, state)
             if state == PRESENT:
-                status["placement"] = self._entities(values, inventory, rows, placement_id, counters)
+                asked = {"placement": placement_id, "category": category or ""}
+                status |= self._entities(values, inventory, rows, asked, counters)
         if user is None:
             status["user"] = DEFAULT
         else:
@@ -153,23 +160,23 @@ class FeatureReader:
         values: np.ndarray,
         inventory: Inventory,
         rows: Sequence[AdRow],
-        placement_id: str,
+        asked: Mapping[str, str],
         counters: EntityCounters,
-    ) -> str:
-        creative = np.fromiter((r.row for r in rows), np.intp, len(rows))
-        campaign = inventory.campaign_of_row[creative]
-        placement = counters.placements.get(placement_id)
-        for feature in FEATURES:
-            column = counters.columns.get(feature.name)
-            if column is None:
+    ) -> dict[str, str]:
+        """Fills in what the snapshot has; gives back the status of the entities that the request names."""
+        own = np.fromiter((r.row for r in rows), np.intp, len(rows))
+        place: dict[str, np.ndarray | int | None] = {e: of_row[own] for e, of_row in inventory.entity_of_row.items()}
+        place |= {entity: counters.of_request[entity].get(asked[entity]) for entity in _OF_REQUEST}
+        for feature in _OTHERS:  # a parent comes before its children
+            at = place[feature.entity]
+            if at is None:
                 continue
-            if feature.entity == "creative":
-                values[:, _COLUMN[feature.name]] = column[creative]
-            elif feature.entity == "campaign":
-                values[:, _COLUMN[feature.name]] = column[campaign]
-            elif placement is not None:
-                values[:, _COLUMN[feature.name]] = column[placement]
-        return MISSING if placement is None else PRESENT
+            found = counters.columns[feature.name][at]
+            if feature.parent is not None:
+                believed = values[:, _COLUMN[feature.parent]] * feature.prior_impressions
+                found = (found + believed) / (counters.impressions[feature.name][at] + feature.prior_impressions)
+            values[:, _COLUMN[feature.name]] = found
+        return {entity: MISSING if place[entity] is None else PRESENT for entity in _OF_REQUEST}
 
     def _user(
         self, values: np.ndarray, rows: Sequence[AdRow], category: str | None, user: CounterBlob, now_s: int

@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.catalog import Advertiser, Campaign, Catalog, Creative, LineItem, Placement
 from schemas.errors import ConfigError
+from schemas.features import id_of
 from schemas.ids import scope_hash
 from serving.adserver.caps import CapRule, cap_rules
 
@@ -56,10 +57,15 @@ class Inventory:
             line_item = line_items[creative.line_item_id]
             campaign = campaigns[line_item.campaign_id]
             self.rows.append(_row(len(self.rows), creative, line_item, campaign, advertisers[campaign.advertiser_id]))
-        self.creative_ids = [r.creative.id for r in self.rows]
+        #: Ids of what creatives belong to, and of creatives, by kind of entity; and where each creative's is in them.
+        self.entity_ids: dict[str, list[str]] = {}
+        self.entity_of_row: dict[str, np.ndarray] = {}
+        for kind in ("creative", "campaign", "advertiser", "creative_format"):
+            of_row = [_entity_id(kind, r) for r in self.rows]
+            position = {entity_id: i for i, entity_id in enumerate(dict.fromkeys(of_row))}
+            self.entity_ids[kind] = list(position)
+            self.entity_of_row[kind] = np.array([position[entity_id] for entity_id in of_row], np.intp)
         self.campaign_ids = [c.id for c in catalog.campaigns]
-        position = {c: i for i, c in enumerate(self.campaign_ids)}
-        self.campaign_of_row = np.array([position[r.campaign.id] for r in self.rows], np.intp)
         self._by_format = {f: [r for r in self.rows if r.creative.format == f] for f in FORMATS}
         # targeting does not depend on the moment, so its answers can be kept; the cache dies with this inventory
         self.targeted = lru_cache(maxsize=8192)(self._targeted)
@@ -83,6 +89,16 @@ class Inventory:
             and _wants(r.line_item.targeting.placement_ids, placement_id)
         ]
         return tuple(r for r in chosen if not r.is_house), tuple(r for r in chosen if r.is_house)
+
+
+def _entity_id(kind: str, row: AdRow) -> str:
+    columns = {
+        "creative_id": row.creative.id,
+        "campaign_id": row.campaign.id,
+        "advertiser_id": row.advertiser.id,
+        "creative_format": row.creative.format,
+    }
+    return id_of(kind, columns) or ""
 
 
 def _wants(values: list[str], value: str | None) -> bool:

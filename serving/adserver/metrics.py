@@ -17,5 +17,7 @@ DSP_LATENCY = Histogram(
 LOST_RESERVATIONS = Counter("adserver_lost_reservations_total", "Wins given up because the budget was gone")
 LOGGED = Counter("adserver_decisions_logged_total", "Decisions that Kafka acknowledged")
 NOT_LOGGED = Counter("adserver_decisions_not_logged_total", "Decisions that did not reach Kafka", ["why"])
+IN_FLIGHT = Gauge("adserver_in_flight_micros", "Cost of wins that may still be shown, by campaign", ["campaign"])
+PREDICTED = Gauge("adserver_predicted_in_flight_micros", "The share of it that is likely to be spent", ["campaign"])
 MODEL_TRAINED = Gauge("adserver_model_trained_timestamp_seconds", "When the model in service was trained")
 CATALOG_VERSION = Gauge("adserver_catalog_version", "Version of the catalogue in service")

@@ -1,7 +1,8 @@
 """Click probability: a calibrated LightGBM model, and smoothed rates until there is one.
 
-A model is refused unless it declares exactly our inputs and reproduces its own probe rows to 1e-9: training and
-serving then speak of the same numbers.
+A model is refused unless its inputs are known here and it reproduces its own probe rows to 1e-9: training and serving
+then speak of the same numbers. Inputs are found by name, and a name never changes its meaning, so a champion that was
+trained before features were added goes on serving; one from a newer version of the features does not.
 Source: He et al., "Practical Lessons from Predicting Clicks on Ads at Facebook", 2014 (calibration); Platt 1999.
 """
 
@@ -15,7 +16,7 @@ import msgspec
 import numpy as np
 
 from schemas.errors import ContractError
-from schemas.features import CATEGORICAL_FEATURES, FEATURE_BY_NAME, model_inputs
+from schemas.features import CATEGORICAL_FEATURES, FEATURE_BY_NAME, FEATURES_VERSION, model_inputs
 from serving.adserver.booster import Booster
 from serving.adserver.features import NUMERIC, EntityCounters
 from serving.adserver.inventory import AdRow, Inventory
@@ -24,6 +25,7 @@ PROBE_TOLERANCE = 1e-9
 #: Impressions' worth of belief in the campaign's rate before a creative's own clicks count.
 CREATIVE_PRIOR_IMPRESSIONS = 100.0
 _MISSING = math.nan
+_INPUT_COLUMN = {name: column for column, name in enumerate(model_inputs())}
 
 
 class Calibration(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,6 +50,7 @@ class ModelSpec(msgspec.Struct):
     categories: dict[str, list[str]]
     calibration: Calibration
     probe: list[Probe]
+    features_version: int = 1
     trained_at_ms: int = 0
     normalised_entropy: float | None = None
 
@@ -101,14 +104,19 @@ class ChampionModel:
             raise ContractError(f"spec.json: {e}") from e
         self.version: str | None = version
         self.spec = spec
-        if tuple(spec.inputs) != model_inputs():
-            raise ContractError(f"the model's inputs are {spec.inputs}, this server's are {list(model_inputs())}")
+        unknown = [name for name in spec.inputs if name not in _INPUT_COLUMN]
+        if unknown or spec.features_version > FEATURES_VERSION or len(set(spec.inputs)) < len(spec.inputs):
+            raise ContractError(
+                f"the model's inputs are {spec.inputs} of version {spec.features_version}, "
+                f"this server's are {list(_INPUT_COLUMN)} of version {FEATURES_VERSION}"
+            )
         if spec.calibration.kind not in ("platt", "identity"):
             raise ContractError(f"unknown calibration {spec.calibration.kind!r}")
         self._codes = {
             name: {value: float(code) for code, value in enumerate(spec.categories.get(name, ()))}
             for name in CATEGORICAL_FEATURES
         }
+        self._columns = [_INPUT_COLUMN[name] for name in spec.inputs]
         self._booster = Booster(model_text)
         if self._booster.inputs != len(spec.inputs):
             raise ContractError(f"the model has {self._booster.inputs} inputs, its spec names {len(spec.inputs)}")
@@ -123,7 +131,7 @@ class ChampionModel:
         context: Mapping[str, str | None],
         counters: EntityCounters,
     ) -> np.ndarray:
-        values = np.empty((len(rows), len(self.spec.inputs)))
+        values = np.empty((len(rows), len(_INPUT_COLUMN)))
         values[:, : len(NUMERIC)] = numeric
         position = np.fromiter((r.row for r in rows), np.intp, len(rows))
         own = self._codes_of(inventory)
@@ -133,7 +141,7 @@ class ChampionModel:
                 values[:, column] = own[position, _OWN_CATEGORIES.index(name)]
             else:
                 values[:, column] = self._codes[name].get(context.get(name) or "", _MISSING)
-        return self._calibrated(self._booster.raw_scores(values))
+        return self._calibrated(self._booster.raw_scores(values.take(self._columns, axis=1)))
 
     def _codes_of(self, inventory: Inventory) -> np.ndarray:
         """Codes of each creative's own categories, made once per catalogue."""

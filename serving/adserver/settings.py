@@ -18,6 +18,9 @@ class Settings(BaseSettings):
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
     token_ttl_s: int = Field(default=86_400, ge=10, description="life of a tracker's token")
     reservation_s: int = Field(default=120, ge=1, description="life of a budget reservation without its impression")
+    win_open_s: int = Field(
+        default=900, ge=60, description="how long a win counts as in flight; HEADWATER_STREAMING_WIN_OPEN_S beside it"
+    )
     counters_refresh_s: float = Field(default=1.0, gt=0, description="age at which entity counters are read again")
     counters_expired_s: float = Field(default=60.0, gt=0, description="age from which entity counters are not used")
     files_poll_s: float = Field(default=1.0, gt=0, description="how often catalogue and bidders files are looked at")

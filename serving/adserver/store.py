@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
 from connectors.valkey import AsyncValkey, Command, is_unknown_script
 from schemas.errors import ConnectorError
-from schemas.redis_layout import REGISTRY_LAG_S, entity_key, registry_key, spend_key, user_key
+from schemas.redis_layout import (
+    REGISTRY_LAG_S,
+    OpenWins,
+    entity_key,
+    household_key,
+    open_wins_key,
+    parse_open_wins,
+    registry_key,
+    spend_key,
+    user_key,
+)
 from schemas.registry_record import AdRecord
-from serving.adserver.budget import RESERVE, reserve_arguments, reserve_keys
+from serving.adserver import metrics
+from serving.adserver.budget import RESERVE, in_flight, reserve_arguments, reserve_keys
 from serving.adserver.counters import CounterBlob
 from serving.adserver.features import ENTITIES, EntityCounters, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
@@ -28,11 +39,20 @@ _REFRESH_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How things stand for one request. `user` is None when unknown or unread, `spend_micros` None when unread."""
+    """How things stand for one request. `user` is None when unknown or unread, `spend_micros` None when unread.
+
+    `household` is read for an unknown user only: for it, caps count what the household has seen.
+    """
 
     user: CounterBlob | None = None
     spend_micros: dict[str, int] | None = field(default_factory=dict)
     read: bool = True
+    household: CounterBlob | None = None
+
+    @property
+    def viewer(self) -> CounterBlob | None:
+        """Whose impressions caps count; None when nobody's can be counted."""
+        return self.user if self.user is not None else self.household
 
 
 class Commit(Enum):
@@ -76,8 +96,15 @@ class Store:
     def connected(self) -> bool:
         return self._valkey.connected
 
-    async def read(self, pseudonym: str | None, campaign_ids: Collection[str], now_ms: int, spare_s: float) -> Standing:
-        """The user's counters and the campaigns' committed spend of the day.
+    async def read(
+        self,
+        pseudonym: str | None,
+        household: str | None,
+        campaign_ids: Collection[str],
+        now_ms: int,
+        spare_s: float,
+    ) -> Standing:
+        """The user's (else the household's) counters and the campaigns' committed spend of the day.
 
         `spare_s` is time that the request waits for DSPs anyway: it may be used up as well.
         """
@@ -85,14 +112,17 @@ class Store:
         commands: list[Command] = [("HGET", spend_key(c), day) for c in campaign_ids]
         if pseudonym:
             commands.append(("HGETALL", user_key(pseudonym)))
+        elif household:
+            commands.append(("HGETALL", household_key(household)))
         try:
             replies = await self._valkey.pipeline(commands, max(self._timeout_s, spare_s))
         except ConnectorError:
             return Standing(None, None, read=False)
         if any(isinstance(reply, ConnectorError) for reply in replies):
             return Standing(None, None, read=False)
-        user = CounterBlob(replies.pop()) if pseudonym else None
-        return Standing(user, {c: int(r or 0) for c, r in zip(campaign_ids, replies, strict=True)})
+        blob = CounterBlob(replies.pop()) if pseudonym or household else None
+        spend = {c: int(r or 0) for c, r in zip(campaign_ids, replies, strict=True)}
+        return Standing(blob, spend) if pseudonym else Standing(None, spend, household=blob)
 
     async def commit(self, record: AdRecord, reservation: Reservation | None) -> Commit:
         """Reserves and registers a win, in one round trip. Repeating it for the same record id changes nothing."""
@@ -122,16 +152,9 @@ class Store:
         return Commit.DONE if replies[0][0] == 1 else Commit.NO_BUDGET
 
     async def entity_counters(self, inventory: Inventory, now_s: int) -> EntityCounters:
-        """Features of all creatives, campaigns and placements. Errors: ConnectorError."""
+        """Features of all ads and of what they belong to. Errors: ConnectorError."""
         ids = entity_ids(inventory)
-        keys = [entity_key(entity, i) for entity in ENTITIES for i in ids[entity]]
-        replies: list[list[bytes]] = []
-        for start in range(0, len(keys), _KEYS_PER_PIPELINE):
-            batch: list[Command] = [("HGETALL", key) for key in keys[start : start + _KEYS_PER_PIPELINE]]
-            for reply in await self._valkey.pipeline(batch, _REFRESH_TIMEOUT_S):
-                if isinstance(reply, ConnectorError):
-                    raise reply
-                replies.append(reply)
+        replies = await self._hashes([entity_key(entity, i) for entity in ENTITIES for i in ids[entity]])
         by_entity: dict[str, list[list[bytes]]] = {}
         position = 0
         for entity in ENTITIES:
@@ -139,18 +162,38 @@ class Store:
             position += len(ids[entity])
         return entity_counters(ids, by_entity, now_s)
 
+    async def open_wins(self, campaign_ids: Sequence[str]) -> dict[str, dict[int, OpenWins]]:
+        """Wins of each campaign by minute of decision (epoch s). Errors: ConnectorError."""
+        replies = await self._hashes([open_wins_key(c) for c in campaign_ids])
+        return {
+            campaign: {int(m): parse_open_wins(v) for m, v in zip(reply[0::2], reply[1::2], strict=True)}
+            for campaign, reply in zip(campaign_ids, replies, strict=True)
+        }
+
+    async def _hashes(self, keys: Sequence[bytes]) -> list[list[bytes]]:
+        replies: list[list[bytes]] = []
+        for start in range(0, len(keys), _KEYS_PER_PIPELINE):
+            batch: list[Command] = [("HGETALL", key) for key in keys[start : start + _KEYS_PER_PIPELINE]]
+            for reply in await self._valkey.pipeline(batch, _REFRESH_TIMEOUT_S):
+                if isinstance(reply, ConnectorError):
+                    raise reply
+                replies.append(reply)
+        return replies
+
 
 class CountersRefresher:
-    """Keeps a snapshot of entity counters at most `period_s` old, off the request path."""
+    """Keeps a snapshot of entity counters at most `period_s` old, off the request path; measures spend in flight."""
 
     def __init__(
         self,
         store: Store,
         inventory: Callable[[], Inventory],
         period_s: float,
+        win_open_s: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._win_open_s = win_open_s
         self._inventory = inventory
         self._period_s = period_s
         self._clock = clock
@@ -166,8 +209,13 @@ class CountersRefresher:
         while True:
             inventory = self._inventory()
             try:
-                self._snapshot = await self._store.entity_counters(inventory, int(self._clock()))
+                now_s = int(self._clock())
+                self._snapshot = await self._store.entity_counters(inventory, now_s)
                 self._of = inventory
+                for campaign, minutes in (await self._store.open_wins(inventory.campaign_ids)).items():
+                    found = in_flight(minutes, now_s, self._win_open_s)
+                    metrics.IN_FLIGHT.labels(campaign).set(found.open_micros)
+                    metrics.PREDICTED.labels(campaign).set(found.predicted_micros)
             except ConnectorError:
                 pass  # the snapshot's age tells; the connection's own log says why
             await asyncio.sleep(self._period_s)

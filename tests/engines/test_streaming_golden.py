@@ -13,14 +13,23 @@ import pytest
 from connectors.flink.session import streaming_session
 from connectors.flink.tables import KEY_COLUMN, columns
 from jobs.streaming.application import JOBS
-from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
-from jobs.streaming.views import CLOCK, METADATA_COLUMNS, SOURCE, SOURCE_TIME_COLUMNS, java, views, watermark
+from jobs.streaming.views import (
+    CLOCK,
+    DECISION_COLUMNS,
+    DECISIONS,
+    METADATA_COLUMNS,
+    SOURCE,
+    SOURCE_TIME_COLUMNS,
+    java,
+    views,
+    watermark,
+)
 from schemas.codec import Encoder, decode, parsed_schema, split_header
 from tests.samples.additive import add_up
-from tests.samples.golden import Case, cases, differences, rows_of
+from tests.samples.counters import unpacked
+from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 
-SETTINGS = Settings(session_gap_s=15)
 ENCODE = Encoder("ad_event", schema_id=7)
 CASES = cases(tuple(JOBS))
 Tables = dict[str, list[dict[str, Any]]]
@@ -34,7 +43,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     source.write_text("".join(_json_line(event, offset) for offset, event in enumerate(events)))
     jobs = [build(SETTINGS) for build in JOBS.values()]
     session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, java(jobs))
-    for statement in (_source_ddl(source), _clock_ddl()):
+    decisions = tmp_path_factory.mktemp("golden") / "decisions.json"
+    decisions.write_text("".join(json.dumps(d) + "\n" for case in CASES for d in case.decisions))
+    for statement in (_source_ddl(source), _clock_ddl(), _decisions_ddl(decisions)):
         session.execute_sql(statement)
     for view in views(jobs, SETTINGS):
         session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
@@ -43,7 +54,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
         for view in job.views:
             session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
         for output in job.outputs:
-            found[output.table] = _as_read(output.table, session.execute_sql(select_statement(output)))
+            rows = _as_read(output.table, session.execute_sql(select_statement(output)))
+            packed = SINKS[output.table].topic.schema == "counter_bucket"
+            found[output.table] = unpacked(rows, events) if packed else rows
     yield found
 
 
@@ -57,6 +70,14 @@ def _source_ddl(path: Path) -> str:
     ]
     return (
         f"CREATE TEMPORARY TABLE `{SOURCE}` ({', '.join(parts)}) "
+        f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
+    )
+
+
+def _decisions_ddl(path: Path) -> str:
+    parts = ", ".join(column.ddl for column in columns("ad_decision", DECISION_COLUMNS))
+    return (
+        f"CREATE TEMPORARY TABLE `{DECISIONS}` ({parts}) "
         f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
     )
 

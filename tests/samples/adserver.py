@@ -28,7 +28,7 @@ from schemas.catalog import (
 )
 from schemas.decisions import Outcome
 from schemas.features import COUNTER_BY_NAME
-from schemas.redis_layout import counter_field
+from schemas.redis_layout import pack_counters
 from schemas.registry_record import AdRecord
 from serving.adserver.bidders import Fanout, Turn
 from serving.adserver.counters import CounterBlob
@@ -107,16 +107,13 @@ def bid_request(**changes: Any) -> dict[str, Any]:
 
 
 def user_blob(rows: Sequence[Mapping[str, Any]]) -> CounterBlob:
-    """Counters of a user. Keys of a row: counter, scope, hours_ago, count."""
-    reply: list[bytes] = []
+    """Counters of a user or household. Keys of a row: counter, scope, hours_ago, count."""
+    values = {}
     for row in rows:
         counter = COUNTER_BY_NAME[row["counter"]]
         at_s = NOW_S - int(row["hours_ago"] * 3600)
-        reply += [
-            counter_field(counter, row["scope"], at_s - at_s % counter.bucket_s),
-            str(row["count"]).encode(),
-        ]
-    return CounterBlob(reply)
+        values[counter, row["scope"], at_s - at_s % counter.bucket_s] = row["count"]
+    return CounterBlob([part for pair in pack_counters(values).items() for part in pair])
 
 
 class PlannedStore:
@@ -125,6 +122,7 @@ class PlannedStore:
     def __init__(
         self,
         user: CounterBlob | None = None,
+        household: CounterBlob | None = None,
         spend_micros: Mapping[str, int] | None = None,
         reads: bool = True,
         writes: bool = True,
@@ -134,15 +132,21 @@ class PlannedStore:
         self.records: list[AdRecord] = []
         self.reservations: list[Reservation | None] = []
         self._user = user or CounterBlob()
+        self._household = household or CounterBlob()
         self._spend = spend_micros or {}
         self._reads = reads
         self._writes = writes
         self._refused = refused_budgets
 
-    async def read(self, pseudonym: str | None, campaign_ids: Sequence[str], now_ms: int, spare_s: float) -> Standing:
+    async def read(
+        self, pseudonym: str | None, household: str | None, campaign_ids: Sequence[str], now_ms: int, spare_s: float
+    ) -> Standing:
         if not self._reads:
             return Standing(None, None, read=False)
-        return Standing(self._user if pseudonym else None, {c: self._spend.get(c, 0) for c in campaign_ids})
+        spend = {c: self._spend.get(c, 0) for c in campaign_ids}
+        if pseudonym:
+            return Standing(self._user, spend)
+        return Standing(None, spend, household=self._household if household else None)
 
     async def commit(self, record: AdRecord, reservation: Reservation | None) -> Commit:
         if not self._writes:

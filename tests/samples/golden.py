@@ -1,7 +1,7 @@
 """Golden cases: tests/golden/<job>/{exemplary,rejects}/<case>.json, run by the stream jobs and by the plain rules.
 
 A case has `why` (the arithmetic in words), `events` (only what matters; the rest is filled in here) and `expected`:
-logical table -> rows (only the columns that matter; the number of rows always does).
+logical table -> rows (only the columns that matter; the number of rows always does). It may have `decisions`.
 All cases run at once. Ids of a case carry its name, so that cases do not meet; rows are given back without it.
 """
 
@@ -13,13 +13,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.streaming.settings import Settings
 from tests.samples.stream_io import DEFAULTS
 
 ROOT = Path(__file__).parent.parent / "golden"
 KINDS = ("exemplary", "rejects")
 NOON_MS = 1_780_056_000_000  # 29 May 2026, 12:00 UTC
 _KEYS = {"why", "events", "expected"}
-_IDS = ("record_id", "user_pseudonym", "advertiser_id", "campaign_id", "creative_id", "placement_id")
+_IDS = (
+    "record_id",
+    "user_pseudonym",
+    "household_pseudonym",
+    "advertiser_id",
+    "campaign_id",
+    "creative_id",
+    "placement_id",
+    "content_category",
+)
+#: Settings of the stream jobs that the cases count on: small limits, so that a case need not be long.
+SETTINGS = Settings(
+    session_gap_s=15,
+    ivt_click_flood_clicks=3,
+    ivt_address_users=2,
+    ivt_data_center_events=1,
+    health_min_impressions=4,
+    health_min_events=4,
+)
 
 _TEMPLATE = {
     **DEFAULTS,
@@ -31,6 +50,13 @@ _TEMPLATE = {
     "campaign_id": "campaign",
     "creative_id": "creative",
     "placement_id": "placement",
+}
+_DECISION = {
+    "record_id": "ad",
+    "decision_time_ms": 0,
+    "winner_campaign_id": "campaign",
+    "price_cpm_micros": 2_500_000,
+    "currency": "USD",
 }
 _TIMES = ("event_time_ms", "received_time_ms", "published_time_ms")
 
@@ -44,6 +70,7 @@ class Case:
     why: str
     events: tuple[dict[str, Any], ...]
     expected: dict[str, list[dict[str, Any]]]
+    decisions: tuple[dict[str, Any], ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -65,10 +92,24 @@ def cases(jobs: tuple[str, ...]) -> list[Case]:
 
 def _read(job: str, path: Path) -> Case:
     content = json.loads(path.read_text())
-    if set(content) != _KEYS or not content["why"].strip():
+    if set(content) - {"decisions"} != _KEYS or not content["why"].strip():
         raise ValueError(f"{path} must have exactly {sorted(_KEYS)}, and say why")
     case = Case(job, path.stem, content["why"], (), content["expected"])
-    return Case(job, path.stem, content["why"], tuple(_event(case, e) for e in content["events"]), case.expected)
+    events = tuple(_event(case, e) for e in content["events"])
+    decisions = tuple(_decision(case, d) for d in content.get("decisions", ()))
+    return Case(job, path.stem, content["why"], events, case.expected, decisions)
+
+
+def _decision(case: Case, given: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(given) - set(_DECISION)
+    if unknown:
+        raise ValueError(f"{case.prefix}: a decision here has no {sorted(unknown)}")
+    decision = {**_DECISION, **given}
+    decision["decision_time_ms"] += NOON_MS
+    for name in ("record_id", "winner_campaign_id"):
+        if decision[name]:
+            decision[name] = case.prefix + decision[name]
+    return decision
 
 
 def _event(case: Case, given: dict[str, Any]) -> dict[str, Any]:

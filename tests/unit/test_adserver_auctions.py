@@ -17,13 +17,14 @@ from tests.samples.adserver import KeptLog, PlannedBidders, PlannedStore, bid_re
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "adserver"
 CASES = sorted(GOLDEN.glob("*/*.json"))
-KEYS = {"why", "ads", "floor_cpm_micros", "request", "user_counters", "store", "dsps", "log", "expected"}
+KEYS = {"why", "ads", "floor_cpm_micros", "request", "user_counters", "household_counters", "store", "dsps", "log", "expected"}
 STORE_KEYS = {"spend_micros", "reads", "writes", "refused_budgets"}
 EXPECTED_KEYS = {"winner", "price_cpm_micros", "outcomes", "reasons", "costs", "propensity"}
 
 
 def _run(case: dict[str, Any], secrets: Path) -> tuple[list[Decision], PlannedStore, KeptLog]:
-    store = PlannedStore(user_blob(case.get("user_counters", ())), **case.get("store", {}))
+    seen = [user_blob(case.get(name, ())) for name in ("user_counters", "household_counters")]
+    store = PlannedStore(*seen, **case.get("store", {}))
     log = KeptLog(case.get("log", True))
     made, _ = decider(
         secrets,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,15 +14,22 @@ from schemas.errors import ConfigError
 from schemas.features import (
     COUNTER_BY_NAME,
     COUNTERS,
+    FEATURE_BY_NAME,
     FEATURES,
+    GRAINS,
+    LIFETIME_S,
+    Counter,
     feature_value,
+    grain_of,
     window_buckets,
 )
-from schemas.redis_layout import counter_field, sum_counter
+from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
 from serving.adserver import caps
+from serving.adserver.budget import in_flight
 from serving.adserver.counters import CounterBlob
 from serving.adserver.features import (
     DEFAULT,
+    ENTITIES,
     EXPIRED,
     MISSING,
     NUMERIC,
@@ -44,35 +53,33 @@ IDS = {
 
 
 @st.composite
-def _hash(draw: st.DrawFn, entity: str) -> dict[bytes, int]:
+def _hash(draw: st.DrawFn, entity: str) -> dict[bytes, bytes]:
     """An entity's hash: any counters of its kind, any age up to nine days."""
-    found: dict[bytes, int] = {}
+    found = {}
     counters = [c for c in COUNTERS if c.entity == entity]
     for counter in draw(st.lists(st.sampled_from(counters), max_size=25)):
         at_s = NOW_S - draw(st.integers(0, 9 * 86_400))
         scope = draw(st.sampled_from(IDS[counter.scope])) if counter.scope else ""
-        found[counter_field(counter, scope, at_s - at_s % counter.bucket_s)] = draw(st.integers(0, 50))
-    return found
+        found[counter, scope, at_s - at_s % counter.bucket_s] = draw(st.integers(0, 50))
+    return pack_counters(found)
 
 
-def _reply(values: dict[bytes, int]) -> list[bytes]:
-    return [x for field, value in values.items() for x in (field, str(value).encode())]
+def _reply(values: dict[bytes, bytes]) -> list[bytes]:
+    return [part for pair in values.items() for part in pair]
 
 
-def _reference(name: str, values: dict[bytes, int], scope: str) -> float:
-    feature = next(f for f in FEATURES if f.name == name)
+def _reference(name: str, sources: dict[str, dict[bytes, bytes]], scopes: dict[str, str]) -> float:
+    feature = FEATURE_BY_NAME[name]
+    values = sources[feature.entity]
 
     def total(counter_name: str) -> int | None:
         counter = COUNTER_BY_NAME[counter_name]
-        return sum_counter(
-            values,
-            counter,
-            scope if counter.scope else "",
-            *window_buckets(NOW_S, feature.window_s, counter.bucket_s),
-        )
+        window = window_buckets(NOW_S, feature.window_s, counter.bucket_s)
+        return sum_counter(values, counter, scopes[counter.scope], *window)
 
     below = total(feature.denominator) if feature.denominator else None
-    return feature_value(feature, total(feature.numerator), below)
+    parent = _reference(feature.parent, sources, scopes) if feature.parent else None
+    return feature_value(feature, total(feature.numerator), below, parent)
 
 
 @settings(max_examples=60, deadline=None)
@@ -80,19 +87,30 @@ def _reference(name: str, values: dict[bytes, int], scope: str) -> float:
     user=_hash("user"),
     creatives=st.lists(_hash("creative"), min_size=3, max_size=3),
     campaigns=st.lists(_hash("campaign"), min_size=3, max_size=3),
+    advertisers=st.lists(_hash("advertiser"), min_size=3, max_size=3),
+    formats=st.lists(_hash("creative_format"), min_size=3, max_size=3),
     placement=_hash("placement"),
+    category=_hash("category"),
 )
 def test_every_value_equals_the_reference_reader(
-    user: dict[bytes, int],
-    creatives: list[dict[bytes, int]],
-    campaigns: list[dict[bytes, int]],
-    placement: dict[bytes, int],
+    user: dict[bytes, bytes],
+    creatives: list[dict[bytes, bytes]],
+    campaigns: list[dict[bytes, bytes]],
+    advertisers: list[dict[bytes, bytes]],
+    formats: list[dict[bytes, bytes]],
+    placement: dict[bytes, bytes],
+    category: dict[bytes, bytes],
 ) -> None:
     ids = entity_ids(INVENTORY)
+    assert ids["creative_format"] == ["adv-a/video", "adv-b/video", "adv-c/video"]
+    assert ids["category"] == ["IAB17", "IAB19"]
     replies = {
         "creative": [_reply(v) for v in creatives],
         "campaign": [_reply(v) for v in campaigns],
+        "advertiser": [_reply(v) for v in advertisers],
+        "creative_format": [_reply(v) for v in formats],
         "placement": [_reply(placement), []],
+        "category": [_reply(category), []],
     }
     counters = entity_counters(ids, replies, NOW_S)
     rows = list(reversed(INVENTORY.rows))
@@ -105,19 +123,30 @@ def test_every_value_equals_the_reference_reader(
             "user": user,
             "creative": creatives[row.row],
             "campaign": campaigns[row.row],
+            "advertiser": advertisers[row.row],
+            "creative_format": formats[row.row],
             "placement": placement,
+            "category": category,
         }
         for feature in FEATURES:
-            scope = scopes[COUNTER_BY_NAME[feature.numerator].scope]
-            expected = _reference(feature.name, sources[feature.entity], scope)
+            expected = _reference(feature.name, sources, scopes)
             assert line[NUMERIC.index(feature.name)] == pytest.approx(expected, abs=1e-15), feature.name
         assert line[NUMERIC.index("hour_of_day")] == 12
-    assert status == {
-        "user": PRESENT if user else MISSING,
-        "creative": PRESENT,
-        "campaign": PRESENT,
-        "placement": PRESENT,
-    }
+    assert status == {"user": PRESENT if user else MISSING, **dict.fromkeys(ENTITIES, PRESENT)}
+
+
+def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() -> None:
+    shown, clicks = (COUNTER_BY_NAME[f"advertiser_{what}_hour"] for what in ("impressions", "clicks"))
+    hour_s = NOW_S - NOW_S % 3600
+    replies: dict[str, list[list[bytes]]] = {entity: [[] for _ in ids] for entity, ids in entity_ids(INVENTORY).items()}
+    replies["advertiser"][0] = _reply(pack_counters({(shown, "", hour_s): 300, (clicks, "", hour_s): 27}))
+    counters = entity_counters(entity_ids(INVENTORY), replies, NOW_S)
+    values, status = FeatureReader(60.0).matrix(INVENTORY, INVENTORY.rows, "elsewhere", None, None, counters, NOW_S)
+    assert (status["placement"], status["category"], status["user"]) == (MISSING, MISSING, DEFAULT)
+    assert values[0, NUMERIC.index("category_ctr_24h")] == 0.01
+    # (27 + 0.01 * 100) / (300 + 100), and the levels below have nothing to add to it
+    for name in ("advertiser_ctr_24h", "creative_format_ctr_24h", "creative_shrunk_ctr_24h"):
+        assert values[:, NUMERIC.index(name)] == pytest.approx([0.07, 0.01, 0.01])
 
 
 def test_without_counters_every_feature_has_its_default() -> None:
@@ -126,35 +155,70 @@ def test_without_counters_every_feature_has_its_default() -> None:
     for counters, state in ((EntityCounters(0.0), MISSING), (EntityCounters(NOW_S - 61.0), EXPIRED)):
         values, status = reader.matrix(INVENTORY, INVENTORY.rows, "pl-video", "IAB17", None, counters, NOW_S)
         assert np.array_equal(values[:, : len(FEATURES)], [defaults] * 3)
-        assert status == {"user": DEFAULT, "creative": state, "campaign": state, "placement": state}
+        assert status == {"user": DEFAULT, **dict.fromkeys(ENTITIES, state)}
 
 
 def test_fields_that_are_not_ours_are_left_out() -> None:
-    counter = COUNTER_BY_NAME["user_campaign_impressions_hour"]
-    blob = CounterBlob([b"odd", b"3", counter_field(counter, "cmp-a", NOW_S), b"4"])
+    counter = COUNTER_BY_NAME["user_campaign_impressions_minute"]
+    blob = CounterBlob([b"odd", b"3", *_reply(pack_counters({(counter, "cmp-a", NOW_S): 4})), b"sixsix", b"odd"])
     assert sum(blob.sums(counter.code, NOW_S, NOW_S).values()) == 4
 
 
-@settings(max_examples=100, deadline=None)
+ANY_WINDOW = st.one_of(st.none(), st.integers(1, GRAINS[-1].longest_window_s))
+
+
+@settings(max_examples=200, deadline=None)
 @given(
-    user=_hash("user"),
+    ages_s=st.lists(st.integers(0, 40 * 86_400), max_size=60),
     scope=st.sampled_from(caps.SCOPES),
-    window_s=st.integers(60, 7 * 86_400),
+    window_s=ANY_WINDOW,
     limit=st.integers(0, 60),
+    now_s=st.integers(NOW_S - 86_400, NOW_S),
 )
-def test_a_cap_never_allows_more_than_its_limit_in_any_window(
-    user: dict[bytes, int], scope: str, window_s: int, limit: int
+def test_a_window_is_never_counted_short_and_less_than_a_bucket_long(
+    ages_s: list[int], scope: str, window_s: int | None, limit: int, now_s: int
 ) -> None:
-    """Whatever impressions could lie inside the window are counted: those of every bucket that it touches."""
+    """Against a plain list of impressions, kept in the buckets that the stream keeps."""
     ids = {"creative": "cr-a", "campaign": "cmp-a", "advertiser": "adv-a"}
+    times_s = [now_s - age for age in ages_s]
+    values = Tally[tuple[Counter, str, int]]()
+    for counter in COUNTERS:
+        if counter.entity == "user" and counter.family == "frequency":
+            values.update((counter, ids[counter.scope], t - t % counter.bucket_s) for t in times_s)
+    packed = pack_counters(values)
+    for field in expired_fields(packed, now_s):  # what is pruned is never missed
+        del packed[field]
+    blob = CounterBlob(_reply(packed))
     (rule,) = caps.cap_rules([FrequencyCap(scope, limit, window_s)], ids)
-    counter = rule.counter
-    oldest = NOW_S - window_s
-    seen = sum_counter(user, counter, ids[scope], oldest - oldest % counter.bucket_s, NOW_S) or 0
-    allowed = caps.allowed([rule], CounterBlob(_reply(user)), {}, NOW_S)
-    if seen >= limit:
-        assert not allowed
-    assert not caps.allowed([rule], CounterBlob(_reply(user)), {rule.scope: limit}, NOW_S)
+    seen = caps.seen(rule, blob, now_s)
+    reach_s = LIFETIME_S if window_s is None else window_s
+    assert seen >= sum(t > now_s - reach_s for t in times_s)
+    assert seen <= sum(t > now_s - reach_s - grain_of(window_s).bucket_s for t in times_s)
+    assert caps.allowed([rule], blob, {}, now_s) == (seen < limit)
+    assert not caps.allowed([rule], blob, {rule.scope: limit}, now_s)
+    assert caps.seen(caps.cap_rules([FrequencyCap(scope, 1, None)], ids)[0], blob, now_s) == len(times_s)
+
+
+@given(
+    minutes=st.dictionaries(
+        st.integers(0, 300).map(lambda m: NOW_S - 60 * m),
+        st.tuples(st.integers(1, 10_000), st.integers(0, 20), st.integers(1, 20)),
+        max_size=20,
+    ),
+    win_open_s=st.integers(60, 7_200),
+)
+def test_what_is_predicted_lies_between_nothing_and_all_that_is_open(
+    minutes: dict[int, tuple[int, int, int]], win_open_s: int
+) -> None:
+    wins = {
+        start_s: OpenWins(price * n, price * min(confirmed, n), n, min(confirmed, n))
+        for start_s, (price, confirmed, n) in minutes.items()
+    }
+    found = in_flight(wins, NOW_S, win_open_s)
+    young = [m for start_s, m in wins.items() if NOW_S - start_s < win_open_s + 60]
+    assert found.open_micros == sum(m.won_micros - m.confirmed_micros for m in young)
+    assert 0 <= found.predicted_micros <= found.open_micros
+    assert in_flight(wins, NOW_S + 86_400, win_open_s).open_micros == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ContractError
-from schemas.features import CATEGORICAL_FEATURES, FEATURES, model_inputs
+from schemas.features import CATEGORICAL_FEATURES, FEATURES, FEATURES_VERSION, model_inputs
 from serving.adserver.features import EntityCounters
 from serving.adserver.inventory import Inventory
 from serving.adserver.model import ChampionModel, SmoothedRates
@@ -30,6 +30,7 @@ CATEGORIES = {
 }
 CONTEXT = {"placement_id": "pl-video", "content_category": "IAB17", "device_type": "phone", "country": "FR"}
 A, B = 0.9, -0.2
+ADDED_IN_VERSION_2 = {f.name for f in FEATURES[9:]}
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +101,11 @@ def test_scores_equal_the_native_model_for_known_and_unknown_categories(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"inputs": INPUTS[::-1]}, "inputs are"),
-        ({"inputs": INPUTS[:-1]}, "inputs are"),
+        ({"inputs": INPUTS[::-1]}, "probe rows differ"),
+        ({"inputs": INPUTS[:-1]}, "25 inputs, its spec names 24"),
+        ({"inputs": [*INPUTS[:-1], "shoe_size"]}, "inputs are"),
+        ({"inputs": [*INPUTS[:-1], INPUTS[0]]}, "inputs are"),
+        ({"features_version": FEATURES_VERSION + 1}, "inputs are"),
         ({"calibration": {"kind": "isotonic"}}, "calibration"),
         ({"calibration": {"kind": "platt", "a": A, "b": B + 0.001}}, "probe rows differ"),
         ({"categories": CATEGORIES | {"creative_id": CATEGORIES["creative_id"][::-1]}}, "probe rows differ"),
@@ -115,6 +119,33 @@ def test_a_model_that_is_not_the_one_trained_is_refused(
     booster, text = trained
     with pytest.raises(ContractError, match=reason):
         ChampionModel("ctr-v1", text, _spec(booster, **changes))
+
+
+def test_a_champion_from_before_features_were_added_goes_on_serving() -> None:
+    old = [name for name in INPUTS if name not in ADDED_IN_VERSION_2]
+    assert len(old) == 9 + 1 + len(CATEGORICAL_FEATURES)
+    rng = np.random.default_rng(5)
+    rows = rng.random((400, len(old)))
+    labels = (rows[:, 3] > rng.random(400)).astype(int)
+    parameters = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1}
+    booster = lightgbm.train(parameters, lightgbm.Dataset(rows, labels, feature_name=old), num_boost_round=5)
+    values: dict[str, Any] = {name: 0.3 for name in old} | CONTEXT | {"creative_id": "cr-00", "campaign_id": "cmp-00"}
+    encoded = dict(zip(INPUTS, _encoded({**dict.fromkeys(INPUTS, 0.0), **values}), strict=True))
+    p = float(booster.predict(np.array([[encoded[name] for name in old]]))[0])
+    spec = {
+        "inputs": old,
+        "categories": CATEGORIES,
+        "calibration": {"kind": "identity"},
+        "probe": [{"inputs": values, "p": p}],
+    }
+    model = ChampionModel("ctr-v0", booster.model_to_string(), json.dumps(spec).encode())
+    numeric = rng.random((30, NUMERIC_COUNT))
+    scores = model.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, EntityCounters(0.0))
+    for row, line, score in zip(INVENTORY.rows, numeric, scores, strict=True):
+        named = dict(zip(INPUTS, line, strict=False)) | CONTEXT
+        named |= {"creative_id": row.creative.id, "campaign_id": row.campaign.id}
+        codes = dict(zip(INPUTS, _encoded(named), strict=True))
+        assert score == pytest.approx(float(booster.predict(np.array([[codes[n] for n in old]]))[0]), abs=1e-12)
 
 
 @pytest.mark.parametrize("text", ["", "tree\nnonsense"])

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import codec, compat, events, features, redis_layout, topics
 from schemas.errors import ContractError
+from schemas.ids import scope_hash
 
 ROOT = Path(str(resources.files("schemas")))
 NAMES = sorted(p.stem for p in (ROOT / "avro").glob("*.avsc"))
@@ -135,7 +139,64 @@ def test_topics() -> None:
 
 def test_event_codes_and_counter_codes_are_unique() -> None:
     assert len(events.BY_CODE) == len(events.EVENT_TYPES) == len(events.BY_NAME)
-    assert len(features.COUNTER_BY_CODE) == len(features.COUNTERS) == len(features.COUNTER_BY_NAME)
+    codes = {(c.entity, c.code) for c in features.COUNTERS}
+    assert len(codes) == len(features.COUNTERS) == len(features.COUNTER_BY_NAME)
+    assert all(0 < c.code < 256 for c in features.COUNTERS)
+
+
+def test_codes_and_buckets_of_counters_stay_what_they_are() -> None:
+    """They are in topics, in Valkey and in checkpoints: a new counter gets a new line here, no line ever changes."""
+    found = {
+        c.name: (c.code, c.entity, c.scope, c.event_types, c.bucket_s, c.family, c.measure) for c in features.COUNTERS
+    }
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "counter_codes.json").read_text())
+    assert json.loads(json.dumps(found)) == golden
+
+
+def test_features_of_a_version_stay_what_they_are() -> None:
+    """A model names the version of its inputs; whoever changes the list or a meaning must count it up."""
+    described = []
+    for f in features.FEATURES:
+        counters = [features.COUNTER_BY_NAME[name] for name in (f.numerator, f.denominator) if name]
+        made_of = [(c.entity, c.scope, c.event_types, c.bucket_s, c.measure) for c in counters]
+        described.append(repr((f.name, f.window_s, f.default, f.prior_clicks, f.prior_impressions, f.parent, made_of)))
+    described += [repr(features.CONTEXT_FEATURES), repr(features.CATEGORICAL_FEATURES)]
+    digests = {2: "c5ac1351b093eda9"}
+    assert max(digests) == features.FEATURES_VERSION
+    assert hashlib.sha256("\n".join(described).encode()).hexdigest()[:16] == digests[features.FEATURES_VERSION]
+
+
+def test_a_parent_comes_before_its_children_and_is_a_rate() -> None:
+    names = [f.name for f in features.FEATURES]
+    children = [f for f in features.FEATURES if f.parent is not None]
+    assert children
+    for feature in children:
+        parent = features.FEATURE_BY_NAME[feature.parent or ""]
+        assert names.index(parent.name) < names.index(feature.name)
+        assert parent.denominator is not None and parent.window_s == feature.window_s
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 10_000)), min_size=4, max_size=4),
+    st.integers(0, 3),
+)
+def test_shrunk_rates_lie_between_parent_and_own_rate_and_fall_through(
+    counts: list[tuple[int, int]], missing: int
+) -> None:
+    chain = ["category_ctr_24h", "advertiser_ctr_24h", "creative_format_ctr_24h", "creative_shrunk_ctr_24h"]
+    above: float | None = None
+    for level, (name, (clicks, more)) in enumerate(zip(chain, counts, strict=True)):
+        impressions = clicks + more
+        feature = features.FEATURE_BY_NAME[name]
+        if level == missing:
+            value = features.feature_value(feature, None, None, above)
+            assert value == pytest.approx(feature.default if above is None else above)
+        else:
+            value = features.feature_value(feature, clicks, impressions, above)
+            prior = features.PRIOR_RATE if above is None else above
+            low, high = sorted((prior, clicks / impressions))
+            assert low - 1e-12 <= value <= high + 1e-12
+        above = value
 
 
 def test_features_are_made_of_declared_counters_of_their_entity() -> None:
@@ -146,7 +207,7 @@ def test_features_are_made_of_declared_counters_of_their_entity() -> None:
             assert feature.window_s % counter.bucket_s == 0, feature.name
             assert counter.retention_s >= feature.window_s, feature.name
     event_columns = {f["name"] for f in _event_schema()["fields"]}
-    assert set(features.ID_COLUMNS.values()) <= event_columns
+    assert {column for columns in features.ID_COLUMNS.values() for column in columns} <= event_columns
 
 
 def test_event_ids_differ_for_every_type_and_ordinal() -> None:
@@ -156,24 +217,40 @@ def test_event_ids_differ_for_every_type_and_ordinal() -> None:
     assert len(ids) == len(events.BY_CODE) * 101
 
 
-def test_valkey_fields_round_trip_and_expire() -> None:
+def test_packed_counters_round_trip_and_have_golden_bytes() -> None:
+    hour = features.COUNTER_BY_NAME["user_campaign_impressions_hour"]
+    ever = features.COUNTER_BY_NAME["user_campaign_impressions_lifetime"]
+    packed = redis_layout.pack_counters({(hour, "c1", 7200): 2, (ever, "c1", 0): 70_000})
+    assert {field.hex(): value.hex() for field, value in packed.items()} == {
+        "0103201c0000": "03d0f631ca1ddba8db0200",
+        "010500000000": "0bd0f631ca1ddba8dbffff",  # it stays at its greatest
+    }
+    assert [tuple(e) for e in redis_layout.unpack_counters("user", packed)] == [
+        (hour.code, scope_hash("c1"), 3600, 7200, 2),
+        (ever.code, scope_hash("c1"), features.LIFETIME_S, 0, 65_535),
+    ]
+    spend = features.COUNTER_BY_NAME["creative_cost_micros_5m"]
+    (entry,) = redis_layout.unpack_counters("creative", redis_layout.pack_counters({(spend, "", 300): 2**40}))
+    assert tuple(entry) == (spend.code, 0, 300, 300, 2**40)
+
+
+def test_buckets_expire_after_their_retention_and_lifetimes_never() -> None:
     counter = features.COUNTER_BY_NAME["user_campaign_impressions_hour"]
-    field = redis_layout.counter_field(counter, "c-1", 7200)
-    assert len(field) == redis_layout.FIELD_BYTES
-    code, scope, bucket = redis_layout.parse_field(field)
-    assert (code, bucket) == (counter.code, 7200) and scope != 0
+    field = redis_layout.counter_field(counter.family, counter.bucket_s, 7200)
     end = 7200 + counter.bucket_s + counter.retention_s
     assert redis_layout.expired_fields([field], end - 1) == []
-    assert redis_layout.expired_fields([field], end) == [field]
+    assert redis_layout.expired_fields([field, b"odd", b"\x09" * 6], end) == [field, b"odd", b"\x09" * 6]
+    lifetime = redis_layout.counter_field("frequency", features.LIFETIME_S, 0)
+    assert redis_layout.expired_fields([lifetime], 2**32 - 1) == []
+    assert redis_layout.entity_ttl_s("user") == features.LIFETIME_KEPT_S
 
 
 def test_sum_counter_takes_only_its_scope_and_range() -> None:
     counter = features.COUNTER_BY_NAME["user_campaign_impressions_hour"]
-    values = {
-        redis_layout.counter_field(counter, "c-1", 0): b"1",
-        redis_layout.counter_field(counter, "c-1", 3600): b"2",
-        redis_layout.counter_field(counter, "c-2", 3600): b"40",
-    }
+    other = features.COUNTER_BY_NAME["user_creative_impressions_hour"]
+    values = redis_layout.pack_counters(
+        {(counter, "c-1", 0): 1, (counter, "c-1", 3600): 2, (counter, "c-2", 3600): 40, (other, "c-1", 3600): 500}
+    )
     assert redis_layout.sum_counter(values, counter, "c-1", 3600, 7200) == 2
     assert redis_layout.sum_counter(values, counter, "c-1", 0, 7200) == 3
     assert redis_layout.sum_counter(values, counter, "c-3", 0, 7200) is None

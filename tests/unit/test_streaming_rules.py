@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -10,23 +12,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.streaming.application import JOBS
+from jobs.transforms.attribution import attribution_deltas, attributions, lookback_of
+from jobs.transforms.delivery_health import HealthRules, delivery_health
 from jobs.transforms.event_rules import Event, accepted, is_late, reject_reason
-from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values
+from jobs.transforms.invalid_traffic import Limits, invalid_deltas, verdicts
+from jobs.transforms.rollups import (
+    MetricsKey,
+    campaign_metrics,
+    campaign_spend,
+    counter_values,
+    metrics_key,
+    open_wins,
+)
 from jobs.transforms.sessions import sessions
-from schemas.campaign_metrics import DIMENSIONS, SUMS, TIME_COLUMN
+from schemas.campaign_metrics import DIMENSIONS, MAXIMA, SUMS, TIME_COLUMN
 from schemas.features import COUNTERS, FEATURE_COUNTERS, FREQUENCY_COUNTERS, Counter
 from tests.samples.ad_traffic import traffic
-from tests.samples.golden import Case, cases, differences, rows_of
+from tests.samples.additive import add_up
+from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 from tests.samples.stream_io import complete
 
-GAP_MS = 15_000
+GAP_MS = SETTINGS.session_gap_s * 1000
 CASES = cases(tuple(JOBS))
+LOOKBACK_S = lookback_of({}, (SETTINGS.attribution_click_lookback_s, SETTINGS.attribution_view_lookback_s))
+LIMITS = Limits(**{f.name: getattr(SETTINGS, f"ivt_{f.name}") for f in fields(Limits)})
+HEALTH = HealthRules(**{f.name: getattr(SETTINGS, f"health_{f.name}") for f in fields(HealthRules)})
 
 
-def outputs(events: list[Event]) -> dict[str, list[dict[str, Any]]]:
+def outputs(events: list[Event], decisions: Sequence[dict[str, Any]] = ()) -> dict[str, list[dict[str, Any]]]:
     """Rows of every logical table by the plain rules."""
     kept = list(accepted(events))
     closed = sessions(kept, GAP_MS)
+    credits = attributions(kept, LOOKBACK_S)
+    judged = verdicts(kept, LIMITS)
     return {
         "ad_events_late": [dict(event) for event in kept if is_late(event)],
         "ad_events_dlq": [
@@ -57,9 +75,38 @@ def outputs(events: list[Event]) -> dict[str, list[dict[str, Any]]]:
         "frequency_counts": _counter_rows(kept, FREQUENCY_COUNTERS),
         "streaming_features": _counter_rows(kept, FEATURE_COUNTERS),
         "campaign_spend": [
-            {"campaign_id": campaign_id, "day": day, **row} for (campaign_id, day), row in campaign_spend(kept).items()
+            *(
+                {"campaign_id": campaign_id, "day": day, **row}
+                for (campaign_id, day), row in campaign_spend(kept).items()
+            ),
+            *(
+                {"campaign_id": campaign_id, "day": "open", "decision_minute_ms": minute_ms, **row}
+                for (campaign_id, minute_ms), row in open_wins(decisions, kept).items()
+            ),
         ],
+        "attributions": [row for row in credits if row["sign"] > 0],
+        "attribution_metrics": _summed(
+            (metrics_key(row, row["conversion_time_ms"]), attribution_deltas(row))
+            for row in credits
+            if row["outcome"] == "attributed"
+        ),
+        "invalid_traffic": judged,
+        "invalid_metrics": _summed(
+            (metrics_key(row, row["event_time_ms"]), invalid_deltas(row))
+            for row in judged
+            if row["event_type"] in ("impression", "click") or row["cost_micros"]
+        ),
+        "delivery_health": delivery_health(kept, HEALTH),
     }
+
+
+def _summed(deltas: Iterable[tuple[MetricsKey, dict[str, int]]]) -> list[dict[str, Any]]:
+    """Rows of campaign-metrics-v1 as a reader adds them up."""
+    rows: dict[Any, dict[str, Any]] = {}
+    for key, row in deltas:
+        named = {TIME_COLUMN: key[0], **dict(zip(DIMENSIONS, key[1:], strict=True))}
+        add_up(rows, {**named, **dict.fromkeys((*SUMS, *MAXIMA), 0), **row})
+    return list(rows.values())
 
 
 def _session_metrics(row: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +128,7 @@ def _counter_rows(kept: list[Event], counters: tuple[Counter, ...]) -> list[dict
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.job}-{case.name}")
 def test_plain_rules_give_the_expected_rows(case: Case) -> None:
-    found = outputs(sorted(case.events, key=lambda e: e["published_time_ms"]))
+    found = outputs(sorted(case.events, key=lambda e: e["published_time_ms"]), case.decisions)
     for table, rows in case.expected.items():
         # what only a stream job writes (bookkeeping columns) is not in the plain rows
         known = {name for row in found[table] for name in row}
@@ -94,7 +141,7 @@ def test_a_wrong_expectation_is_reported() -> None:
     case = next(c for c in CASES if c.name == "utc_days")
     wrong = Case(case.job, case.name, case.why, case.events, {"campaign_spend": [{"spend_micros": 1}]})
     rows = rows_of(case, outputs(list(case.events))["campaign_spend"])
-    assert len(differences(wrong, "campaign_spend", rows)) == 3  # one missing, two too many
+    assert len(differences(wrong, "campaign_spend", rows)) == 4  # one missing, two days and their total too many
 
 
 EVENTS = [complete(event) for event in traffic(seed=3, ads=40, span_ms=60_000).events]

@@ -11,12 +11,12 @@ from connectors.endpoints import Endpoints
 from connectors.flink.rest import Deployment, latest_checkpoint
 from connectors.flink.tables import Cluster, columns, flink_type, source_ddl
 from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
+from jobs.streaming.counters import counters_job, declaration
 from jobs.streaming.deploy import overlapping
-from jobs.streaming.counters import counter_values_query
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS
 from schemas.errors import ConfigError
-from schemas.features import COUNTERS, FREQUENCY_COUNTERS
+from schemas.features import COUNTERS, FREQUENCY_COUNTERS, LIFETIME_KEPT_S
 from schemas.topics import AD_EVENTS
 
 CLUSTER = Cluster("kafka:9092", "http://registry/apis/ccompat/v7")
@@ -50,7 +50,7 @@ def test_types_that_flink_would_not_write_are_refused(avro_type: object) -> None
 def test_the_source_reads_committed_records_and_survives_bad_ones() -> None:
     ddl = source_ddl("ad_events", AD_EVENTS, CLUSTER, group="g")
     assert "'properties.isolation.level' = 'read_committed'" in ddl
-    assert "'value.format' = 'tolerant-avro-confluent'" in ddl
+    assert "'value.format' = 'row-avro-confluent'" in ddl
     assert "`user_pseudonym` STRING,\n" in ddl
     assert "`event_id` BYTES NOT NULL" in ddl
 
@@ -66,7 +66,7 @@ def test_transactional_ids_are_unique_and_topics_are_written_by_their_producers(
                 assert "'sink.transaction-naming-strategy' = 'POOLING'" in ddl
                 prefixes.append(next(line for line in ddl.splitlines() if "transactional-id-prefix" in line))
             assert sink.topic.compacted == (sink.kind == "upsert")
-    assert len(prefixes) == len(set(prefixes)) == 5
+    assert len(prefixes) == len(set(prefixes)) == sum(sink.kind != "upsert" for sink in SINKS.values())
 
 
 def test_a_quote_in_a_schema_text_does_not_end_the_option() -> None:
@@ -100,10 +100,30 @@ def test_one_job_alone_declares_only_its_own_sinks() -> None:
     assert len(all_inserts) == len(SINKS)
 
 
-def test_a_counter_is_one_row_of_the_query_and_lives_as_long_as_its_events_may_come() -> None:
-    query = counter_values_query(COUNTERS)
-    assert all(query.count(f"'{counter.name}'") == 1 for counter in COUNTERS)
-    assert "'counted' = '8 d'" in counter_values_query(FREQUENCY_COUNTERS)  # 7 days of lateness and a bucket of a day
+def test_a_counter_is_one_line_of_the_query_and_lives_as_long_as_its_events_may_come() -> None:
+    job = counters_job("frequency_counts", FREQUENCY_COUNTERS)
+    (view,), (output,) = job.views, job.outputs
+    lines = [declaration(counter) for counter in FREQUENCY_COUNTERS]
+    assert len(set(lines)) == len(lines) and all(view.query.count(line) == 1 for line in lines)
+    assert f"bucket_kept_s => {8 * 86_400}," in output.query  # 7 days of lateness and a bucket of a day
+    assert f"lifetime_kept_s => {LIFETIME_KEPT_S}," in output.query
+
+
+def test_counters_of_a_bucket_are_declared_beside_each_other() -> None:
+    """`counter_buckets` looks a bucket up once for them."""
+    view = counters_job("streaming_features", COUNTERS).views[0]
+    declared = [line.split() for line in view.query.split("'")[1].splitlines()]
+    buckets = [(entity, bucket_s) for _code, entity, _ids, _absent, _scope, _types, bucket_s, _cost in declared]
+    assert len(declared) == len(COUNTERS)
+    assert [key for n, key in enumerate(buckets) if key != buckets[n - 1]] == sorted(set(buckets), key=buckets.index)
+
+
+def test_decisions_are_a_source_of_the_jobs_that_read_them() -> None:
+    def sources(*names: str) -> int:
+        return sum("'connector' = 'kafka'" in s and "'scan." in s for s in application(*names).statements()[0])
+
+    assert sources("campaign_spend") == 2
+    assert sources("frequency_counts", "ad_sessions") == 1
 
 
 def test_the_latest_complete_checkpoint_is_found_whichever_run_wrote_it(tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+// SQL function `campaign_spend`: what a campaign has spent, by day and ever, and what it has won but not yet spent.
+//
+// A win and its impression come from two topics, in either order; whichever is second finds the first in the state.
+// Wins are summed by minute of decision, so nothing has to expire here: a reader knows from the minute which wins can't
+// be confirmed any more, and from older minutes how many are.
+package headwater;
+
+import java.time.LocalDate;
+import java.time.format.DateTimeFormatter;
+import java.util.EnumSet;
+import java.util.LinkedHashMap;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.dataview.MapView;
+import org.apache.flink.table.catalog.DataTypeFactory;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.functions.ProcessTableFunction;
+import org.apache.flink.table.types.DataType;
+import org.apache.flink.table.types.inference.StaticArgument;
+import org.apache.flink.table.types.inference.StaticArgumentTrait;
+import org.apache.flink.table.types.inference.TypeInference;
+import org.apache.flink.table.types.inference.TypeStrategies;
+
+/**
+ * `campaign_spend(input => TABLE t PARTITION BY campaign_id, open_s => n, minute_s => n, day_s => n, total_s => n)`.
+ *
+ * <p>In: campaign_id, record_id, decided (a win; else an event), time_ms (of the decision or the event), shown (an
+ * impression), cost_micros, currency, updated_ms. Out, after campaign_id: the absolute columns of campaign-spend-v1.
+ * `open_s` is how long a win or an impression waits for the other; the others are how long the sums of a minute, of a
+ * day and of all time are kept after their last change.
+ */
+public final class CampaignSpend extends ProcessTableFunction {
+    private static final long serialVersionUID = 1L;
+    private static final long MINUTE_MS = 60000L;
+    private static final long DAY_MS = 86400000L;
+    private static final byte SHOWN = 1;
+    private static final byte WON = 2;
+    private static final byte CONFIRMED = 3;
+    private static final StringData OPEN = BinaryStringData.fromString("open");
+    private static final StringData TOTAL = BinaryStringData.fromString("total");
+
+    public void eval(
+            MapView ads, MapView minutes, MapView days, MapView totals, RowData input, Integer openS, Integer minuteS,
+            Integer dayS, Integer totalS) throws Exception {
+        String record = input.getString(1).toString();
+        long timeMs = input.getLong(3);
+        long costMicros = input.getLong(5);
+        if (input.getBoolean(2)) {
+            won(ads, minutes, input, record, timeMs, costMicros);
+            return;
+        }
+        boolean shown = input.getBoolean(4);
+        Long day = Long.valueOf(Math.floorDiv(timeMs, DAY_MS));
+        spent(days, day, input, dayText(day.longValue()), costMicros, shown);
+        spent(totals, Long.valueOf(0L), input, TOTAL, costMicros, shown);
+        if (shown) {
+            shown(ads, minutes, input, record);
+        }
+    }
+
+    private void spent(MapView state, Long key, RowData input, StringData day, long costMicros, boolean shown)
+            throws Exception {
+        byte[] sums = sumsOf(state, key, 24);
+        add(sums, 0, costMicros);
+        add(sums, 8, shown ? 1L : 0L);
+        Packed.putLong(sums, 16, Math.max(Packed.getLong(sums, 16), input.getLong(7)));
+        state.put(key, sums);
+        Long nothing = Long.valueOf(0L);
+        emit(input, day, "", new Long[] {
+            number(sums, 0), number(sums, 8), number(sums, 16), nothing, nothing, nothing, nothing, nothing
+        });
+    }
+
+    private void won(MapView ads, MapView minutes, RowData input, String record, long decidedMs, long costMicros)
+            throws Exception {
+        byte[] ad = (byte[]) ads.get(record);
+        long minuteMs = decidedMs - Math.floorMod(decidedMs, MINUTE_MS);
+        if (ad == null) {
+            ad = new byte[17];
+            ad[0] = WON;
+            Packed.putLong(ad, 1, minuteMs);
+            Packed.putLong(ad, 9, costMicros);
+            ads.put(record, ad);
+            open(minutes, input, minuteMs, costMicros, 0L);
+        } else if (ad[0] == SHOWN) {
+            ads.put(record, new byte[] {CONFIRMED});
+            open(minutes, input, minuteMs, costMicros, costMicros);
+        }
+    }
+
+    private void shown(MapView ads, MapView minutes, RowData input, String record) throws Exception {
+        byte[] ad = (byte[]) ads.get(record);
+        if (ad == null) {
+            ads.put(record, new byte[] {SHOWN});
+        } else if (ad[0] == WON) {
+            ads.put(record, new byte[] {CONFIRMED});
+            open(minutes, input, Packed.getLong(ad, 1), 0L, Packed.getLong(ad, 9));
+        }
+    }
+
+    /** The cost of a win is never 0, so an amount also says whether there is a win or a confirmation to count. */
+    private void open(MapView minutes, RowData input, long minuteMs, long wonMicros, long confirmedMicros)
+            throws Exception {
+        Long key = Long.valueOf(minuteMs);
+        byte[] sums = sumsOf(minutes, key, 40);
+        add(sums, 0, wonMicros);
+        add(sums, 8, confirmedMicros);
+        add(sums, 16, wonMicros > 0L ? 1L : 0L);
+        add(sums, 24, confirmedMicros > 0L ? 1L : 0L);
+        Packed.putLong(sums, 32, Math.max(Packed.getLong(sums, 32), input.getLong(7)));
+        minutes.put(key, sums);
+        Long nothing = Long.valueOf(0L);
+        emit(input, OPEN, "|" + minuteMs, new Long[] {
+            nothing, nothing, number(sums, 32), key, number(sums, 0), number(sums, 8), number(sums, 16), number(sums, 24)
+        });
+    }
+
+    private void emit(RowData input, StringData day, String suffix, Long[] n) {
+        StringData key = BinaryStringData.fromString(input.getString(0).toString() + "|" + day.toString() + suffix);
+        collect(GenericRowData.of(new Object[] {
+            key, day, n[0], input.getString(6), n[1], n[2], n[3], n[4], n[5], n[6], n[7]
+        }));
+    }
+
+    private static byte[] sumsOf(MapView state, Long key, int bytes) throws Exception {
+        byte[] before = (byte[]) state.get(key);
+        return before == null ? new byte[bytes] : (byte[]) before.clone();
+    }
+
+    private static void add(byte[] sums, int at, long delta) {
+        Packed.putLong(sums, at, Packed.getLong(sums, at) + delta);
+    }
+
+    private static Long number(byte[] sums, int at) {
+        return Long.valueOf(Packed.getLong(sums, at));
+    }
+
+    private static StringData dayText(long day) {
+        return BinaryStringData.fromString(LocalDate.ofEpochDay(day).format(DateTimeFormatter.BASIC_ISO_DATE));
+    }
+
+    public TypeInference getTypeInference(DataTypeFactory factory) {
+        DataType input = factory.createDataType("ROW<campaign_id STRING, record_id STRING, decided BOOLEAN, "
+                + "time_ms BIGINT, shown BOOLEAN, cost_micros BIGINT, currency STRING, updated_ms BIGINT> NOT NULL");
+        DataType output = factory.createDataType("ROW<spend_key STRING NOT NULL, `day` STRING NOT NULL, "
+                + "spend_micros BIGINT NOT NULL, currency STRING NOT NULL, impressions BIGINT NOT NULL, "
+                + "updated_ms BIGINT NOT NULL, decision_minute_ms BIGINT NOT NULL, won_micros BIGINT NOT NULL, "
+                + "confirmed_micros BIGINT NOT NULL, wins BIGINT NOT NULL, confirmed_wins BIGINT NOT NULL> NOT NULL");
+        LinkedHashMap state = new LinkedHashMap();
+        state.put("ads", new MapKeptFor(DataTypes.STRING(), 1));
+        state.put("minutes", new MapKeptFor(DataTypes.BIGINT(), 2));
+        state.put("days", new MapKeptFor(DataTypes.BIGINT(), 3));
+        state.put("totals", new MapKeptFor(DataTypes.BIGINT(), 4));
+        return TypeInference.newBuilder()
+                .staticArguments(new StaticArgument[] {
+                    StaticArgument.table(
+                            "input",
+                            (DataType) input.bridgedTo(RowData.class),
+                            false,
+                            EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE)),
+                    StaticArgument.scalar("open_s", DataTypes.INT(), false),
+                    StaticArgument.scalar("minute_s", DataTypes.INT(), false),
+                    StaticArgument.scalar("day_s", DataTypes.INT(), false),
+                    StaticArgument.scalar("total_s", DataTypes.INT(), false)
+                })
+                .stateTypeStrategies(state)
+                .outputTypeStrategy(TypeStrategies.explicit((DataType) output.bridgedTo(RowData.class)))
+                .build();
+    }
+}
