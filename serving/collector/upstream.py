@@ -2,7 +2,7 @@
 
 Headers: `X-Origin` (the file's name), `X-First-Line` (number of the first line, 1 if absent) or `X-Lines` (the number
 of each line, for lines that are no neighbours in their file), `X-Rebase` (`first_original_ms,start_ms,speed_up`, to
-replay an old log as if it happened now). Formats: schemas/upstream.py.
+replay an old log as if it happened now). Formats: schemas/upstream_formats.py.
 User ids and addresses become pseudonyms here. A line that does not parse is a dead letter with file and line; its
 text is not kept, because it holds what no topic may hold.
 """
@@ -21,7 +21,9 @@ from schemas.dead_letters import dead_letter
 from schemas.errors import Reject, RejectReason
 from schemas.ids import encode_id, upstream_record_id
 from schemas.topics import AD_TELEMETRY
-from schemas.upstream import FORMATS, ORIGINAL_TIME, Rebase, UpstreamEvent, parse_line
+from schemas.upstream import ORIGINAL_TIME, Rebase, UpstreamEvent
+from schemas.upstream_formats import FORMATS, parse_line
+from serving.collector.attributes import clean_attributes
 from serving.collector.batches import BatchDoor
 from serving.collector.buffer import Record
 from serving.collector.contracts import Contracts
@@ -106,6 +108,20 @@ class UpstreamDoor:
 
     def _record(self, event: UpstreamEvent, place: str, rebase: Rebase | None) -> Record:
         time_ms = rebase.at(event.original_time_ms) if rebase else event.original_time_ms
+        if event.token is not None:
+            kept, _dropped = clean_attributes(event.attributes)
+            return self._contracts.telemetry(
+                {
+                    "token": event.token,
+                    "source": event.source,
+                    "client_event": event.event_type,
+                    "client_time_ms": time_ms,
+                    "received_time_ms": self._now_ms(),
+                    "origin": place,
+                    "attributes": kept,
+                }
+            )
+        assert event.upstream_id is not None
         attributes = {**event.attributes, ORIGINAL_TIME: str(event.original_time_ms)}
         user = self._ring.pseudonym(event.user) if event.user else None
         if event.order_id is not None:
@@ -126,7 +142,7 @@ class UpstreamDoor:
         return self._contracts.telemetry(
             {
                 "token": None,
-                "source": "server",
+                "source": event.source,
                 "client_event": event.event_type,
                 "client_time_ms": time_ms,
                 "received_time_ms": self._now_ms(),

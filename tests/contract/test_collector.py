@@ -128,6 +128,32 @@ def test_malformed_lines_are_dead_letters_with_file_and_line(ads: Ads, http: htt
         assert refused.status_code == 400
 
 
+def test_logs_with_our_tokens_are_telemetry(ads: Ads, http: httpx.Client) -> None:
+    mark = os.urandom(6).hex()
+    pixels = [
+        f'203.0.113.9 - - [29/May/2026:14:00:00 +0200] "GET /t/{mark}-pixel?slot=top&email=a@b.c HTTP/1.1" 204 0',
+        '203.0.113.9 - - [29/May/2026:14:00:00 +0200] "GET /robots.txt HTTP/1.1" 200 9',
+        "rubbish",
+    ]
+    beacons = {"time_ms": 1_780_056_000_000, "pod": 2, "beacons": []}
+    beacons["beacons"] = [{"token": f"{mark}-{n}", "event": "start", "offset_ms": n} for n in range(3)]
+    headers = {"X-Api-Key": ads.ring.api_key(UPSTREAM), "X-Origin": f"{mark}.log"}
+    answer = http.post("/v1/logs/display-logger", content="\n".join(pixels), headers=headers).json()
+    assert (answer["lines"], answer["events"], answer["refused"]) == (3, 1, 1)
+    answer = http.post("/v1/logs/ssai", content=json.dumps(beacons), headers=headers).json()
+    assert (answer["lines"], answer["events"], answer["refused"]) == (1, 3, 0)
+    found = {t["token"]: t for t in ads.read_all(AD_TELEMETRY) if (t["token"] or "").startswith(mark)}
+    assert len(found) == 4
+    pixel, last = found[f"{mark}-pixel"], found[f"{mark}-2"]
+    assert (pixel["source"], pixel["attributes"], pixel["origin"]) == (
+        "display_logger",
+        {"slot": "top"},
+        f"{mark}.log:1",
+    )
+    assert (last["source"], last["client_event"], last["attributes"]) == ("ssai", "start", {"pod": "2"})
+    assert (pixel["client_time_ms"], last["client_time_ms"]) == (1_780_056_000_000, 1_780_056_000_002)
+
+
 def test_nothing_accepted_is_lost_while_the_broker_stands_still(
     ads: Ads, local_services: Endpoints, http: httpx.Client
 ) -> None:

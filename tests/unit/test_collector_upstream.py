@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import Reject, RejectReason
-from schemas.upstream import FORMATS, ORIGINAL_TIME, Rebase, parse_line, record_of
+from schemas.upstream import ORIGINAL_TIME, Rebase, record_of
+from schemas.upstream_formats import FORMATS, parse_line
 
 COLUMNS = (
     *("b1d", "20131021120000250", "1", "Us3r", "Mozilla/5.0 (iPad; CPU OS 7_0)", "10.1.2.*", "80", "85", "2"),
