@@ -18,7 +18,7 @@ from schemas.events import BY_NAME
 
 @dataclass(frozen=True, slots=True)
 class Advertiser:
-    """A conversion is credited to a click or a view at most `click_lookback_s` or `view_lookback_s` before it; 0: never."""
+    """Conversions are credited to a click or view at most `click_lookback_s` or `view_lookback_s` before; 0: never."""
 
     id: str
     name: str

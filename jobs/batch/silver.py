@@ -23,8 +23,9 @@ COPY_COLUMN = "copy"
 RULES: tuple[tuple[RejectReason, str], ...] = (
     (
         RejectReason.MISSING_FIELD,
-        "coalesce(record_id, '') = '' OR coalesce(event_type, '') = '' OR coalesce(campaign_id, '') = '' "
-        "OR coalesce(creative_id, '') = '' OR event_id IS NULL OR event_time_ms IS NULL OR received_time_ms IS NULL",
+        "coalesce(record_id, '') = '' OR coalesce(event_type, '') = '' "
+        "OR (coalesce(campaign_id, '') = '' OR coalesce(creative_id, '') = '') AND event_type <> 'conversion' "
+        "OR event_id IS NULL OR event_time_ms IS NULL OR received_time_ms IS NULL",
     ),
     (RejectReason.ABSURD_TIME, f"event_time_ms <= 0 OR received_time_ms - event_time_ms > {OLDEST_MS}"),
     (RejectReason.BAD_VALUE, "event_time_ms > received_time_ms OR cost_micros < 0 OR ordinal < 0"),

@@ -13,7 +13,9 @@ from schemas.events import LATENESS_MS, OLDEST_MS
 
 Event = Mapping[str, Any]
 
-_REQUIRED = ("record_id", "event_type", "campaign_id", "creative_id")
+_REQUIRED = ("record_id", "event_type")
+#: Required but for conversions: only they may be of no known ad, which attribution finds.
+_OF_AN_AD = ("campaign_id", "creative_id")
 
 
 def reject_reason(event: Event) -> RejectReason | None:
@@ -23,7 +25,8 @@ def reject_reason(event: Event) -> RejectReason | None:
     >>> reject_reason({"record_id": "", "event_type": "click", "campaign_id": "c", "creative_id": "d"})
     <RejectReason.MISSING_FIELD: 'missing_field'>
     """
-    if any(event[name] == "" for name in _REQUIRED):
+    required = _REQUIRED if event["event_type"] == "conversion" else _REQUIRED + _OF_AN_AD
+    if any(event[name] == "" for name in required):
         return RejectReason.MISSING_FIELD
     event_ms, received_ms = event["event_time_ms"], event["received_time_ms"]
     if event_ms <= 0 or received_ms - event_ms > OLDEST_MS:

@@ -29,6 +29,7 @@ _IDS = (
     "creative_id",
     "placement_id",
     "content_category",
+    "order_id",
 )
 #: Settings of the stream jobs that the cases count on: small limits, so that a case need not be long.
 SETTINGS = Settings(

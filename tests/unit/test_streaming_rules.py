@@ -84,7 +84,7 @@ def outputs(events: list[Event], decisions: Sequence[dict[str, Any]] = ()) -> di
                 for (campaign_id, minute_ms), row in open_wins(decisions, kept).items()
             ),
         ],
-        "attributions": [row for row in credits if row["sign"] > 0],
+        "attributions": list({row["order_id"]: row for row in credits if row["sign"] > 0}.values()),
         "attribution_metrics": _summed(
             (metrics_key(row, row["conversion_time_ms"]), attribution_deltas(row))
             for row in credits

@@ -36,7 +36,7 @@ SELECT
   CONCAT('click ', CAST(so_far AS STRING), ' of a user in ${flood_window_s} s') AS detail,
   published_time_ms AS verdict_time_ms
 FROM clicks
-WHERE so_far > ${flood_clicks}
+WHERE from_data_center = 0 AND so_far > ${flood_clicks}
 UNION ALL
 SELECT
   ${columns},
@@ -48,4 +48,4 @@ SELECT
   END,
   published_time_ms
 FROM addresses
-WHERE users > ${address_users} OR (from_data_center = 0 AND data_center_events > ${data_center_events})
+WHERE from_data_center = 0 AND (users > ${address_users} OR data_center_events > ${data_center_events})
