@@ -172,13 +172,12 @@ def exactly_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: Exact
 class Additive:
     """Which columns of an additive table are added up, of which the greatest counts, and which are sets (arrays).
 
-    All others are the key. Rows of equal keys become one, at the latest every `interval_ms` and at each checkpoint.
+    All others are the key. Rows of equal keys become one until the next checkpoint.
     """
 
     sums: tuple[str, ...]
     maxima: tuple[str, ...]
     unions: tuple[str, ...]
-    interval_ms: int
 
 
 def additive_sink_ddl(
@@ -192,7 +191,6 @@ def additive_sink_ddl(
         "additive.sum": ",".join(additive.sums),
         "additive.max": ",".join(additive.maxima),
         "additive.union": ",".join(additive.unions),
-        "additive.interval": f"{additive.interval_ms} ms",
         "format": "json",
         "json.encode.ignore-null-fields": "true",
     }

@@ -2,7 +2,7 @@
 
 In: deduplicated_events. Out: campaign-metrics-v1 (no key, JSON for Druid): additive deltas per minute of event time
 and dimensions, and the distinct users that saw an impression.
-Time: minutes are event time; what has come is written every `metrics_interval_ms` and at each checkpoint. Sums do not
+Time: minutes are event time; what has come is added up until the next checkpoint. Sums do not
 care where they are cut, so no row is ever too late. State: none (connectors/flink/java/AdditiveKafkaSink.java).
 Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs campaign_metrics

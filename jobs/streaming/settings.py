@@ -43,7 +43,6 @@ class Settings(BaseSettings):
     deduplication_ttl_s: int = Field(
         default=86_400, ge=1, description="how long an event id is remembered: the life of a token"
     )
-    metrics_interval_ms: int = Field(default=1_000, ge=10, description="how long rows for Druid are added up")
     deduplicate: bool = Field(
         default=True,
         description="off: repeated events count again; the twin of a deployment that measures the share of duplicates",

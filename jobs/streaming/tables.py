@@ -67,7 +67,7 @@ class Sink:
         """CREATE TABLE for `job`, whose name makes the transactional ids unique."""
         how = ExactlyOnce(f"{job}-{self.table}", settings.transaction_timeout_ms)
         if self.kind == "additive":
-            additive = Additive(SUMS, MAXIMA, (REACH_COLUMN,), settings.metrics_interval_ms)
+            additive = Additive(SUMS, MAXIMA, (REACH_COLUMN,))
             return additive_sink_ddl(self.table, self.topic, cluster, how, additive, self.columns)
         assert self.key is not None
         if self.kind == "raw":

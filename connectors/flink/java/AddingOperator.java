@@ -4,11 +4,8 @@ package headwater;
 import java.io.Serializable;
 import java.util.Arrays;
 import java.util.HashSet;
-import java.util.Iterator;
-import java.util.List;
 import java.util.Map;
 import java.util.Set;
-import org.apache.flink.api.common.operators.ProcessingTimeService;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
@@ -21,30 +18,25 @@ import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.types.logical.RowType;
 
-final class AddingOperator extends AbstractStreamOperator
-        implements OneInputStreamOperator, ProcessingTimeService.ProcessingTimeCallback {
+final class AddingOperator extends AbstractStreamOperator implements OneInputStreamOperator {
     private static final long serialVersionUID = 1L;
-    /** Rows that are written at once, however short the interval: a bound of memory. */
+    /** Rows that are written though no barrier has come: a bound of memory. */
     private static final int MOST_ROWS = 100000;
 
     private final AdditiveColumns columns;
-    private final long intervalMs;
 
     private transient Sums[] table;
     private transient int rows;
-    private transient boolean waiting;
     private transient StreamRecord out;
 
-    AddingOperator(AdditiveColumns columns, long intervalMs) {
+    AddingOperator(AdditiveColumns columns) {
         this.columns = columns;
-        this.intervalMs = intervalMs;
     }
 
     public void open() throws Exception {
         super.open();
         this.table = new Sums[1024];
         this.rows = 0;
-        this.waiting = false;
         this.out = new StreamRecord(null);
     }
 
@@ -65,19 +57,9 @@ final class AddingOperator extends AbstractStreamOperator
             }
         }
         this.columns.add(sums, row);
-        if (!this.waiting) {
-            this.waiting = true;
-            long now = getProcessingTimeService().getCurrentProcessingTime();
-            getProcessingTimeService().registerTimer(now + this.intervalMs, this);
-        }
         if (this.rows >= MOST_ROWS) {
             flush();
         }
-    }
-
-    public void onProcessingTime(long time) throws Exception {
-        this.waiting = false;
-        flush();
     }
 
     public void prepareSnapshotPreBarrier(long checkpoint) throws Exception {

@@ -1,37 +1,33 @@
 // The connector `additive-kafka`: a Kafka sink for additive rows, which adds up rows of equal keys before it writes them.
 //
 // Sums do not care where they are cut. So deltas need no window, no keyed state and no shuffle: each subtask adds up what
-// passes by, and writes the sums when `additive.interval` has passed, before each checkpoint's barrier, and at the end of
-// a bounded input. Nothing is held across a checkpoint, so an exactly-once sink behind it stays exactly once.
+// passes by, and writes the sums before each checkpoint's barrier and at the end of a bounded input. No earlier: readers
+// see what an exactly-once sink wrote when the checkpoint is complete. Nothing is held across a checkpoint.
 //
 // Options: `additive.sum`, `additive.max` (BIGINT NOT NULL), `additive.union` (ARRAY<STRING>): columns separated by
-// commas; all others are the key. `additive.interval`. Every other option is the `kafka` connector's own.
+// commas; all others are the key. Every other option is the `kafka` connector's own.
 package headwater;
 
-import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
-import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
-import org.apache.flink.configuration.Configuration;
+import org.apache.flink.api.connector.sink2.Sink;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.DataStreamSink;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
-import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.catalog.ResolvedCatalogTable;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.ProviderContext;
 import org.apache.flink.table.connector.sink.DataStreamSinkProvider;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
+import org.apache.flink.table.connector.sink.SinkV2Provider;
 import org.apache.flink.table.factories.DynamicTableFactory;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.factories.FactoryUtil;
 import org.apache.flink.table.types.logical.RowType;
-import org.apache.flink.util.TimeUtils;
 
 public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
     private static final String PREFIX = "additive.";
@@ -73,8 +69,7 @@ public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
                 FactoryUtil.discoverFactory(context.getClassLoader(), DynamicTableSinkFactory.class, "kafka");
         RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
         AdditiveColumns columns = AdditiveColumns.of(row, own);
-        long intervalMs = TimeUtils.parseDuration((String) own.get("interval")).toMillis();
-        return new AdditiveSink(kafka.createDynamicTableSink(kafkaContext), columns, intervalMs);
+        return new AdditiveSink(kafka.createDynamicTableSink(kafkaContext), columns);
     }
 }
 
@@ -82,12 +77,10 @@ public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
 final class AdditiveSink implements DynamicTableSink {
     private final DynamicTableSink kafka;
     private final AdditiveColumns columns;
-    private final long intervalMs;
 
-    AdditiveSink(DynamicTableSink kafka, AdditiveColumns columns, long intervalMs) {
+    AdditiveSink(DynamicTableSink kafka, AdditiveColumns columns) {
         this.kafka = kafka;
         this.columns = columns;
-        this.intervalMs = intervalMs;
     }
 
     public ChangelogMode getChangelogMode(ChangelogMode requested) {
@@ -96,11 +89,11 @@ final class AdditiveSink implements DynamicTableSink {
 
     public DynamicTableSink.SinkRuntimeProvider getSinkRuntimeProvider(DynamicTableSink.Context context) {
         return new AdditiveProvider(
-                (DataStreamSinkProvider) this.kafka.getSinkRuntimeProvider(context), this.columns, this.intervalMs);
+                ((SinkV2Provider) this.kafka.getSinkRuntimeProvider(context)).createSink(), this.columns);
     }
 
     public DynamicTableSink copy() {
-        return new AdditiveSink(this.kafka.copy(), this.columns, this.intervalMs);
+        return new AdditiveSink(this.kafka.copy(), this.columns);
     }
 
     public String asSummaryString() {
@@ -109,24 +102,24 @@ final class AdditiveSink implements DynamicTableSink {
 }
 
 final class AdditiveProvider implements DataStreamSinkProvider {
-    private final DataStreamSinkProvider kafka;
+    private final Sink kafka;
     private final AdditiveColumns columns;
-    private final long intervalMs;
 
-    AdditiveProvider(DataStreamSinkProvider kafka, AdditiveColumns columns, long intervalMs) {
+    AdditiveProvider(Sink kafka, AdditiveColumns columns) {
         this.kafka = kafka;
         this.columns = columns;
-        this.intervalMs = intervalMs;
     }
 
     public DataStreamSink consumeDataStream(ProviderContext context, DataStream rows) {
         SingleOutputStreamOperator summed =
-                rows.transform("add up", rows.getType(), new AddingOperator(this.columns, this.intervalMs));
+                rows.transform("add up", rows.getType(), new AddingOperator(this.columns));
         summed.setParallelism(rows.getParallelism());
+        DataStreamSink sink = summed.sinkTo(this.kafka);
         Optional uid = context.generateUid("add-up");
         if (uid.isPresent()) {
             summed.uid((String) uid.get());
+            sink.uid((String) context.generateUid("kafka").get());
         }
-        return this.kafka.consumeDataStream(context, summed);
+        return sink;
     }
 }

@@ -33,6 +33,9 @@ JAVA_FLAGS = (
     ),
 )
 TASK_SLOTS = 12
+#: Heap of the TaskManager for tasks and state. Benchmarks hold the state of millions of ads.
+TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
+_FRAMEWORK_HEAP_MB = 128
 
 
 def flink_home() -> Path:
@@ -59,6 +62,7 @@ def write_configuration(where: Endpoints) -> None:
         "rpc_port": where.port("flink_rpc"),
         "blob_port": where.port("flink_blob"),
         "slots": TASK_SLOTS,
+        "task_heap_mb": TASK_HEAP_MB,
         "java_flags": " ".join(JAVA_FLAGS),
         "python": sys.executable,
     }
@@ -137,7 +141,12 @@ TASKMANAGER = Component(
         "flink-taskmanager",
         where,
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
-        ("-Xms256m", "-Xmx1024m", "-XX:MaxDirectMemorySize=448m", "-XX:MaxMetaspaceSize=256m"),
+        (
+            "-Xms256m",
+            f"-Xmx{TASK_HEAP_MB + _FRAMEWORK_HEAP_MB}m",
+            "-XX:MaxDirectMemorySize=448m",
+            "-XX:MaxMetaspaceSize=256m",
+        ),
         "flink_metrics",
     ),
     environment=environment,

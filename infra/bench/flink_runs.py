@@ -1,0 +1,93 @@
+"""Bounded Flink jobs on a cluster of their own, and what they cost its TaskManager."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from connectors.endpoints import Endpoints
+from connectors.flink import session as flink
+from connectors.flink.rest import FlinkRest
+from infra.bench.report import cpu_seconds
+from infra.bench.services import pid_of
+from jobs.streaming.application import Application
+from jobs.streaming.settings import Settings
+
+RUN_TIMEOUT_S = 900.0
+PARALLELISM = 2
+CHECKPOINT_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished job: CPU time that its TaskManager used, and the state in its last checkpoint."""
+
+    cpu_s: float
+    state_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A cluster with one TaskManager, and the input's size."""
+
+    where: Endpoints
+    rest: FlinkRest
+    events: int
+
+    def jobs(self, names: Sequence[str], **settings: object) -> Run:
+        """Our jobs over all of ad-events-v1, as they are deployed, to their own topics."""
+        chosen = Settings(
+            parallelism=PARALLELISM, checkpoint_interval_ms=CHECKPOINT_MS, buffer_timeout_ms=50, **settings
+        )
+        application = dataclasses.replace(Application.of(names, chosen, self.where), bounded=True)
+        return self._finish(lambda: flink.submit(application.session(self._remote()), application.statements()[1]))
+
+    def own_query(self, names: Sequence[str], ddl: Sequence[str], insert: str, **settings: object) -> Run:
+        """A query on the views of our jobs, to a sink of its own."""
+        chosen = Settings(
+            parallelism=PARALLELISM, checkpoint_interval_ms=CHECKPOINT_MS, buffer_timeout_ms=50, **settings
+        )
+        application = dataclasses.replace(Application.of(names, chosen, self.where), bounded=True)
+
+        def start() -> str:
+            session = application.session(self._remote())
+            for statement in ddl:
+                session.execute_sql(statement)
+            return flink.submit(session, [insert])
+
+        return self._finish(start)
+
+    def plain(self, ddl: Sequence[str], insert: str) -> Run:
+        """A query as one would write it without us."""
+        settings = {
+            "pipeline.name": "plain",
+            "pipeline.object-reuse": "true",
+            "parallelism.default": str(PARALLELISM),
+            "state.backend.type": "hashmap",
+            "execution.checkpointing.mode": "AT_LEAST_ONCE",
+            "execution.checkpointing.interval": f"{CHECKPOINT_MS} ms",
+        }
+
+        def start() -> str:
+            session = flink.streaming_session({**settings, **self._remote()})
+            for statement in ddl:
+                session.execute_sql(statement)
+            return flink.submit(session, [insert])
+
+        return self._finish(start)
+
+    def _remote(self) -> dict[str, str]:
+        return flink.remote_target(self.where.flink_rest_url)
+
+    def _finish(self, start: Callable[[], str]) -> Run:
+        taskmanager = pid_of(self.where, "flink-taskmanager")
+        before_s = cpu_seconds([taskmanager])
+        job_id = start()
+        self.rest.wait_until_ended(job_id, RUN_TIMEOUT_S)
+        ended = next(d for d in self.rest.deployments() if d.job_id == job_id)
+        if ended.state != "FINISHED":
+            raise RuntimeError(f"job {job_id} is {ended.state}: {self.rest.root_cause(job_id)}")
+        used_s = cpu_seconds([taskmanager]) - before_s
+        completed = self.rest.checkpoints(job_id)["latest"]["completed"]
+        return Run(used_s, int(completed["state_size"]) if completed else 0)

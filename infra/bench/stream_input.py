@@ -1,0 +1,180 @@
+"""Millions of ad events for the stream benchmarks: as AdEvents in ad-events-v1, and as the Yahoo benchmark's JSON.
+
+The same events in both topics, in the same order: of each ad an impression, a viewable 200 ads later and a click 1,000
+ads later (the Yahoo benchmark's three kinds, a third each), and every hundredth event once more. 100 campaigns of 10
+creatives, 4 placements (each of one device type), 2 countries: 8,000 combinations of dimensions.
+The Yahoo fields: user_id, page_id, ad_id, ad_type, event_type, event_time, ip_address.
+Source: Chintapalli et al., "Benchmarking Streaming Computation Engines: Storm, Flink and Spark Streaming", 2016.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, Message
+
+from connectors import kafka
+from connectors.records import encoder
+from connectors.registry import SchemaRegistry
+from schemas.codec import Encoder
+from schemas.ids import encode_id
+from schemas.topics import AD_EVENTS
+
+YAHOO_TOPIC = "bench-yahoo"
+TYPES = ("impression", "viewable", "click")
+_LAG = {"impression": 0, "viewable": 200, "click": 1_000}
+_CAMPAIGNS, _CREATIVES, _PLACEMENTS = 100, 10, 4
+_COUNTRIES = ("DE", "FR")
+_DEVICES = ("ctv", "phone", "tablet", "desktop")
+FIRST_MS = 1_790_000_000_000
+_ADS_PER_S = 3_000
+_REPEATED_EVERY = 100
+
+# Texts of fixed length that are cut out of an encoded event to put others in their places.
+_EVENT_ID = b"\x01" * 16
+_RECORD_ID = "R" * 22
+_USER = "v1:" + "U" * 22
+_TIMES = (0x5A5A5A5A5A5, 0x5A5A5A5A5A6, 0x5A5A5A5A5A7)
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much input there is."""
+
+    events: int
+    users: int
+
+
+def fill(amount: Amount, progress: Callable[[int], None]) -> None:
+    """Writes `amount` of events to both topics of the running services. `progress` is told how many, now and then."""
+    pieces = _pieces(encoder(AD_EVENTS, SchemaRegistry()))
+    dropped: list[str] = []
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            dropped.append(str(error))
+
+    producer = kafka.producer(
+        "bench",
+        {
+            "queue.buffering.max.messages": 500_000,
+            "linger.ms": 50,
+            "compression.type": "lz4",
+            "batch.num.messages": 10_000,
+        },
+    )
+    for written, (ad, kind) in enumerate(_order(amount.events), start=1):
+        event_id = hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest()
+        record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
+        user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
+        user = b"v1:%022d" % (int.from_bytes(user_number, "big") % amount.users)
+        time_ms = FIRST_MS + (ad + _LAG[TYPES[kind]]) * 1000 // _ADS_PER_S
+        combination = ad % (_CAMPAIGNS * _CREATIVES * _PLACEMENTS * len(_COUNTRIES))
+        a, b, c, d, e = pieces[kind][combination]
+        times = b"".join(_long(ms) for ms in (time_ms, time_ms + 40, time_ms + 90))
+        value = b"".join((a, event_id, b, record_id, c, times, d, user, e))
+        campaign, creative, placement, _country = _combination(combination)
+        yahoo = (
+            b'{"user_id":"%s","page_id":"page-%04d-0000-0000-000000000000","ad_id":"ad-%03d-%02d","ad_type":"banner",'
+            b'"event_type":"%s","event_time":%d,"ip_address":"192.0.2.%d"}'
+            % (user, placement, campaign, creative, TYPES[kind].encode(), time_ms, ad % 250)
+        )
+        for topic, payload in ((AD_EVENTS.name, value), (YAHOO_TOPIC, yahoo)):
+            while True:
+                try:
+                    producer.produce(topic, payload, user, on_delivery=delivered)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        if written % 10_000 == 0:
+            producer.poll(0)
+            progress(written)
+    producer.flush(120)
+    if dropped:
+        raise RuntimeError(f"{len(dropped)} records were not written: {dropped[0]}")
+
+
+def _order(events: int) -> Iterator[tuple[int, int]]:
+    """(ad, kind) in the order in which they are written, each hundredth again at once."""
+    written, ad = 0, 0
+    while True:
+        for kind, name in enumerate(TYPES):
+            if ad - _LAG[name] < 0:
+                continue
+            for _ in range(2 if written % _REPEATED_EVERY == 0 else 1):
+                yield ad - _LAG[name], kind
+                written += 1
+                if written == events:
+                    return
+        ad += 1
+
+
+def _combination(number: int) -> tuple[int, int, int, int]:
+    campaign, rest = number % _CAMPAIGNS, number // _CAMPAIGNS
+    creative, rest = rest % _CREATIVES, rest // _CREATIVES
+    return campaign, creative, rest % _PLACEMENTS, rest // _PLACEMENTS
+
+
+def _pieces(encode: Encoder) -> list[list[tuple[bytes, ...]]]:
+    """By kind and combination of dimensions: what stands before, between and after the parts that change."""
+    return [
+        [_cut(encode, name, number) for number in range(_CAMPAIGNS * _CREATIVES * _PLACEMENTS * len(_COUNTRIES))]
+        for name in TYPES
+    ]
+
+
+def _cut(encode: Encoder, kind: str, number: int) -> tuple[bytes, ...]:
+    campaign, creative, placement, country = _combination(number)
+    event = {
+        "event_id": _EVENT_ID,
+        "record_id": _RECORD_ID,
+        "event_type": kind,
+        "event_time_ms": _TIMES[0],
+        "received_time_ms": _TIMES[1],
+        "published_time_ms": _TIMES[2],
+        "request_id": "8f14e45f-ceea-467f-a8f1-4e45fceea467",
+        "imp_id": "1",
+        "user_pseudonym": _USER,
+        "household_pseudonym": "v1:HHHHHHHHHHHHHHHHHHHHHH",
+        "advertiser_id": f"adv-{campaign % 20:02d}",
+        "campaign_id": f"camp-{campaign:03d}",
+        "line_item_id": f"line-{campaign:03d}",
+        "creative_id": f"ad-{campaign:03d}-{creative:02d}",
+        "placement_id": f"placement-{placement}",
+        "publisher_id": "pub-1",
+        "site_id": "site-1",
+        "content_category": "IAB1",
+        "pricing": "cpm",
+        "cost_micros": 2_500 if kind == "impression" else 0,
+        "creative_format": "video",
+        "creative_length_s": 15,
+        "device_type": _DEVICES[placement],
+        "platform": "tvos",
+        "country": _COUNTRIES[country],
+        "region": "DE-BE",
+        "session_context": "5f2c9a",
+        "experiments": {"ranker": "b"},
+        "experiment_cell": "ranker:b",
+        "consent": {"us_privacy": "1YNN"},
+        "model_version": "7",
+    }
+    whole = encode(event)
+    times = b"".join(_long(ms) for ms in _TIMES)
+    parts = []
+    for marker in (_EVENT_ID, _RECORD_ID.encode(), times, _USER.encode()):
+        before, whole = whole.split(marker, 1)
+        parts.append(before)
+    return (*parts, whole)
+
+
+def _long(value: int) -> bytes:
+    """Avro's zig-zag variable-length integer of a value that is not negative."""
+    rest = value << 1
+    out = bytearray()
+    while rest > 0x7F:
+        out.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    out.append(rest)
+    return bytes(out)
