@@ -1,8 +1,8 @@
 """The calls themselves: sends what the lanes give, judges the answers, writes down which calls are over.
 
 A call is over when that is written down in Valkey: after a kill, only a call whose answer came but was not yet written
-down is made again, with the same idempotency key. While Valkey is away nothing is sent, because nothing could be
-written down.
+down is made again, with the same idempotency key; they are at most a partner's `max_in_flight`. While Valkey is away
+nothing is sent, because nothing could be written down.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Share:
     held: bool = False
     ended: bool = False  # given back or lost: nothing more is sent
     committed: Progress | None = None
-    marked: set[str] = field(default_factory=set)  # partners with answers written down since they were last cleared
+    written: dict[str, int] = field(default_factory=dict)  # partner -> last offset that Valkey holds as over
 
     @property
     def progress(self) -> Progress:
@@ -122,7 +122,7 @@ class Caller:
         for (lane, of_lane), found in zip(by_lane.items(), scores, strict=True):
             for turn, score in zip(of_lane, found, strict=True):
                 if score is not None:
-                    lane.over(turn.call)
+                    self._release(turn)
                     continue
                 turn.call.device = devices[turn.call.record["record_id"]]
                 lane.put(turn.call)
@@ -138,14 +138,17 @@ class Caller:
             await asyncio.sleep(0.01)
         logger.warning("not settled in time", extra={"in_flight": sum(lane.in_flight for lane in lanes)})
 
-    async def clear(self, share: Share) -> None:
-        """Forgets answers that the committed progress knows of as well. What is not forgotten now expires."""
+    async def clear(self, share: Share, committed: Progress) -> None:
+        """Forgets answers that the committed progress knows of as well. What is not forgotten now expires.
+
+        What was committed counts, not where the lanes are by now: a restart begins there.
+        """
         commands: list[Command] = []
-        for partner in share.marked:
-            lane = share.lanes.get(partner)
-            below = share.head if lane is None else lane.cursor(share.head)
+        for partner, last in list(share.written.items()):
+            below = committed.behind.get(partner, committed.head)
+            if last < below:
+                del share.written[partner]
             commands.append(("ZREMRANGEBYSCORE", answered_key(share.partition, partner), "-inf", f"({below}"))
-        share.marked.clear()
         try:
             await self._ask_valkey(commands)
         except ConnectorError as e:
@@ -170,7 +173,6 @@ class Caller:
     def _begin(self, turn: Turn) -> None:
         call = turn.call
         if self._now_ms() - call.queued_ms > self._settings.max_age_s * 1000:
-            turn.lane.withdrawn()
             turn.reject = Reject(RejectReason.PARTNER_EXHAUSTED, f"not taken in {self._settings.max_age_s:g} s")
             self._end(turn)
             return
@@ -259,14 +261,21 @@ class Caller:
             for turn in turns:
                 if turn.call.key:
                     arguments[turn.share.partition, turn.lane.partner.id] += (turn.call.offset, turn.call.key)
-                    turn.share.marked.add(turn.lane.partner.id)
             commands: list[Command] = []
             for place, pairs in arguments.items():
                 key = answered_key(*place)
                 commands += [("ZADD", key, *pairs), ("EXPIRE", key, ANSWERED_TTL_S)]
             await self._until_done("valkey", lambda: self._ask_valkey(commands))  # noqa: B023
             for turn in turns:
-                turn.lane.over(turn.call)
+                self._release(turn)
+            for lane, share in {turn.lane: turn.share for turn in turns}.items():
+                self._pump(share, lane)
+
+    def _release(self, turn: Turn) -> None:
+        """A call is over, and that is written down."""
+        written, partner = turn.share.written, turn.lane.partner.id
+        written[partner] = max(written.get(partner, 0), turn.call.offset)
+        turn.lane.over(turn.call)
 
     async def _ask_valkey(self, commands: Sequence[Command]) -> list[Any]:
         replies = await self._valkey.pipeline(commands, _VALKEY_S)

@@ -205,11 +205,11 @@ class Intake:
             self._show(share)
         await self._in_thread(lambda: self._queue.commit(due))
         for partition, progress in due.items():
-            if (committed := self._shares.get(partition)) is not None:
-                committed.committed = progress
-                await self._caller.clear(committed)
-                for name in [n for n, lane in committed.lanes.items() if lane.idle]:
-                    del committed.lanes[name]
+            if (mine := self._shares.get(partition)) is not None:
+                mine.committed = progress
+                await self._caller.clear(mine, progress)
+                for name in [n for n, lane in mine.lanes.items() if lane.idle]:
+                    del mine.lanes[name]
 
     def _show(self, share: Share) -> None:
         metrics, now_ms = self._metrics, self._now_ms()

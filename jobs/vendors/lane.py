@@ -1,8 +1,10 @@
 """One partner's queue of one partition: what waits, what is on the wire, what is tried again, and when.
 
-Nothing here waits, connects or looks at a clock. A lane holds a bounded part of its partner's calls; the rest stays
-in Kafka, from `behind_from` on. Pacing is a token bucket of one second. A partner that fails several times in a row is
-only probed: one call at a time, ever less often, until one is answered.
+Nothing here waits, connects or looks at a clock. A call is in flight from its sending until its end is written down,
+so no more than `max_in_flight` calls of a partner can be answered and not written down at any time. A lane holds a
+bounded part of its partner's calls; the rest stays in Kafka, from `behind_from` on. Pacing is a token bucket of one
+second. A partner that fails several times in a row is only probed: one call at a time, ever less often, until one is
+answered.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Call:
     queued_ms: int
     device: Device | None = None
     failures: int = 0
+    in_flight: bool = False
     sent_s: float = 0.0
 
 
@@ -98,7 +101,7 @@ class Lane:
         self._fill(now_s)
         self._tokens -= 1.0
         self.in_flight += 1
-        call.sent_s = now_s
+        call.in_flight, call.sent_s = True, now_s
         return call
 
     def due_s(self, now_s: float) -> float | None:
@@ -116,18 +119,13 @@ class Lane:
         return max(ready_s, paced_s, self._resting_until_s)
 
     def answered(self) -> None:
-        """A call in flight got an answer that settles it."""
-        self.in_flight -= 1
+        """A call got an answer that settles it. It stays in flight until that is written down, and it is `over`."""
         self._failures = 0
         self._resting_until_s = 0.0
 
-    def withdrawn(self) -> None:
-        """A call in flight was not sent after all."""
-        self.in_flight -= 1
-
     def failed(self, call: Call, now_s: float, wait_s: float | None) -> None:
         """A call in flight is to be tried again; `wait_s` is what the partner asked for, and holds for all calls."""
-        self.in_flight -= 1
+        self._land(call)
         call.failures += 1
         if call.sent_s >= self._failed_s:
             self._failures += 1
@@ -145,6 +143,12 @@ class Lane:
     def over(self, call: Call) -> None:
         """A call is done with, and that is written down."""
         self.outstanding.pop(call.offset, None)
+        self._land(call)
+
+    def _land(self, call: Call) -> None:
+        if call.in_flight:
+            call.in_flight = False
+            self.in_flight -= 1
 
     def _fill(self, now_s: float) -> None:
         most = float(self.partner.max_per_s)
