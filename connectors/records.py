@@ -36,38 +36,41 @@ class RecordDecoder:
         self._ours = parsed_schema(topic.schema)
         self._our_form = fastavro.schema.to_parsing_canonical_form(self._ours)
         self._registry = registry
-        self._readers: dict[bytes, Reader] = {}  # by the message's header: of schemas that were seen before
+        self._known: dict[bytes, tuple[int, Reader]] = {}  # by header: schemas that were seen before
         self._unknown_until_s: dict[int, float] = {}
 
     def __call__(self, value: bytes | None) -> tuple[int | None, dict[str, Any] | Reject]:
         """(schema id if there is a header, the record or why not)."""
         message = value or b""
-        read = self._readers.get(message[:HEADER_BYTES]) or self._find(message)
-        if isinstance(read, Reject):
-            return _schema_id(message), read
+        known = self._known.get(message[:HEADER_BYTES])
+        if known is None:
+            try:
+                schema_id, _payload = split_header(message)
+            except ContractError as e:
+                return None, Reject(RejectReason.UNDECODABLE, str(e))
+            read = self._find(schema_id)
+            if read is None:
+                return schema_id, Reject(RejectReason.UNKNOWN_SCHEMA, f"schema id {schema_id}")
+            self._known[message[:HEADER_BYTES]] = schema_id, read
+        else:
+            schema_id, read = known
         try:
-            return _schema_id(message), read(message, HEADER_BYTES)
+            return schema_id, read(message, HEADER_BYTES)
         except (ContractError, *PROBLEMS) as e:
-            return _schema_id(message), Reject(RejectReason.UNDECODABLE, str(e))
+            return schema_id, Reject(RejectReason.UNDECODABLE, str(e))
 
-    def _find(self, message: bytes) -> Reader | Reject:
-        """The reader of a message's schema."""
-        try:
-            schema_id, _payload = split_header(message)
-        except ContractError as e:
-            return Reject(RejectReason.UNDECODABLE, str(e))
-        unknown = Reject(RejectReason.UNKNOWN_SCHEMA, f"schema id {schema_id}")
+    def _find(self, schema_id: int) -> Reader | None:
+        """The reader of a schema; None for an id that the registry does not know."""
         if self._unknown_until_s.get(schema_id, 0.0) > time.monotonic():
-            return unknown
+            return None
         try:
             writer = fastavro.parse_schema(self._registry.schema(schema_id))
         except NotRegistered:
             if len(self._unknown_until_s) >= _UNKNOWN_IDS:
                 self._unknown_until_s.clear()
             self._unknown_until_s[schema_id] = time.monotonic() + UNKNOWN_ID_S
-            return unknown
-        found = self._readers[message[:HEADER_BYTES]] = self._reader(writer)
-        return found
+            return None
+        return self._reader(writer)
 
     def _reader(self, writer: Any) -> Reader:
         """Our schema has a compiled reader if all its types have one; fastavro reads another schema as ours."""
@@ -77,10 +80,6 @@ class RecordDecoder:
             return compiled_reader(writer["fields"])
         except ContractError:
             return lambda message, at: decode(message[at:], writer)
-
-
-def _schema_id(message: bytes) -> int | None:
-    return int.from_bytes(message[1:HEADER_BYTES], "big") if len(message) >= HEADER_BYTES and not message[0] else None
 
 
 def encoder(topic: Topic, registry: SchemaRegistry, remembered_in: Path | None = None) -> Encoder:

@@ -24,12 +24,6 @@ Writer = Callable[[Mapping[str, Any], tuple[bytes, ...]], bytes]
 PROBLEMS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
 
 
-def _zigzag(value: int) -> int:
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"{value} does not fit 64 bits")
-    return (value << 1) ^ (value >> 63)
-
-
 @lru_cache(maxsize=4_096)  # of a time in ms all but the lowest 14 bits stay the same for 8 seconds
 def _base_128(rest: int) -> bytes:
     out = bytearray()
@@ -41,15 +35,17 @@ def _base_128(rest: int) -> bytes:
 
 
 #: Index -64 … 63 (negative ones count from the end, as Python does).
-_SMALL = [_base_128(_zigzag(n)) for n in (*range(64), *range(-64, 0))]
+_SMALL = [_base_128(n << 1 ^ n >> 63) for n in (*range(64), *range(-64, 0))]
 
 
 def _write_long(value: int) -> bytes:
     if -64 <= value < 64:
         return _SMALL[value]
-    rest = _zigzag(value)
+    rest = (value << 1) ^ (value >> 63)  # zig-zag
     if rest < 0x4000:
         return bytes((rest & 0x7F | 0x80, rest >> 7))
+    if rest >> 64:
+        raise ValueError(f"{value} does not fit 64 bits")
     return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80)) + _base_128(rest >> 14)
 
 

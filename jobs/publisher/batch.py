@@ -109,18 +109,21 @@ class BatchPublisher:
         received_ms: list[int] = []
         upstream: dict[bytes, AdRecord] = {}
         for item in items:
-            event = item.data if isinstance(item.data, Reject) else self._event(item, item.data, known, upstream)
-            if event is None:
-                continue
-            if not isinstance(event, Reject):
-                event = self._add(output, item, event, known)
+            event: Event | Reject | None
+            ad = known.get(item.ad_id) if item.ad_id is not None else None
+            if isinstance(item.data, Reject):
+                event = item.data
+            elif item.claims is not None:
+                event = self._token_event(output, item.data, item.claims, ad)
+            else:
+                event = self._whole_event(output, item, item.data, ad, upstream)
             if isinstance(event, Reject):
                 self._refuse(output, item, event)
-                continue
-            names.append(event["event_type"])
-            received_ms.append(event["received_time_ms"])
-            if event.get("quality_reasons"):
-                output.quality.update(event["quality_reasons"])
+            elif event is not None:
+                names.append(event["event_type"])
+                received_ms.append(event["received_time_ms"])
+                if event.get("quality_reasons"):
+                    output.quality.update(event["quality_reasons"])
         output.events.update(names)
         output.oldest_received_ms = min(received_ms, default=None)
         self._ads.write(upstream.values(), self._upstream_record_ttl_s)
@@ -148,20 +151,45 @@ class BatchPublisher:
             item.data = Reject(RejectReason.MISSING_FIELD, "neither token nor upstream_id")
         return item
 
-    def _event(
+    def _token_event(
+        self, output: Output, data: dict[str, Any], claims: TokenClaims, ad: KnownAd | None
+    ) -> Event | Reject:
+        """Adds the event of a token to the output; gives back its own part, or why there is none."""
+        if ad is None:
+            return Reject(RejectReason.REGISTRY_MISS, f"record {encode_id(claims.record_id)}")
+        event = token_event(data, claims, ad, self._published_ms)
+        if isinstance(event, Reject):
+            return event
+        try:
+            value = self._encode_token_event(ad.encoded, event)
+        except ContractError as e:
+            return Reject(RejectReason.BAD_VALUE, str(e))
+        output.messages.append((AD_EVENTS.name, ad.key, value))
+        return event
+
+    def _whole_event(
         self,
+        output: Output,
         item: _Item,
         data: dict[str, Any],
-        known: dict[bytes, KnownAd],
+        ad: KnownAd | None,
         upstream: dict[bytes, AdRecord],
     ) -> Event | Reject | None:
-        """The event of a record; None for one that is no event. Of a token's event only what the ad does not repeat."""
-        ad = known.get(item.ad_id) if item.ad_id is not None else None
-        if item.claims is not None:
-            if ad is None:
-                return Reject(RejectReason.REGISTRY_MISS, f"record {encode_id(item.claims.record_id)}")
-            return token_event(data, item.claims, ad, self._published_ms)
-        record = ad.record if ad is not None else None
+        """Adds the event of any other record to the output; None for a record that is no event."""
+        event = self._event(item, data, ad.record if ad is not None else None, upstream)
+        if event is None or isinstance(event, Reject):
+            return event
+        try:
+            value = self._encode_event(event)
+        except ContractError as e:
+            return Reject(RejectReason.BAD_VALUE, str(e))
+        key = ad.key if ad is not None else self._key_of_ad(event["user_pseudonym"], event["record_id"])
+        output.messages.append((AD_EVENTS.name, key, value))
+        return event
+
+    def _event(
+        self, item: _Item, data: dict[str, Any], record: AdRecord | None, upstream: dict[bytes, AdRecord]
+    ) -> Event | Reject | None:
         if item.topic == AD_CONVERSIONS.name:
             return conversion_event(data, record, self._published_ms)
         if item.topic == ATTRIBUTIONS.name:
@@ -173,20 +201,6 @@ class BatchPublisher:
         event, own_record = found
         if event["event_type"] == "impression":
             upstream[item.ad_id] = own_record
-        return event
-
-    def _add(self, output: Output, item: _Item, event: Event, known: dict[bytes, KnownAd]) -> Event | Reject:
-        """Encodes an event for its topic; gives it back, or why it does not fit."""
-        ad = known.get(item.ad_id) if item.ad_id is not None else None
-        try:
-            if item.claims is not None and ad is not None:
-                value = self._encode_token_event(ad.encoded, event)
-            else:
-                value = self._encode_event(event)
-        except ContractError as e:
-            return Reject(RejectReason.BAD_VALUE, str(e))
-        key = ad.key if ad is not None else self._key_of_ad(event["user_pseudonym"], event["record_id"])
-        output.messages.append((AD_EVENTS.name, key, value))
         return event
 
     def _refuse(self, output: Output, item: _Item, reject: Reject) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Encoder, parsed_schema
@@ -20,6 +20,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)  # each example compiles an encoder
 @given(record=RECORDS, early=st.sets(st.sampled_from([f["name"] for f in FIELDS])))
 def test_any_split_gives_the_bytes_of_the_plain_encoder(record: dict[str, Any], early: set[str]) -> None:
     encode = TwoStepEncoder("ad_event", 7, early)
