@@ -7,7 +7,7 @@ LOCKS := $(wildcard infra/locks/*.lock)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test unit up down status doctor lint format docs lock clean
+.PHONY: help setup demo bench test nightly unit up down status doctor lint format docs lock clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ doctor: $(READY) ## what is missing or wrong on this machine, and what to do abo
 
 test: $(READY) ## all tests: unit, contract, engines, stack
 	@$(RUN) -m pytest tests/unit tests/contract tests/engines tests/stack $(ARGS)
+
+nightly: $(READY) ## the fault tests at length: 20 rounds of each kill, 60 s of each standstill (hours)
+	@HEADWATER_FAULT_ROUNDS=20 HEADWATER_FAULT_PAUSE_S=60 $(RUN) -m pytest tests/contract tests/stack $(ARGS)
 
 unit: $(READY) ## the quick tests only: no service, no Java
 	@$(RUN) -m pytest tests/unit $(ARGS)

@@ -233,7 +233,11 @@ class StreamUnderTest:
         job_id = self.settle()
         with FlinkRest(self.where.flink_rest_url) as rest:
             drain(rest, job_id, ALL_JOBS, self._gap_s, timeout_s=self._closing_s)
-        assert_outputs_equal_the_rules(self.writer.written, self._reasons, self.registry, self._gap_s)
+        self.assert_outputs()
+
+    def assert_outputs(self, suffix: str = "") -> None:
+        """All outputs as sets, as they are now: the running jobs', or those of a backfill into `<topic><suffix>`."""
+        assert_outputs_equal_the_rules(self.writer.written, self._reasons, self.registry, self._gap_s, suffix=suffix)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from connectors.registry import SchemaRegistry
@@ -29,29 +30,44 @@ _OF_SESSIONS = frozenset(SESSION_SUMS)
 
 
 def assert_outputs_equal_the_rules(
-    written: list[dict[str, Any]], reasons: list[str], registry: SchemaRegistry, gap_s: int, *, closed: bool = True
+    written: list[dict[str, Any]],
+    reasons: list[str],
+    registry: SchemaRegistry,
+    gap_s: int,
+    *,
+    closed: bool = True,
+    suffix: str = "",
 ) -> None:
     """Every output as a set: what was written in transactions once each, absolute values by their greatest.
 
     `written` are all events that are committed, `reasons` those of the dead letters among them. With `closed` every
-    session must be there; without, sessions and their metrics are not looked at.
+    session must be there; without, sessions and their metrics are not looked at. `suffix`: of a backfill's topics.
     """
+
+    def rows(topic: Topic) -> list[dict[str, Any]]:
+        there = replace(topic, name=topic.name + suffix)
+        return read_json(there) if topic.schema is None else read_avro(there, registry)
+
     kept = list(accepted(written))
-    _compare(AD_EVENTS_LATE, _by_id(read_avro(AD_EVENTS_LATE, registry)), _by_id([e for e in kept if is_late(e)]))
-    assert sorted(row["reason"] for row in read_avro(AD_EVENTS_DLQ, registry)) == sorted(reasons)
+    _compare(AD_EVENTS_LATE, _by_id(rows(AD_EVENTS_LATE)), _by_id([e for e in kept if is_late(e)]))
+    assert sorted(row["reason"] for row in rows(AD_EVENTS_DLQ)) == sorted(reasons)
     for topic, counters in ((FREQUENCY_COUNTS, FREQUENCY_COUNTERS), (STREAMING_FEATURES, FEATURE_COUNTERS)):
-        _compare(topic, _greatest_values(unpacked(read_avro(topic, registry), kept)), counter_values(kept, counters))
-    spend = [row for row in read_avro(CAMPAIGN_SPEND, registry) if row["day"] != OPEN]
+        _compare(topic, _greatest_values(unpacked(rows(topic), kept)), counter_values(kept, counters))
+    spend = [row for row in rows(CAMPAIGN_SPEND) if row["day"] != OPEN]
     _compare(CAMPAIGN_SPEND, _greatest_spend(spend), campaign_spend(kept))
-    metrics = _added_up(read_json(CAMPAIGN_METRICS))
+    metrics = _added_up(rows(CAMPAIGN_METRICS))
     if not closed:
         _compare(CAMPAIGN_METRICS, _without_sessions(metrics), _without_sessions(campaign_metrics(kept)))
         return
     expected = sessions(kept, gap_s * 1000)
-    _compare(
-        AD_SESSIONS, _last_revisions(read_avro(AD_SESSIONS, registry)), {row["record_id"]: row for row in expected}
-    )
+    _compare(AD_SESSIONS, _last_revisions(rows(AD_SESSIONS)), {row["record_id"]: row for row in expected})
     _compare(CAMPAIGN_METRICS, metrics, _expected_metrics(kept, expected))
+
+
+def spend_is(kept: list[dict[str, Any]], registry: SchemaRegistry) -> bool:
+    """Whether the committed spend is that of these accepted events."""
+    spend = [row for row in read_avro(CAMPAIGN_SPEND, registry) if row["day"] != OPEN]
+    return _greatest_spend(spend) == campaign_spend(kept)
 
 
 def _compare(topic: Topic, found: dict[Any, Any], expected: dict[Any, Any]) -> None:

@@ -5,12 +5,7 @@ Each test counts only what it added (a snapshot before, differences after), so t
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,59 +15,16 @@ from infra.demo.drain import reconcile
 from infra.demo.hops import take_snapshot
 from infra.demo.reconcile import Report
 from infra.demo.stretch import run_stretch
-from infra.local import control
 from infra.simulator.cli import run_traffic
 from infra.simulator.ledger import Truth, read_truth
 from infra.simulator.traffic import TrafficSettings
 from infra.simulator.world import build_world
+from tests.samples.faults import ROUNDS, during, kill, rng_of
 
 pytestmark = pytest.mark.stack
 
 #: Longer than any restart here, and than the silence that closes the last sessions.
 QUIET_S = 150.0
-BACK_WITHIN_S = 90.0
-
-
-def _component(stack: Endpoints, name: str) -> tuple[int | None, int, str]:
-    state = control.running(stack)
-    assert state is not None, "the supervisor is gone"
-    row = state.components[name]
-    return row.pid, row.restarts, row.state
-
-
-def _kill(stack: Endpoints, name: str) -> None:
-    """kill -9, and proof that it was really another process that came back."""
-    pid, restarts, _ = _component(stack, name)
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    deadline_s = time.monotonic() + BACK_WITHIN_S
-    while time.monotonic() < deadline_s:
-        new_pid, new_restarts, state = _component(stack, name)
-        if state == "ready" and new_pid != pid and new_restarts > restarts:
-            return
-        time.sleep(0.2)
-    pytest.fail(f"{name} did not come back within {BACK_WITHIN_S:g} s")
-
-
-@contextmanager
-def _kills_during(stack: Endpoints, victims: Sequence[str], first_after_s: float) -> Iterator[None]:
-    """Kills the victims one after the other while the block runs; a kill that failed fails the block."""
-    problems: list[BaseException] = []
-
-    def kill_all() -> None:
-        try:
-            time.sleep(first_after_s)
-            for name in victims:
-                _kill(stack, name)
-        except BaseException as error:  # pytest.fail raises outside Exception
-            problems.append(error)
-
-    thread = threading.Thread(target=kill_all)
-    thread.start()
-    yield
-    thread.join()
-    if problems:
-        raise problems[0]
 
 
 def _assert_exact(report: Report, truth: Truth) -> None:
@@ -104,8 +56,15 @@ def test_counts_stay_exact_when_processes_are_killed(
     stack: Endpoints, victims: tuple[str, ...], with_sessions: bool, first_request: int
 ) -> None:
     before = take_snapshot(stack)
-    settings = TrafficSettings(requests=800, rps=25, first_request=first_request)
-    with _kills_during(stack, victims, first_after_s=4.0):
+    settings = TrafficSettings(requests=500 * ROUNDS, rps=25, first_request=first_request)
+    draw = rng_of(f"kills from {first_request}")
+
+    def kill_all() -> None:
+        for name in victims * ROUNDS:
+            time.sleep(draw.uniform(1.0, 5.0))
+            kill(stack, name)
+
+    with during(kill_all):
         _counts, ledger = run_traffic(stack, build_world(), settings, f"test-kills-{first_request}")
     truth = read_truth(Path(ledger))
     _assert_exact(reconcile(stack, truth, before, quiet_s=QUIET_S, with_sessions=with_sessions), truth)
