@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class AdRecords:
         self._encode = encode
         self._key_of_ad = key_of_ad
         self._known: dict[bytes, KnownAd] = {}
+        self._lookups: Counter[str] = Counter()
 
     def find(self, record_ids: Iterable[bytes]) -> dict[bytes, KnownAd]:
         """The known ones among some ads. Errors: Unavailable, TimedOut. A record of a newer version is no record."""
@@ -61,16 +63,23 @@ class AdRecords:
                 missing.append(record_id)
             else:
                 found[record_id] = self._known[record_id] = known  # again the youngest
+        self._lookups["memory"] += len(found)
         if missing:
             (values,) = self._valkey.pipeline([("MGET", *[registry_key(encode_id(raw)) for raw in missing])])
             if isinstance(values, ConnectorError):
                 raise values
             for record_id, value in zip(missing, values, strict=True):
                 ad = None if value is None else self._known_ad(value)
+                self._lookups["unknown" if ad is None else "registry"] += 1
                 if ad is not None:
                     found[record_id] = self._known[record_id] = ad
             self._forget()
         return found
+
+    def take_lookups(self) -> Counter[str]:
+        """Where ads were found since the last call: `memory`, `registry`, or `unknown` to both."""
+        taken, self._lookups = self._lookups, Counter()
+        return taken
 
     def write(self, records: Iterable[AdRecord], ttl_s: int) -> None:
         """Writes records of ads that an upstream logger served. Idempotent. Errors: Unavailable, TimedOut, Refused."""

@@ -52,6 +52,7 @@ class Output:
     events: Counter[str] = field(default_factory=Counter)
     rejects: Counter[tuple[str, str]] = field(default_factory=Counter)
     quality: Counter[str] = field(default_factory=Counter)
+    lookups: Counter[str] = field(default_factory=Counter)
     oldest_received_ms: int | None = None
 
 
@@ -125,6 +126,7 @@ class BatchPublisher:
                 if event.get("quality_reasons"):
                     output.quality.update(event["quality_reasons"])
         output.events.update(names)
+        output.lookups = self._ads.take_lookups()
         output.oldest_received_ms = min(received_ms, default=None)
         self._ads.write(upstream.values(), self._upstream_record_ttl_s)
         return output

@@ -36,7 +36,10 @@ class PublisherMetrics:
             registry=self.registry,
         )
         self.lookups = Counter(
-            "publisher_registry_lookups_total", "records of ads looked up", ("result",), registry=self.registry
+            "publisher_registry_lookups_total",
+            "ads of batches: memory, registry or unknown",
+            ("result",),
+            registry=self.registry,
         )
         self.hot_keys = Gauge("publisher_hot_keys", "users whose ads are spread over keys", registry=self.registry)
         self.salted_ads = Counter("publisher_salted_ads_total", "ads with a salted key", registry=self.registry)

@@ -102,6 +102,8 @@ class PublisherWorker:
             metrics.rejects.labels(topic, reason).inc(count)
         for reason, count in output.quality.items():
             metrics.quality.labels(reason).inc(count)
+        for result, count in output.lookups.items():
+            metrics.lookups.labels(result).inc(count)
         if output.oldest_received_ms is not None:
             metrics.delay_s.observe(max(0, self._now_ms() - output.oldest_received_ms) / 1000)
         metrics.hot_keys.set(self._hot_keys.hot)
