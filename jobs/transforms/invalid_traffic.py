@@ -18,6 +18,8 @@ GENERAL, SOPHISTICATED = "general", "sophisticated"
 DATA_CENTER_REASON = "ivt_data_center"
 _BILLED = ("impression", "click")
 _CLICK, _IMPRESSION = -2, -1
+#: Kinds of contradictions that an event may be part of; those of quartiles are the rest.
+_LINES = {_CLICK: ("click",), _IMPRESSION: ("click", "play")}
 _HOUR_MS = 3_600_000
 _COPIED = (
     "event_id",
@@ -118,18 +120,19 @@ def _by_list_and_rate(arrived: list[Event], limits: Limits) -> Iterator[Row]:
 
 
 def _by_pattern(arrived: list[Event], limits: Limits) -> Iterator[Row]:
-    by_record: dict[str, list[Event]] = defaultdict(list)
+    lines: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in sorted(arrived, key=lambda e: e["published_time_ms"]):
         own_time = event["source"] == "video_player" or event["event_time_ms"] < event["received_time_ms"]
         if own_time and _step(event) is not None:
-            by_record[event["record_id"]].append(event)
-    for moments in by_record.values():
+            for line in _LINES.get(_step(event), ("play", "order")):
+                lines[event["record_id"], line].append(event)
+    for (_record_id, line), moments in lines.items():
         waiting: list[Event] = []
         for latter in moments:
             for former in list(waiting):
                 found = conflict(former, latter, limits)
                 near = latter["published_time_ms"] - former["published_time_ms"] < limits.pattern_window_s * 1000
-                if found and near:
+                if found and near and (line == "order") == (found[1] == "quartiles_out_of_order"):
                     waiting.remove(former)
                     yield _row(found[0], SOPHISTICATED, found[1], latter)
             waiting.append(latter)

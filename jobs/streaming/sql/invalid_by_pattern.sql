@@ -1,6 +1,8 @@
 -- Two events of an ad whose event times can't both be true of a person watching it, in either order of arrival:
 -- a click before the impression, a quartile before the impression or sooner after it than the creative's length allows,
--- a quartile before a lower former. Events that a server sent without their own time are not judged.
+-- a quartile before a lower one. Events that a server sent without their own time are not judged.
+-- A match ends with the first contradiction of its first event, so each kind of contradiction is looked for on its own:
+-- what one finds hides nothing from the others, and the order of arrival changes no verdict on an impression or a click.
 WITH moments AS (
   SELECT
     ${columns},
@@ -13,10 +15,17 @@ WITH moments AS (
   WHERE event_type IN ('click', 'impression', ${quartile_types})
     AND (source = 'video_player' OR event_time_ms < received_time_ms)
 ),
+lines AS (
+  SELECT m.*, l.line
+  FROM moments AS m
+  CROSS JOIN UNNEST(
+    CASE m.step WHEN -2 THEN ARRAY['click'] WHEN -1 THEN ARRAY['click', 'play'] ELSE ARRAY['play', 'order'] END
+  ) AS l (line)
+),
 pairs AS (
   SELECT *
-  FROM moments MATCH_RECOGNIZE (
-    PARTITION BY record_id
+  FROM lines MATCH_RECOGNIZE (
+    PARTITION BY record_id, line
     ORDER BY rowtime
     MEASURES
       ${shared_measures},
@@ -31,15 +40,19 @@ pairs AS (
       OR (former.step = -1 AND latter.step = -2 AND former.event_time_ms - latter.event_time_ms > ${tolerance_ms})
       OR (former.step = -1 AND latter.step > 0 AND latter.event_time_ms - former.event_time_ms < latter.least_ms)
       OR (former.step > 0 AND latter.step = -1 AND former.event_time_ms - latter.event_time_ms < former.least_ms)
-      OR (former.step >= 0 AND former.step < latter.step AND former.event_time_ms - latter.event_time_ms > ${tolerance_ms})
-      OR (latter.step >= 0 AND latter.step < former.step AND latter.event_time_ms - former.event_time_ms > ${tolerance_ms})
+      OR (former.line = 'order' AND former.step < latter.step
+        AND former.event_time_ms - latter.event_time_ms > ${tolerance_ms})
+      OR (former.line = 'order' AND latter.step < former.step
+        AND latter.event_time_ms - former.event_time_ms > ${tolerance_ms})
   )
 ),
 judged AS (
   SELECT
     *,
     -- the click of a click and an impression, the impression of an impression and a quartile, the higher quartile of two
-    former_step = -2 OR (latter_step <> -2 AND (former_step = -1 OR (latter_step <> -1 AND former_step > latter_step))) AS of_former,
+    former_step = -2 OR (
+      latter_step <> -2 AND (former_step = -1 OR (latter_step <> -1 AND former_step > latter_step))
+    ) AS of_former,
     latter_event_time_ms - former_event_time_ms AS apart_ms
   FROM pairs
 )
