@@ -54,7 +54,7 @@ class StraightforwardPublisher:
         self._opener = TokenOpener(KeyRing.load(where.secrets))
 
     def run(self, events: int) -> None:
-        """Publishes so many events. Errors: those of the clients."""
+        """Publishes so many events, a multiple of `COMMIT_EVERY`. Errors: those of the clients."""
         done = 0
         while done < events:
             message = self._consumer.poll(1.0)
@@ -69,7 +69,6 @@ class StraightforwardPublisher:
                 self._consumer.commit(asynchronous=False)
                 print(done, flush=True)
         self._producer.flush()
-        self._consumer.commit(asynchronous=False)
         self._consumer.close()
 
     def _publish(self, message: Message) -> None:
