@@ -60,8 +60,8 @@ class StraightforwardPublisher:
             message = self._consumer.poll(1.0)
             if message is None:
                 continue
-            if message.error():
-                raise RuntimeError(message.error().str())
+            if error := message.error():
+                raise RuntimeError(error.str())
             self._publish(message)
             done += 1
             if done % COMMIT_EVERY == 0:
@@ -72,11 +72,10 @@ class StraightforwardPublisher:
         self._consumer.close()
 
     def _publish(self, message: Message) -> None:
-        topic = message.topic()
-        telemetry = self._deserialize(message.value(), SerializationContext(topic, MessageField.VALUE))
+        telemetry = self._deserialize(message.value(), SerializationContext(message.topic() or "", MessageField.VALUE))
         claims = self._opener.open(telemetry["token"])
         record_id = encode_id(claims.record_id)
-        stored = self._redis.get(f"r:{record_id}")
+        stored: Any = self._redis.get(f"r:{record_id}")
         event = self._enriched(telemetry, claims, json.loads(stored[1:]))  # the first byte is the record's version
         key = event.get("user_pseudonym") or record_id
         value = self._serialize(event, SerializationContext(self._out_topic, MessageField.VALUE))
