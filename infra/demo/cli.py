@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from infra.demo.caps import busiest_user_caps
 from infra.demo.drain import reconcile, wait_published
 from infra.demo.freshness import together
 from infra.demo.hops import Snapshot, take_snapshot
+from infra.demo.partners import calls_taken, partner_checks
 from infra.demo.reconcile import Report, print_report
 from infra.demo.stretch import Stretch, run_stretch
 from infra.local import control
@@ -78,7 +80,7 @@ class Demo:
 
     def run(self, ends: Endpoints, fresh: bool) -> Report:
         """Traffic, lake, training, traffic on the new model, and the comparison. Errors: HeadwaterError."""
-        before = Snapshot() if fresh else take_snapshot(ends)
+        before = Snapshot() if fresh else replace(take_snapshot(ends), told=calls_taken(ends))
         first_model = learning.model_version(ends)
         self._traffic(ends, "first ads through every hop", _FIRST_ADS, 0, min(self._rps, _FIRST_ADS_RPS))
         self._traffic(ends, "traffic, first stretch", self._requests, _FIRST_ADS, self._rps)
@@ -93,6 +95,7 @@ class Demo:
             user, caps = busiest_user_caps(ends, ledgers)
             with self._console.status("draining") as status:
                 found = reconcile(ends, truth, before, status.update)
+            found = replace(found, checks=found.checks + partner_checks(ends, ledgers, before.told))
         first, *loaded = [stretch.freshness for stretch in self.stretches]
         report.print_freshness(self._console, together(loaded), first)
         report.print_top_campaigns(self._console, top)

@@ -43,11 +43,15 @@ _LAKE_MEASURES = {"impression": "impressions", "click": "clicks", "complete": "c
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the stores held at a time, and where the topics ended: the zero that a run is counted from."""
+    """What the stores held at a time, and where the topics ended: the zero that a run is counted from.
+
+    `told` has what third parties had been told, by partner.
+    """
 
     offsets: Offsets = field(default_factory=dict)
     event_ids: frozenset[bytes] = field(default=frozenset(), repr=False)
     stores: dict[str, ByCampaign] = field(default_factory=dict)
+    told: ByCampaign = field(default_factory=dict)
 
 
 def take_snapshot(ends: Endpoints) -> Snapshot:

@@ -221,6 +221,19 @@ def read_truth(path: Path) -> Truth:
         db.close()
 
 
+def read_event_counts(path: Path) -> Counter[tuple[str, str]]:
+    """Distinct events that count, by (creative id, event)."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        rows = db.execute(
+            "SELECT d.creative_id, e.event, COUNT(*) "
+            f"FROM ({_EVENTS}) e JOIN decisions d USING (record_id) GROUP BY 1, 2"
+        )
+        return Counter({(creative_id, event): count for creative_id, event, count in rows})
+    finally:
+        db.close()
+
+
 def read_truths(paths: Iterable[Path]) -> Truth:
     """The truth of several runs together."""
     return sum((read_truth(p) for p in paths), Truth())
