@@ -23,7 +23,7 @@ def services(names: Iterable[str]) -> Iterator[Endpoints]:
 
     Errors: control.PortTaken, control.StartFailed.
     """
-    home = RESULTS / "services"
+    home = RESULTS / f"services-{PORT_BASE}"
     os.environ.update(HEADWATER_PORT_BASE=str(PORT_BASE), HEADWATER_HOME=str(home))
     endpoints.cache_clear()
     where = endpoints()

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from connectors.endpoints import endpoints
+from connectors.endpoints import Endpoints, endpoints
 from connectors.flink.rest import Deployment, FlinkRest
 from connectors.logs import configure_logging
-from jobs.streaming import attribution, deploy
+from jobs.streaming import attribution, deploy, plans
 from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
 from jobs.streaming.progress import drain
 from jobs.streaming.settings import Settings
@@ -97,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--into", required=True, metavar="NAME", help="the topics are named <topic>-NAME")
     added.add_argument("--parallelism", type=int, help="subtasks of each operator")
     added.add_argument("--timeout", type=float, default=3_600.0, metavar="S", help="give up after this (exit code 1)")
+    added = command("plans", _plans, "compare what the state looks like with jobs/streaming/plans, or write it there")
+    added.add_argument("--write", action="store_true", help="the change is meant: running jobs need a way over")
     command("explain", _explain, "print Flink's plan")
     return parser
 
@@ -189,6 +191,18 @@ def _backfill(arguments: argparse.Namespace) -> int:
     for topic in application.output_topics:
         print(topic.name)
     return 0
+
+
+def _plans(arguments: argparse.Namespace) -> int:
+    """Exit code 1 when a savepoint of what git has would not fit what the code makes."""
+    application = Application.of(arguments.jobs, Settings(), Endpoints())
+    found = plans.text_of(application)
+    if arguments.write:
+        plans.write(application.name, found)
+        return 0
+    changed = plans.differences(plans.kept(application.name), found)
+    print("\n".join([*changed, plans.WAY_OVER]) if changed else "savepoints fit")
+    return EXIT_FAILED if changed else 0
 
 
 def _explain(arguments: argparse.Namespace) -> int:

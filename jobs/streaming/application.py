@@ -161,7 +161,11 @@ class Application:
             "table.exec.state.ttl": f"{settings.deduplication_ttl_s} s",
             "table.exec.source.idle-timeout": f"{settings.source_idle_s} s",
             "table.exec.mini-batch.enabled": "false",
-            # functions give rows of absolute values in order of their key, which the planner can't know: without these it
+            # operators are named by their place in the plan: a hash of the job graph, the default, changes with
+            # parallelism (what is chained to what), and a savepoint would fit no other one
+            "table.exec.uid.generation": "ALWAYS",
+            # functions give rows of absolute values in order of their key, which the planner can't know: without
+            # these it
             # would keep the whole history of each key to put them in order
             "table.exec.sink.require-on-conflict": "false",
             "table.exec.sink.upsert-materialize": "NONE",

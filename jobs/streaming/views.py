@@ -48,6 +48,7 @@ _JUDGED = frozenset(
         "event_time_ms",
         "received_time_ms",
         "published_time_ms",
+        "quality_reasons",
     ]
 )
 _OF_DEDUPLICATION = frozenset(("event_id",))
@@ -154,27 +155,32 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
                     f"WHEN '{kind.name}' THEN {kind.quartile}" for kind in EVENT_TYPES if kind.quartile is not None
                 ),
                 only=f"AND event_type IN ({text_list(settings.event_types)})" if settings.event_types else "",
-                no_columns=", ".join(f"CAST(NULL AS {column.type.removesuffix(' NOT NULL')})" for column in carried),
             ),
         ),
     )
-    if not settings.deduplicate:
-        return (*shared, View("deduplicated_events", "SELECT * FROM events"))
+    no_columns = ", ".join(f"CAST(NULL AS {column.type.removesuffix(' NOT NULL')})" for column in carried)
+    timed = f"SELECT * FROM events\n{sql('clock_rows', no_columns=no_columns)}"
     lives = sql(
         "ad_lives",
         gap_ms=settings.session_gap_s * 1000,
         remember_ms=settings.deduplication_ttl_s * 1000,
         sessions="TRUE" if _with_sessions(jobs) else "FALSE",
     )
-    deduplicated = sql(
+    first_copies = sql(
         "deduplicated_events", columns=",\n  ".join(f"`event`.`{column.name}` AS `{column.name}`" for column in carried)
     )
-    return (*shared, View("lives", lives), View("deduplicated_events", deduplicated))
+    return (
+        *shared,
+        View("timed_events", timed),
+        View("lives", lives),
+        View("deduplicated_events", first_copies if settings.deduplicate else "SELECT * FROM events"),
+    )
 
 
 #: Columns that view `events` adds to AdEvent's, in its order.
 _OF_EVENTS: tuple[Column, ...] = (
     Column("late_raw", "BYTES"),
+    Column("reasons", "STRING"),
     Column("of_the_ad", "BOOLEAN"),
     Column("life_id", "STRING"),
     Column("quartile", "INT"),
@@ -190,7 +196,8 @@ def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
 
 
 def _carried(jobs: Sequence[Job]) -> list[Column]:
-    wanted = wanted_columns(jobs)
+    """Columns of AdEvent that go on behind view `events`: all that the source gives but what is only judged there."""
+    wanted = wanted_columns(jobs) - {"quality_reasons"}
     return [column for column in event_columns() if column.name in wanted]
 
 

@@ -1,6 +1,6 @@
 SELECT `event`, `session`, rowtime
 FROM ad_lives(
-  input => TABLE events PARTITION BY life_id,
+  input => TABLE timed_events PARTITION BY life_id,
   gap_ms => CAST(${gap_ms} AS BIGINT),
   remember_ms => CAST(${remember_ms} AS BIGINT),
   sessions => ${sessions},

@@ -10,7 +10,7 @@ WITH rows_of_interest AS (
     ${dimensions}
   FROM deduplicated_events
   WHERE event_type = 'conversion' OR (
-    event_type IN ('impression', 'click') AND NOT REGEXP(ARRAY_JOIN(quality_reasons, ','), '(^|,)ivt_')
+    event_type IN ('impression', 'click') AND (reasons = '' OR NOT REGEXP(reasons, '(^|,)ivt_'))
   )
 )
 SELECT CONCAT_WS('|', 'ad', record_id, advertiser_id) AS match_key, * FROM rows_of_interest

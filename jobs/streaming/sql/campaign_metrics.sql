@@ -7,7 +7,7 @@ SELECT
   CASE WHEN received_time_ms - event_time_ms > ${lateness_ms} THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END
     AS late_events,
   CASE
-    WHEN CARDINALITY(quality_reasons) > 0 AND REGEXP(ARRAY_JOIN(quality_reasons, ','), '(^|,)ivt_')
+    WHEN reasons <> '' AND REGEXP(reasons, '(^|,)ivt_')
     THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT)
   END AS invalid_events,
   cost_micros AS spend_micros,

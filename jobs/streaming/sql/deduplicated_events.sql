@@ -2,6 +2,7 @@
 SELECT
   ${columns},
   `event`.`late_raw` AS late_raw,
+  `event`.`reasons` AS reasons,
   rowtime
 FROM lives
 WHERE `event` IS NOT NULL

@@ -6,7 +6,7 @@ WITH billed AS (
     published_time_ms,
     COALESCE(user_pseudonym, household_pseudonym) AS visitor,
     CASE source WHEN 'video_player' THEN received_time_ms ELSE event_time_ms END AS clock_ms,
-    CASE WHEN REGEXP(ARRAY_JOIN(quality_reasons, ','), '(^|,)ivt_data_center(,|$$)') THEN 1 ELSE 0 END AS from_data_center,
+    CASE WHEN reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') THEN 1 ELSE 0 END AS from_data_center,
     PROCTIME() AS processed_at
   FROM deduplicated_events
   WHERE event_type IN ('impression', 'click')
