@@ -47,7 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jobs.streaming", description=__doc__)
     parser.set_defaults(
-        run=_submit, jobs=list(JOBS), parallelism=None, start="group-offsets", fresh=False, savepoint=None
+        run=_submit,
+        jobs=list(JOBS),
+        parallelism=None,
+        start="group-offsets",
+        fresh=False,
+        savepoint=None,
+        allow_lost_state=False,
     )
     commands = parser.add_subparsers(title="commands")
 
@@ -84,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
             begin.add_argument("--fresh", action="store_true", help="begin without state, though there is or was some")
             begin.add_argument(
                 "--from", dest="savepoint", metavar="PATH", help="begin from this savepoint, which stays"
+            )
+            added.add_argument(
+                "--allow-lost-state", action="store_true", help="with --from: leave out state that no operator claims"
             )
     command("list", _list, "show what runs")
     command("cancel", _cancel, "stop the deployment; its latest checkpoint stays")
@@ -127,7 +136,13 @@ def _deployed(arguments: argparse.Namespace) -> Application:
 def _submit(arguments: argparse.Namespace) -> int:
     application = _application(arguments, endpoints().flink_rest_url)
     with FlinkRest() as rest:
-        job_id = deploy.submit(application, rest, restore=not arguments.fresh, savepoint=arguments.savepoint)
+        job_id = deploy.submit(
+            application,
+            rest,
+            restore=not arguments.fresh,
+            savepoint=arguments.savepoint,
+            allow_lost_state=arguments.allow_lost_state,
+        )
     print(f"{application.name} runs as {job_id}")
     return 0
 

@@ -30,11 +30,13 @@ def submit(
     *,
     restore: bool = True,
     savepoint: str | None = None,
+    allow_lost_state: bool = False,
     timeout_s: float = 240.0,
 ) -> str:
     """Id of the running Flink job; submits it unless it runs already, from its latest checkpoint if there is one.
 
-    With `savepoint` (a path or URI) it begins from there instead; the savepoint stays. Idempotent. Blocks until every
+    With `savepoint` (a path or URI) it begins from there instead; the savepoint stays. State that no operator claims is
+    an error, unless it may be lost. Idempotent. Blocks until every
     task runs; waits for a cluster, a broker or topics that are only being started, and compiles meanwhile.
     Errors: Refused when another deployment runs one of the jobs, on this cluster or another (two would write every row
     twice), when its state is lost, or when the job fails; Unavailable; TimedOut.
@@ -55,6 +57,7 @@ def submit(
     elif savepoint is not None:
         more["execution.state-recovery.path"] = savepoint
         more["execution.state-recovery.claim-mode"] = "NO_CLAIM"
+        more["execution.state-recovery.ignore-unclaimed-state"] = str(allow_lost_state).lower()
     session = application.session(more)
     job_id = _patiently(lambda: _running(application, rest), deadline_s)
     if job_id is not None:

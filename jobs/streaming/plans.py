@@ -1,8 +1,9 @@
 """What the state of the stream jobs looks like, as text that is kept in git: `plans/<deployment>.txt`.
 
-A savepoint fits a job if every operator with state finds its own in it. Operators are named by their number and kind in
-the plan (`table.exec.uid.generation`), so the text lists all of them, with what those with state key by and keep. Made from the compiled
-plan (COMPILE PLAN), without what changes no state: addresses, expressions of stateless operators, times to live.
+A savepoint fits a job if every operator with state finds its own in it. Operators are named by their number and kind
+in the plan (`table.exec.uid.generation`), so the text lists all of them, with what those with state key by and keep.
+Made from the compiled plan (COMPILE PLAN), without what changes no state: addresses, expressions of stateless
+operators, times to live.
 
 The text is compared, and not the plan executed: a compiled plan of one job is 60 KB and more of JSON, most of it
 schemas and addresses, and would have to be compiled anew for every setting; the text says in a few lines what a
@@ -22,9 +23,10 @@ from jobs.streaming.application import Application
 #: What to do about a change, for whoever reads that there is one.
 WAY_OVER = """A savepoint of before does not fit. If the change is meant:
   1. python -m jobs.streaming plans --write, and say it in CHANGELOG.md
-  2. when it is deployed, either drain the old jobs and begin the new ones without state (submit --fresh: flags of
-     events, open sessions and counters begin anew; rebuild absolute values with --start earliest-offset), or deploy
-     only the changed job anew and keep the others from their savepoint"""
+  2. when it is deployed: drain, savepoint --stop, then either
+     submit --from PATH --allow-lost-state   when all that changed is that operators are gone from the end of the list
+     submit --fresh                          else: flags of events, lives of ads and counters begin anew; rebuild jobs
+                                             of absolute values with --start earliest-offset"""
 #: Operators that keep something per key, or whose place in a topic or a transaction is state.
 _KEEPS_STATE = re.compile(
     r"source-scan|sink|aggregate|deduplicate|rank|join|process-table-function|match|over|normalize|window|temporal"
