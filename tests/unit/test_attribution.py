@@ -1,0 +1,134 @@
+"""Attribution by the plain rule: whatever comes first, each order has one last credit, and the deltas add up to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter as Tally
+from importlib import resources
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.streaming import attribution
+from jobs.streaming.settings import Settings
+from jobs.transforms.attribution import attribution_deltas, attributions, eligible, is_touch, lookback_of, rank
+from jobs.transforms.event_rules import Event
+from schemas.campaign_metrics import DIMENSIONS
+from schemas.catalog import Advertiser, Catalog
+from schemas.ids import event_id
+from tests.samples.stream_io import complete
+
+DAY_MS = 86_400_000
+LOOKBACK_S = lookback_of({"short": (3_600, 0)}, (7 * 86_400, 86_400))
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> list[Event]:
+    """Events of two users and two advertisers, close enough that most conversions can choose between touches."""
+    events = []
+    for n in range(draw(st.integers(1, 12))):
+        event_type = draw(st.sampled_from(("impression", "click", "conversion", "post_view_conversion")))
+        raw = draw(st.integers(0, 4)).to_bytes(16)
+        events.append(
+            complete(
+                {
+                    "event_id": event_id(raw, n, n),
+                    "record_id": f"ad-{raw[-1]}",
+                    "event_type": event_type,
+                    "event_time_ms": draw(st.integers(0, 8)) * DAY_MS // 2 + draw(st.integers(0, 1)),
+                    "received_time_ms": 9 * DAY_MS,
+                    "published_time_ms": 9 * DAY_MS,
+                    "user_pseudonym": draw(st.sampled_from((None, "u1", "u2"))),
+                    "advertiser_id": draw(st.sampled_from(("long", "short"))),
+                    "campaign_id": f"campaign-{raw[-1]}",
+                    "creative_id": "creative",
+                    "quality_reasons": draw(st.sampled_from(([], ["token_expired"], ["ivt_data_center"]))),
+                    "order_id": f"order-{n}" if event_type == "conversion" else None,
+                    "conversion_value_micros": 1_000 + n if event_type == "conversion" else None,
+                }
+            )
+        )
+    return events
+
+
+def last_credits(events: list[Event]) -> dict[str, dict[str, Any]]:
+    """The last row of each order, without what tells when it was made."""
+    rows = [row for row in attributions(events, LOOKBACK_S) if row["sign"] > 0]
+    return {
+        row["order_id"]: {name: row[name] for name in row if name not in ("revision", "decided_time_ms")}
+        for row in rows
+    }
+
+
+def sums(rows: list[dict[str, Any]]) -> Tally[tuple[str, str]]:
+    """Deltas added up by the ad's campaign and column."""
+    total: Tally[tuple[str, str]] = Tally()
+    for row in rows:
+        for column, delta in attribution_deltas(row).items():
+            total[row["campaign_id"], column] += delta
+    return Tally({key: value for key, value in total.items() if value})
+
+
+@given(st.data())
+def test_the_order_of_arrival_changes_no_credit_and_no_sum(data: st.DataObject) -> None:
+    events = data.draw(traffic())
+    shuffled = data.draw(st.permutations(events))
+    assert last_credits(shuffled) == last_credits(events)
+    assert sums(attributions(shuffled, LOOKBACK_S)) == sums(attributions(events, LOOKBACK_S))
+
+
+@given(traffic())
+def test_one_last_row_per_order_and_the_deltas_are_those_of_the_last_rows(events: list[Event]) -> None:
+    rows = attributions(events, LOOKBACK_S)
+    orders = {event["order_id"] for event in events if event["event_type"] == "conversion"}
+    for order in orders:
+        revisions = [row["revision"] for row in rows if row["order_id"] == order and row["sign"] > 0]
+        assert revisions == list(range(1, len(revisions) + 1)) and revisions
+    assert {row["order_id"] for row in rows} == orders
+    assert sums(rows) == sums(list(last_credits(events).values()))
+
+
+@given(traffic())
+def test_a_credit_is_the_best_eligible_touch(events: list[Event]) -> None:
+    by_id = {event["event_id"]: event for event in events}
+    for row in last_credits(events).values():
+        conversion = by_id[row["conversion_event_id"]]
+        able = [
+            e
+            for e in events
+            if is_touch(e) and eligible(e, conversion, LOOKBACK_S(e["advertiser_id"], e["event_type"]))
+        ]
+        if row["outcome"] == "unattributed":
+            assert not able and row["lookback_s"] == 0 and row["touch_event_id"] is None
+            continue
+        touch = by_id[row["touch_event_id"]]
+        assert touch == max(able, key=rank)
+        assert 0 <= row["conversion_time_ms"] - row["touch_time_ms"] <= row["lookback_s"] * 1000
+        assert touch["event_type"] in ("impression", "click") and "ivt_data_center" not in touch["quality_reasons"]
+
+
+def test_look_backs_of_the_catalogue_reach_the_query() -> None:
+    advertisers = [Advertiser("usual", "Usual", "u.example"), Advertiser("own's", "Own", "o.example", "", 86_400, 0)]
+    catalog = Catalog(1, "USD", advertisers, [], [], [], [], [])
+    own = attribution.of_catalog(catalog, Settings())
+    assert own == {"own's": (86_400, 0)}
+    settings = Settings(attribution_lookbacks_s=own)
+    assert json.loads(attribution.lookbacks(settings)) == {"": [604_800, 86_400], "own's": [86_400, 0]}
+    queries = [view.query for view in attribution.build(settings).views]
+    assert any("\"own''s\": [86400, 0]" in query for query in queries), "a quote in an id does not end the SQL text"
+
+
+def test_the_functions_know_the_columns_of_their_input() -> None:
+    java = resources.files("jobs.streaming").joinpath("java", "AttributionTouch.java").read_text()
+    row = "".join(re.findall(r'"([^"]*)"', java[java.index("String ROW") : java.index(";", java.index("String ROW"))]))
+    names = re.findall(r"(\w+) (?:STRING|INT|BIGINT|BYTES)", row)
+    assert tuple(names[-len(DIMENSIONS) :]) == DIMENSIONS
+    constants = {name.lower(): int(at) for name, at in re.findall(r"int ([A-Z_]+) = (\d+);", java)}
+    for name in ("kind", "match_keys", "event_id", "event_time_ms", "published_time_ms", "advertiser_id"):
+        assert names[constants[name]] == name
+    query = next(view.query for view in attribution.build(Settings()).views if view.name == "attribution_inputs")
+    selected = query[query.index("SELECT") : query.index("FROM")]
+    places = [re.search(rf"\b{name}\b(?=,|\s*$)", selected, re.M) for name in names[1:]]
+    assert [p.start() for p in places if p] == sorted(p.start() for p in places if p) and all(places)
