@@ -17,13 +17,6 @@ from serving.adserver.player_tag import to_request
 from tests.samples.adserver import PlannedStore, bid_request, catalog, decider
 
 DEVICE = {"devicetype": 3, "os": "tvos", "ip": "198.51.100.77", "ua": "TV/1", "language": "de"}
-    "devicetype": 3,
-    "os": "tvos",
-    "ip": "198.51.100.77",
-    "ua": "TV/1",
-    "language": "de",
-    "geo": {"country": "USA"},
-}
 TRACKERS = {"impression": ["https://verifier.example/i"], "click": ["https://measurer.example/c"]}
 
 
