@@ -27,6 +27,20 @@ WAY_OVER = """A savepoint of before does not fit. If the change is meant:
      submit --from PATH --allow-lost-state   when all that changed is that operators are gone from the end of the list
      submit --fresh                          else: flags of events, lives of ads and counters begin anew; rebuild jobs
                                              of absolute values with --start earliest-offset"""
+#: Operators that keep something about a topic: how far it is read, which transactions are open.
+_OF_A_TABLE = re.compile("source-scan|sink")
+_TABLE = re.compile(r"default_database[.,] ?(\w+)")
+#: Operators that keep rows, and their parameters that say which.
+_KEEPS_ROWS = re.compile("aggregate|deduplicate|rank|join|match|over|normalize|window|temporal")
+_LAYOUT = re.compile(r"(?:groupBy|partitionBy|orderBy|window|joinType)=\[[^\]]*\]")
+_TYPES = (("VARCHAR(2147483647)", "STRING"), ("VARBINARY(2147483647)", "BYTES"))
+#: What to do about a change, for whoever reads that there is one.
+WAY_OVER = """A savepoint of before does not fit. If the change is meant:
+  1. python -m jobs.streaming plans --write, and say it in CHANGELOG.md
+  2. when it is deployed: drain, savepoint --stop, then either
+     submit --from PATH --allow-lost-state   when all that changed is that operators are gone from the end of the list
+     submit --fresh                          else: flags of events, lives of ads and counters begin anew; rebuild jobs
+                                             of absolute values with --start earliest-offset"""
 #: Operators that keep something per key, or whose place in a topic or a transaction is state.
 _KEEPS_STATE = re.compile(
     r"source-scan|sink|aggregate|deduplicate|rank|join|process-table-function|match|over|normalize|window|temporal"
@@ -64,8 +78,12 @@ def layout(plan: dict[str, Any]) -> str:
         parts = [str(number[node["id"]]), kind]
         if read := inputs.get(node["id"]):
             parts.append("of " + ",".join(map(str, read)))
-        if _KEEPS_STATE.search(kind):
-            parts += _LAYOUT.findall(node.get("description") or "")
+        if "uid" in node:  # a Java function: its keys; what it keeps is declared in its class
+            parts += [f"uid={node['uid']}", f"keys={_partition_keys(node)}"]
+        elif _OF_A_TABLE.search(kind):  # offsets or transactions
+            parts += _TABLE.findall(node["description"])
+        elif _KEEPS_ROWS.search(kind):
+            parts += _LAYOUT.findall(node["description"])
             parts += [f"state={state['name']}" for state in node.get("state") or ()]
             parts.append(f"row={_row(node.get('outputType'))}")
         lines.append(" ".join(parts))
@@ -103,5 +121,15 @@ def write(name: str, text: str) -> None:
     (folder / f"{name}.txt").write_text(text + "\n")
 
 
-def _row(output_type: object) -> str:
-    return output_type if isinstance(output_type, str) else json.dumps(output_type, sort_keys=True)
+def _partition_keys(node: dict[str, Any]) -> list[int]:
+    return [key for operand in node["functionCall"]["operands"] for key in operand.get("partitionKeys", ())]
+
+
+def _row(output_type: Any) -> str:
+    """A row type in SQL's words, whichever of its two forms the plan has."""
+    if isinstance(output_type, dict):
+        fields = (f"`{field['name']}` {_row(field['fieldType'])}" for field in output_type.get("fields", ()))
+        output_type = f"ROW<{', '.join(fields)}>" if "fields" in output_type else str(output_type.get("type"))
+    for long, short in _TYPES:
+        output_type = str(output_type).replace(long, short)
+    return str(output_type)
