@@ -12,14 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.endpoints import Endpoints
-from connectors.valkey import AsyncValkey, Valkey
+from connectors.valkey import AsyncValkey, Command, Valkey
 from schemas.catalog import FrequencyCap
 from schemas.errors import Refused, TimedOut, Unavailable
 from schemas.features import COUNTER_BY_NAME
 from schemas.ids import encode_id
 from schemas.redis_layout import (
     REGISTRY_LAG_S,
-    counter_field,
+    TOTAL_SPEND,
+    OpenWins,
+    household_key,
+    open_wins_key,
+    open_wins_value,
+    pack_counters,
     registry_key,
     reserved_amounts_key,
     reserved_key,
@@ -161,21 +166,43 @@ def test_a_win_is_registered_for_its_tokens_life_and_lag(
 
 def test_standing_reads_caps_and_spend_in_one_trip(local_services: Endpoints, valkey: Valkey, campaign: str) -> None:
     pseudonym = f"v1:{uuid.uuid4().hex}"
-    counter = COUNTER_BY_NAME["user_campaign_impressions_hour"]
-    field = counter_field(counter, campaign, NOW_S - NOW_S % counter.bucket_s)
-    valkey.pipeline([("HSET", user_key(pseudonym), field, 2), ("HSET", spend_key(campaign), DAY, 77)])
+    household = f"v1:{uuid.uuid4().hex}"
+    counter = COUNTER_BY_NAME["user_campaign_impressions_minute"]
+    start_s = NOW_S - NOW_S % counter.bucket_s
+    commands: list[Command] = [("HSET", spend_key(campaign), DAY, 77, TOTAL_SPEND, 99)]
+    for key, count in ((user_key(pseudonym), 2), (household_key(household), 5)):
+        ((field, entries),) = pack_counters({(counter, campaign, start_s): count}).items()
+        commands.append(("HSET", key, field, entries))
+    valkey.pipeline(commands)
 
     async def run() -> None:
         async with _store(local_services.valkey_url) as store:
-            standing = await store.read(pseudonym, [campaign, "cmp-new"], NOW_S * 1000, 0.0)
+            standing = await store.read(pseudonym, household, [campaign, "cmp-new"], NOW_S * 1000, 0.0)
             assert standing.spend_micros == {campaign: 77, "cmp-new": 0}
-            assert standing.user is not None
+            assert standing.viewer is standing.user is not None and standing.household is None
             ids = {"campaign": campaign, "creative": "c", "advertiser": "a"}
             for limit, expected in ((2, False), (3, True)):
                 rules = caps.cap_rules([FrequencyCap("campaign", limit, 3600)], ids)
                 assert caps.allowed(rules, standing.user, {}, NOW_S) is expected
-            unknown = await store.read(None, [campaign], NOW_S * 1000, 0.0)
-            assert unknown.user is None and unknown.read
+            unknown = await store.read(None, household, [campaign], NOW_S * 1000, 0.0)
+            assert unknown.user is None and unknown.read and unknown.spend_micros == {campaign: 77}
+            assert unknown.viewer is not None
+            for limit, expected in ((5, False), (6, True)):
+                rules = caps.cap_rules([FrequencyCap("campaign", limit, 3600)], ids)
+                assert caps.allowed(rules, unknown.viewer, {}, NOW_S) is expected
+            nobody = await store.read(None, None, [campaign], NOW_S * 1000, 0.0)
+            assert nobody.viewer is None and nobody.read
+
+    asyncio.run(run())
+
+
+def test_open_wins_are_read_by_campaign(local_services: Endpoints, valkey: Valkey, campaign: str) -> None:
+    minute = OpenWins(10_000, 2_500, 4, 1)
+    valkey.call("HSET", open_wins_key(campaign), str(NOW_S), open_wins_value(minute))
+
+    async def run() -> None:
+        async with _store(local_services.valkey_url) as store:
+            assert await store.open_wins([campaign, "cmp-new"]) == {campaign: {NOW_S: minute}, "cmp-new": {}}
 
     asyncio.run(run())
 
@@ -183,7 +210,7 @@ def test_standing_reads_caps_and_spend_in_one_trip(local_services: Endpoints, va
 def test_a_server_that_is_away_is_an_answer_not_an_exception(campaign: str) -> None:
     async def run() -> None:
         async with _store("redis://127.0.0.1:9/0", timeout_s=0.05) as store:
-            standing = await store.read("v1:x", [campaign], NOW_S * 1000, 0.0)
+            standing = await store.read("v1:x", None, [campaign], NOW_S * 1000, 0.0)
             assert (standing.read, standing.user, standing.spend_micros) == (False, None, None)
             assert await store.commit(_record(campaign), None) is Commit.NOT_REGISTERED
 

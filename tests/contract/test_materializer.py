@@ -15,15 +15,25 @@ from connectors.registry import SchemaRegistry
 from connectors.valkey import Valkey
 from infra.local import control
 from infra.local.stack import COMPONENTS
-from schemas.features import COUNTER_BY_NAME
-from schemas.redis_layout import counter_field, entity_key, spend_key
+from schemas.features import COUNTER_BY_NAME, Counter
+from schemas.redis_layout import (
+    TOTAL_SPEND,
+    OpenWins,
+    entity_key,
+    open_wins_key,
+    open_wins_value,
+    pack_counters,
+    spend_key,
+)
 from schemas.topics import CAMPAIGN_SPEND, FREQUENCY_COUNTS, STREAMING_FEATURES
 from tests.samples.ingest import Service, now_ms, service, wait_until
 
 HOUR_MS = 3_600_000
 USERS = 40
 CAP = COUNTER_BY_NAME["user_campaign_impressions_hour"]
-CLICKS = COUNTER_BY_NAME["creative_clicks_hour"]
+HOME_EVER = COUNTER_BY_NAME["household_campaign_impressions_lifetime"]
+INTEREST = COUNTER_BY_NAME["user_category_impressions_hour"]
+CLICKS, COST = COUNTER_BY_NAME["creative_clicks_5m"], COUNTER_BY_NAME["creative_cost_micros_5m"]
 
 
 class Values:
@@ -35,48 +45,65 @@ class Values:
             encoder(topic, registry) for topic in (FREQUENCY_COUNTS, STREAMING_FEATURES, CAMPAIGN_SPEND)
         )
         self._producer = producer("test-values")
-        self._bucket_ms = now_ms() // HOUR_MS * HOUR_MS
-        self.expected: dict[bytes, dict[bytes, int]] = {}
+        self._start_s = now_ms() // HOUR_MS * HOUR_MS // 1000
+        self.expected: dict[bytes, dict[bytes, bytes]] = {}
 
     def write(self, first: int, count: int) -> None:
         for n in range(first, first + count):
-            user, campaign, creative = f"v1:u{n % USERS}", f"c-{n % 3}", f"cr-{n % 7}"
-            cap = self._value("user", user, CAP.name, campaign, n)
-            self._send(FREQUENCY_COUNTS.name, f"{user}/{campaign}", self._cap(cap))
-            self._expect(entity_key("user", user), counter_field(CAP, campaign, self._bucket_ms // 1000), n)
-            self._send(
-                STREAMING_FEATURES.name, creative, self._feature(self._value("creative", creative, CLICKS.name, "", n))
-            )
-            self._expect(entity_key("creative", creative), counter_field(CLICKS, "", self._bucket_ms // 1000), n)
-            spend = {"campaign_id": campaign, "day": "20261122", "spend_micros": n, "updated_ms": now_ms()}
-            self._send(CAMPAIGN_SPEND.name, campaign, self._spend(spend))
-            self._expect(spend_key(campaign), b"20261122", n)
+            user, home, campaign, creative = f"v1:u{n % USERS}", f"v1:h{n % 9}", f"c-{n % 3}", f"cr-{n % 7}"
+            self.counters("user", user, {(CAP, campaign, self._start_s): n % 60_000, (CAP, "c-x", self._start_s): 1})
+            self.counters("household", home, {(HOME_EVER, campaign, 0): n % 60_000})
+            self.counters("user", user, {(INTEREST, "IAB1", self._start_s): n % 60_000})
+            self.counters("creative", creative, {(CLICKS, "", self._start_s): n, (COST, "", self._start_s): n * 2**33})
+            self.spend({"campaign_id": campaign, "day": "20261122", "spend_micros": n})
+            self._expect(spend_key(campaign), b"20261122", b"%d" % n)
+            self.spend({"campaign_id": campaign, "day": "total", "spend_micros": 7 * n})
+            self._expect(spend_key(campaign), TOTAL_SPEND, b"%d" % (7 * n))
+            wins = OpenWins(4 * n, n, 4, 1)
+            row = {"won_micros": wins.won_micros, "confirmed_micros": n, "wins": 4, "confirmed_wins": 1}
+            self.spend({"campaign_id": campaign, "day": "open", "spend_micros": 0, "decision_minute_ms": 60_000} | row)
+            self._expect(open_wins_key(campaign), b"60", open_wins_value(wins))
         assert self._producer.flush(60) == 0
 
-    def _value(self, entity: str, entity_id: str, counter: str, scope: str, value: int) -> dict[str, Any]:
-        return {
+    def counters(self, entity: str, entity_id: str, values: dict[tuple[Counter, str, int], int]) -> None:
+        """One bucket of an entity."""
+        counter, _scope, start_s = next(iter(values))
+        ((field, entries),) = pack_counters(values).items()
+        row = {
             "entity_type": entity,
             "entity_id": entity_id,
-            "counter": counter,
-            "scope_id": scope,
-            "bucket_start_ms": self._bucket_ms,
-            "value": value,
+            "bucket_s": counter.bucket_s,
+            "bucket_start_ms": start_s * 1000,
+            "entries": entries,
             "updated_ms": now_ms(),
         }
+        caps = counter.family == "frequency"
+        topic, encode = (FREQUENCY_COUNTS, self._cap) if caps else (STREAMING_FEATURES, self._feature)
+        self.send(topic.name, f"{entity}/{entity_id}/{counter.bucket_s}", encode(row))
+        self._expect(entity_key(entity, entity_id), field, entries)
 
-    def _send(self, topic: str, key: str, value: bytes) -> None:
+    def spend(self, row: dict[str, Any]) -> None:
+        self.send(
+            CAMPAIGN_SPEND.name, f"{row['campaign_id']}|{row['day']}", self._spend(row | {"updated_ms": now_ms()})
+        )
+
+    def unknown(self) -> None:
+        """A bucket that no declared counter has."""
+        row = {"entity_type": "galaxy", "entity_id": "x", "bucket_s": 60, "bucket_start_ms": 0, "entries": b"?"}
+        self.send(FREQUENCY_COUNTS.name, "x", self._cap(row))
+
+    def send(self, topic: str, key: str, value: bytes) -> None:
         self._producer.produce(topic, value, key.encode())
         self._producer.poll(0)
 
-    def _expect(self, key: bytes, field: bytes, value: int) -> None:
+    def _expect(self, key: bytes, field: bytes, value: bytes) -> None:
         self.expected.setdefault(key, {})[field] = value
 
     def held(self, where: Endpoints) -> bool:
         """Whether Valkey holds exactly the latest values of these hashes."""
         with Valkey(where.valkey_url) as valkey:
             replies = valkey.pipeline([("HGETALL", key) for key in self.expected])
-        found = [dict(zip(flat[::2], map(int, flat[1::2]), strict=True)) for flat in replies]
-        return found == list(self.expected.values())
+        return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in replies] == list(self.expected.values())
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +121,10 @@ def test_values_arrive_and_users_expire(values: Values, materializer: Service, l
     values.write(1, 500)
     wait_until("Valkey holds the values", lambda: values.held(local_services))
     with Valkey(local_services.valkey_url) as valkey:
-        assert valkey.call("TTL", entity_key("user", "v1:u1")) > 30 * 86_400
+        assert valkey.call("TTL", entity_key("user", "v1:u1")) > 399 * 86_400
+        assert valkey.call("TTL", entity_key("household", "v1:h1")) > 399 * 86_400
+        assert 86_400 < valkey.call("TTL", entity_key("creative", "cr-1")) < 3 * 86_400
+        assert 0 < valkey.call("TTL", open_wins_key("c-1")) <= 86_400
         assert valkey.call("TTL", spend_key("c-1")) == -1
 
 
@@ -138,7 +168,7 @@ def test_rebuild_by_command_beside_the_running_worker(
 ) -> None:
     key, fields = next(iter(values.expected.items()))
     with Valkey(local_services.valkey_url) as valkey:
-        valkey.call("HSET", key, next(iter(fields)), 999_999_999)
+        valkey.call("HSET", key, next(iter(fields)), b"tampered with")
     command = Service("jobs.materializer", local_services.port("materializer_metrics"), "--rebuild")
     assert command.process.wait(120) == 0
     assert values.held(local_services)
@@ -155,7 +185,7 @@ def test_rebuild_by_command_alone(values: Values, materializer: Service, local_s
 
 def test_what_no_counter_declares_is_left_out(values: Values, materializer: Service, local_services: Endpoints) -> None:
     materializer.restart()
-    values._send(FREQUENCY_COUNTS.name, "x", values._cap(values._value("user", "v1:u0", "no_such_counter", "", 1)))
-    values._send(FREQUENCY_COUNTS.name, "y", b"not avro")
+    values.unknown()
+    values.send(FREQUENCY_COUNTS.name, "y", b"not avro")
     values.write(9_000, 100)
     wait_until("Valkey holds the values", lambda: values.held(local_services))

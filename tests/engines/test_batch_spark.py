@@ -26,7 +26,7 @@ from jobs.transforms.rollups import campaign_metrics, counter_values
 from schemas.campaign_metrics import DIMENSIONS
 from schemas.codec import parsed_schema
 from schemas.errors import RejectReason
-from schemas.features import COUNTER_BY_NAME, COUNTERS, FEATURES, ID_COLUMNS, feature_value, window_buckets
+from schemas.features import COUNTER_BY_NAME, COUNTERS, FEATURES, feature_value, id_of, window_buckets
 from tests.samples.ad_traffic import Traffic, ad_event, traffic
 
 EVENTS, DECISIONS = BRONZE[0], BRONZE[1]
@@ -209,19 +209,17 @@ def known_features(events: list[dict[str, Any]], shown: dict[str, Any], decided_
                 continue
             counter = COUNTER_BY_NAME[name]
             first_s, last_s = window_buckets(decided_ms // 1000, feature.window_s, counter.bucket_s)
-            entity, scope = ID_COLUMNS[counter.entity], ID_COLUMNS.get(counter.scope)
+            kinds = [counter.entity, *([counter.scope] if counter.scope else [])]
+            ids = [id_of(kind, shown) for kind in kinds]
             total = 0
             for e in known:
                 bucket_s = e["event_time_ms"] // 1000 // counter.bucket_s * counter.bucket_s
-                total += (
-                    e["event_type"] in counter.event_types
-                    and bool(shown[entity])
-                    and e[entity] == shown[entity]
-                    and (scope is None or e[scope] == shown[scope])
-                    and first_s <= bucket_s <= last_s
-                )
+                inside = e["event_type"] in counter.event_types and first_s <= bucket_s <= last_s
+                if inside and None not in ids and ids == [id_of(kind, e) for kind in kinds]:
+                    total += 1 if counter.measure == "events" else e["cost_micros"]
             sums.append(total or None)
-        found[feature.name] = feature_value(feature, sums[0], sums[1])
+        parent = found[feature.parent] if feature.parent else None
+        found[feature.name] = feature_value(feature, sums[0], sums[1], parent)
     return found
 
 

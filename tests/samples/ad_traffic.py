@@ -74,6 +74,7 @@ def traffic(
             "request_id": f"rq-{seed}-{n}",
             "imp_id": "1",
             "user_pseudonym": None if user % 10 == 0 else pseudonym(f"user-{user}", 1, PSEUDONYM_KEY),
+            "household_pseudonym": None if user % 4 == 0 else pseudonym(f"home-{user // 3}", 1, PSEUDONYM_KEY),
             "advertiser_id": f"adv-{campaign % 3}",
             "campaign_id": f"cmp-{campaign}",
             "line_item_id": f"li-{campaign}",
