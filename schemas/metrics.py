@@ -24,8 +24,9 @@ Unit = Literal["count", "micros", "share", "per_user"]
 class Metric:
     """One metric.
 
-    `additive`: values of parts may be added up. `ratio`: `parts` names its numerator and denominator, both summed;
-    `scale` multiplies the numerator; null where the denominator is 0. `distinct`: estimated from a sketch, must not
+    `additive`: values of parts may be added up; with `less`, the sum of column `of` without those of other columns.
+    `ratio`: `parts` names its numerator and denominator, both summed; `scale` multiplies the numerator; null where the
+    denominator is 0. `distinct`: estimated from a sketch, must not
     be added. `is_money`: has a meaning only within one currency. `is_user_level`: subject to the k-threshold.
     """
 
@@ -35,6 +36,8 @@ class Metric:
     unit: Unit
     parts: tuple[str, str] | None = None
     scale: int = 1
+    of: str | None = None
+    less: tuple[str, ...] = ()
 
     @property
     def is_money(self) -> bool:
@@ -54,7 +57,7 @@ class Metric:
         if self.kind == "distinct":
             return _REACH_SQL
         if self.parts is None:
-            return _sum(self.name)
+            return " - ".join(_sum(column) for column in (self.of or self.name, *self.less))
         numerator, denominator = (_REACH_SQL if part == "reach" else _sum(part) for part in self.parts)
         if self.unit == "micros":  # whole micros, rounded down as money is everywhere (schemas/money.py)
             return f"{numerator} * {self.scale} / NULLIF({denominator}, 0)"
@@ -97,6 +100,12 @@ def _additive(column: str) -> Metric:
     return Metric(column, meaning, "additive", "micros" if column in MONEY_COLUMNS else "count")
 
 
+def _net(column: str, *invalid: str) -> Metric:
+    meaning = f"{column} without what has a verdict as invalid traffic, general or sophisticated"
+    unit: Unit = "micros" if column in MONEY_COLUMNS else "count"
+    return Metric(f"net_{column}", meaning, "additive", unit, of=column, less=invalid)
+
+
 def _ratio(name: str, numerator: str, denominator: str, meaning: str) -> Metric:
     return Metric(name, meaning, "ratio", "share", (numerator, denominator))
 
@@ -107,6 +116,9 @@ def _price(name: str, denominator: str, meaning: str, scale: int = 1) -> Metric:
 
 METRICS: tuple[Metric, ...] = (
     *(_additive(column) for column in SUMS),
+    _net("impressions", "givt_impressions", "sivt_impressions"),
+    _net("clicks", "givt_clicks", "sivt_clicks"),
+    _net("spend_micros", "invalid_spend_micros"),
     _ratio("ctr", "clicks", "impressions", "clicks per impression"),
     _ratio("viewable_rate", "viewables", "impressions", "viewable impressions per impression"),
     _ratio("completion_rate", "completes", "starts", "completes per start"),

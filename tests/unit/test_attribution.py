@@ -8,7 +8,7 @@ from collections import Counter as Tally
 from importlib import resources
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.streaming import attribution
@@ -71,6 +71,7 @@ def sums(rows: list[dict[str, Any]]) -> Tally[tuple[str, str]]:
     return Tally({key: value for key, value in total.items() if value})
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_the_order_of_arrival_changes_no_credit_and_no_sum(data: st.DataObject) -> None:
     events = data.draw(traffic())
@@ -79,6 +80,7 @@ def test_the_order_of_arrival_changes_no_credit_and_no_sum(data: st.DataObject) 
     assert sums(attributions(shuffled, LOOKBACK_S)) == sums(attributions(events, LOOKBACK_S))
 
 
+@settings(max_examples=60, deadline=None)
 @given(traffic())
 def test_one_last_row_per_order_and_the_deltas_are_those_of_the_last_rows(events: list[Event]) -> None:
     rows = attributions(events, LOOKBACK_S)
@@ -90,6 +92,7 @@ def test_one_last_row_per_order_and_the_deltas_are_those_of_the_last_rows(events
     assert sums(rows) == sums(list(last_credits(events).values()))
 
 
+@settings(max_examples=60, deadline=None)
 @given(traffic())
 def test_a_credit_is_the_best_eligible_touch(events: list[Event]) -> None:
     by_id = {event["event_id"]: event for event in events}
@@ -114,9 +117,9 @@ def test_look_backs_of_the_catalogue_reach_the_query() -> None:
     catalog = Catalog(1, "USD", advertisers, [], [], [], [], [])
     own = attribution.of_catalog(catalog, Settings())
     assert own == {"own's": (86_400, 0)}
-    settings = Settings(attribution_lookbacks_s=own)
-    assert json.loads(attribution.lookbacks(settings)) == {"": [604_800, 86_400], "own's": [86_400, 0]}
-    queries = [view.query for view in attribution.build(settings).views]
+    with_own = Settings(attribution_lookbacks_s=own)
+    assert json.loads(attribution.lookbacks(with_own)) == {"": [604_800, 86_400], "own's": [86_400, 0]}
+    queries = [view.query for view in attribution.build(with_own).views]
     assert any("\"own''s\": [86400, 0]" in query for query in queries), "a quote in an id does not end the SQL text"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.transforms.event_rules import Event
@@ -60,6 +60,7 @@ def plays(draw: st.DrawFn) -> list[Event]:
     ]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_order_of_arrival_changes_no_verdict_that_is_counted(data: st.DataObject) -> None:
     events = data.draw(plays())
@@ -75,6 +76,7 @@ def test_order_of_arrival_changes_no_verdict_that_is_counted(data: st.DataObject
     assert counted[0] == counted[1]
 
 
+@settings(max_examples=60, deadline=None)
 @given(plays())
 def test_one_verdict_per_event_and_it_names_events_that_are_there(events: list[Event]) -> None:
     rows = verdicts(events, LIMITS)
@@ -86,6 +88,7 @@ def test_one_verdict_per_event_and_it_names_events_that_are_there(events: list[E
     assert total == sum(row["event_type"] in ("impression", "click") for row in rows)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 20_000))
 def test_an_ad_that_plays_in_its_own_time_is_never_doubted(length_s: int, click_after_ms: int) -> None:
     times = {name: (BY_NAME[name].quartile or 0) * length_s * 10 for name in QUARTILES}
@@ -94,6 +97,7 @@ def test_an_ad_that_plays_in_its_own_time_is_never_doubted(length_s: int, click_
     assert verdicts([*played, *shown], LIMITS) == []
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.permutations(range(12)))
 def test_of_a_flood_all_but_the_allowed_clicks_are_invalid_whoever_comes_first(clicks: int, order: list[int]) -> None:
     flood = [event(n, "click", 1_000 * n, user_pseudonym="one", received_time_ms=1_000 * n) for n in range(clicks)]

@@ -74,7 +74,8 @@ def test_a_page_asks_for_one_row_more():
 
 def test_money_is_always_split_by_currency():
     assert asked(dimensions="", metrics="spend_micros").dimensions == ("currency",)
-    assert asked(dimensions="", metrics="impressions").dimensions == ()
+    assert asked(dimensions="", metrics="net_spend_micros").dimensions == ("currency",)
+    assert asked(dimensions="", metrics="impressions,net_impressions").dimensions == ()
 
 
 def test_frequency_brings_the_reach_that_its_threshold_needs():

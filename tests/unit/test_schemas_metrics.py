@@ -7,7 +7,7 @@ import re
 import pytest
 
 from connectors import druid_specs
-from schemas.campaign_metrics import DIMENSIONS, SUMS
+from schemas.campaign_metrics import DIMENSIONS, INVALID_TRAFFIC_SUMS, SUMS
 from schemas.metrics import BY_NAME, GRAINS, METRICS, MONEY_COLUMNS, REACH_SKETCH, REPORT_DIMENSIONS
 
 COLUMNS = {*SUMS, REACH_SKETCH}
@@ -27,6 +27,16 @@ def test_every_summed_column_can_be_asked_for():
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_sql_reads_only_columns_of_the_contract(metric):
     assert set(re.findall(r'"(\w+)"', metric.sql)) <= COLUMNS
+
+
+def test_net_is_gross_without_every_column_of_invalid_traffic():
+    net = {metric.of: metric for metric in METRICS if metric.less}
+    assert set(net) == {"impressions", "clicks", "spend_micros"}
+    assert sorted(column for metric in net.values() for column in metric.less) == sorted(INVALID_TRAFFIC_SUMS)
+    assert net["clicks"].sql == (
+        'COALESCE(SUM("clicks"), 0) - COALESCE(SUM("givt_clicks"), 0) - COALESCE(SUM("sivt_clicks"), 0)'
+    )
+    assert net["spend_micros"].is_money and net["impressions"].type == "int"
 
 
 @pytest.mark.parametrize("metric", [m for m in METRICS if m.kind == "ratio"], ids=lambda metric: metric.name)
