@@ -61,7 +61,7 @@ def token_event(telemetry: Mapping[str, Any], claims: TokenClaims, ad: Costs, pu
     if kind is None:
         return Reject(RejectReason.UNKNOWN_EVENT, f"code {claims.event_code}")
     received_ms = telemetry["received_time_ms"]
-    reasons: list[str] = []
+    reasons: list[str] = [*telemetry.get("quality_reasons", ())]
     event_ms = _event_time(telemetry["client_time_ms"], received_ms, reasons)
     if isinstance(event_ms, Reject):
         return event_ms

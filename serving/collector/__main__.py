@@ -23,6 +23,7 @@ from serving.collector.app import Collector
 from serving.collector.buffer import Buffer
 from serving.collector.contracts import Contracts
 from serving.collector.metrics import CollectorMetrics
+from serving.collector.networks import Doubts, Networks
 from serving.collector.settings import CollectorSettings
 
 logger = logging.getLogger("serving.collector")
@@ -48,13 +49,13 @@ async def contracts_when_known(registry: SchemaRegistry) -> Contracts:
             await asyncio.sleep(_RETRY_S)
 
 
-async def serve(settings: CollectorSettings, ring: KeyRing) -> int:
+async def serve(settings: CollectorSettings, ring: KeyRing, doubts: Doubts) -> int:
     """Serves until told to stop. Gives back how many buffered records could not be sent at the end."""
     places, metrics = endpoints(), CollectorMetrics()
     contracts = await contracts_when_known(SchemaRegistry(places.registry_url))
     buffer = Buffer(settings, metrics)
     buffer.start()
-    collector = Collector(settings, contracts, ring, buffer, metrics, code_version(), now_ms)
+    collector = Collector(settings, contracts, ring, buffer, metrics, code_version(), doubts, now_ms)
     gc.collect()
     gc.freeze()  # what lives for ever is not looked through again
     await serve_until_terminated(
@@ -69,15 +70,16 @@ def main() -> int:
     try:
         settings = CollectorSettings()
         ring = KeyRing.load(endpoints().secrets)
+        doubts = Doubts(Networks.load(settings.data_center_networks), settings.forwarded_hops)
     except ValidationError as e:
         logger.error("settings are wrong", extra={"problems": e.errors(include_url=False, include_input=False)})
         return EXIT_CONFIG
     except ConfigError as e:
         logger.error("settings are wrong", extra={"problems": str(e)})
         return EXIT_CONFIG
-    logger.info("starting", extra={"settings": settings.model_dump()})
+    logger.info("starting", extra={"settings": settings.model_dump(mode="json")})
     try:
-        left = uvloop.run(serve(settings, ring))
+        left = uvloop.run(serve(settings, ring, doubts))
     except OSError as e:
         logger.error("can't listen", extra={"error": str(e)})
         return EXIT_FAILED

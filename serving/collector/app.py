@@ -16,6 +16,7 @@ from serving.collector.batches import BatchDoor
 from serving.collector.buffer import Buffer
 from serving.collector.contracts import Contracts
 from serving.collector.metrics import CollectorMetrics
+from serving.collector.networks import Doubts
 from serving.collector.settings import CollectorSettings
 
 _PREFLIGHT = (
@@ -37,13 +38,15 @@ class Collector:
         buffer: Buffer,
         metrics: CollectorMetrics,
         version: str,
+        doubts: Doubts,
         now_ms: Callable[[], int],
     ) -> None:
         self._buffer = buffer
         self._metrics = metrics
         self._ring = ring
+        self._doubts = doubts
         door = partial(BatchDoor, buffer=buffer, metrics=metrics, settings=settings)
-        self._beacon = beacons.BeaconDoor(contracts, buffer, metrics, now_ms)
+        self._beacon = beacons.BeaconDoor(contracts, buffer, metrics, doubts, now_ms)
         self._telemetry = door(telemetry.DOOR)
         self._read_telemetry = partial(telemetry.read_telemetry, contracts, now_ms)
         self._conversions = door(conversions.DOOR)
@@ -75,7 +78,7 @@ class Collector:
 
     def _post(self, request: Request, path: str) -> Response | Awaitable[Response]:
         if path == telemetry.PATH:
-            return self._telemetry.take(request, self._read_telemetry)
+            return self._telemetry.take(request, partial(self._read_telemetry, self._doubts(request)))
         if path == conversions.PATH:
             return self._guarded(CONVERSIONS, request) or self._conversions.take(request, self._read_conversion)
         if path.startswith(upstream.PATH):

@@ -16,6 +16,7 @@ from serving.collector.attributes import clean_attributes
 from serving.collector.buffer import Buffer
 from serving.collector.contracts import Contracts
 from serving.collector.metrics import CollectorMetrics
+from serving.collector.networks import Doubts
 
 PATH = "/t/"
 DOOR = "beacon"
@@ -31,10 +32,16 @@ class BeaconDoor:
     """Answers beacons from memory: nothing is waited for."""
 
     def __init__(
-        self, contracts: Contracts, buffer: Buffer, metrics: CollectorMetrics, now_ms: Callable[[], int]
+        self,
+        contracts: Contracts,
+        buffer: Buffer,
+        metrics: CollectorMetrics,
+        doubts: Doubts,
+        now_ms: Callable[[], int],
     ) -> None:
         self._contracts = contracts
         self._buffer = buffer
+        self._doubts = doubts
         self._now_ms = now_ms
         self._accepted = metrics.accepted.labels(DOOR)
         self._lost = metrics.lost.labels("buffer_full")
@@ -71,6 +78,7 @@ class BeaconDoor:
             "client_time_ms": client_time_ms,
             "received_time_ms": self._now_ms(),
             "attributes": attributes,
+            "quality_reasons": self._doubts(request),
         }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -21,6 +23,12 @@ class CollectorSettings(BaseSettings):
     )
     ack_wait_s: float = Field(
         default=3.0, gt=0, description="a batch that the broker has not acknowledged by then is answered 202"
+    )
+    data_center_networks: Path | None = Field(
+        default=None, description="file of networks, one CIDR a line, whose events are marked as invalid traffic"
+    )
+    forwarded_hops: int = Field(
+        default=0, ge=0, description="our proxies in front of the collector: the address is taken from X-Forwarded-For"
     )
     retry_after_s: int = Field(default=5, ge=1, description="what a batch is told when the buffer is full")
     drain_s: float = Field(default=30.0, gt=0, description="at SIGTERM: how long buffered records are still sent")

@@ -6,7 +6,7 @@ attributes. Tokens are opened by the publisher, so a forged one is accepted here
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from schemas.errors import Reject, RejectReason
@@ -21,8 +21,10 @@ DOOR = "telemetry"
 MAX_TOKEN = 512
 
 
-def read_telemetry(contracts: Contracts, now_ms: Callable[[], int], item: dict[str, Any]) -> Record | Reject:
-    """One item as a telemetry record."""
+def read_telemetry(
+    contracts: Contracts, now_ms: Callable[[], int], quality_reasons: Sequence[str], item: dict[str, Any]
+) -> Record | Reject:
+    """One item as a telemetry record. `quality_reasons` are those of the request that brought it."""
     token = text_field(item, "token", MAX_TOKEN)
     event = text_field(item, "event", 64)
     client_time_ms = long_field(item, "ts")
@@ -43,5 +45,6 @@ def read_telemetry(contracts: Contracts, now_ms: Callable[[], int], item: dict[s
             "client_time_ms": client_time_ms,
             "received_time_ms": now_ms(),
             "attributes": attributes,
+            "quality_reasons": quality_reasons,
         }
     )

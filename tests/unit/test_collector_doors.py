@@ -98,7 +98,7 @@ def test_client_clocks(text: str | None, expected: int | None) -> None:
 
 def test_a_telemetry_item() -> None:
     item = {"token": "t", "event": "start", "ts": 5, "source": "ssai", "pod": 2}
-    found = content(read_telemetry(CONTRACTS, lambda: NOW_MS, item), "ad_telemetry")
+    found = content(read_telemetry(CONTRACTS, lambda: NOW_MS, ["ivt_data_center"], item), "ad_telemetry")
     assert (found["token"], found["client_event"], found["client_time_ms"], found["source"]) == (
         "t",
         "start",
@@ -106,6 +106,7 @@ def test_a_telemetry_item() -> None:
         "ssai",
     )
     assert (found["received_time_ms"], found["attributes"]) == (NOW_MS, {"pod": "2"})
+    assert found["quality_reasons"] == ["ivt_data_center"]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_a_telemetry_item() -> None:
     ],
 )
 def test_refused_telemetry_items(item: dict[str, Any], reason: RejectReason) -> None:
-    found = read_telemetry(CONTRACTS, lambda: NOW_MS, item)
+    found = read_telemetry(CONTRACTS, lambda: NOW_MS, [], item)
     assert isinstance(found, Reject)
     assert found.reason is reason
 
