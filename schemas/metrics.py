@@ -26,8 +26,8 @@ class Metric:
 
     `additive`: values of parts may be added up; with `less`, the sum of column `of` without those of other columns.
     `ratio`: `parts` names its numerator and denominator, both summed; `scale` multiplies the numerator; null where the
-    denominator is 0. `distinct`: estimated from a sketch, must not
-    be added. `is_money`: has a meaning only within one currency. `is_user_level`: subject to the k-threshold.
+    denominator is 0. `distinct`: estimated from a sketch, must not be added. `is_money`: has a meaning only within one
+    currency. `is_user_level`: subject to the k-threshold.
     """
 
     name: str
