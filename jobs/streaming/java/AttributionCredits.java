@@ -14,6 +14,7 @@ package headwater;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
@@ -25,6 +26,7 @@ import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
 import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.types.Row;
 
 public class AttributionCredits extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
@@ -42,15 +44,17 @@ public class AttributionCredits extends ProcessTableFunction {
     /** Columns of the state. */
     private static final int ANSWERS = 0;
     private static final int REVISION = 1;
-    private static final int HELD = 2;
-    private static final int HELD_LOOKBACK_S = 3;
+    private static final int LOOKBACK_S = 2;
+    /** The one slot of state `held`: the touch that has the credit. */
+    private static final Integer HELD = Integer.valueOf(0);
 
     private transient RowDataSerializer copier;
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
-        String credit = "ROW<answers INT, revision INT, touch " + AttributionTouch.ROW + ", lookback_s BIGINT>";
-        state.put("credit", AttributionState.row(types, credit, -1, LATE_S));
+        String credit = "ROW<answers INT, revision INT, lookback_s BIGINT>";
+        state.put("credit", AttributionState.numbers(types, credit, -1, LATE_S));
+        state.put("held", AttributionState.slots(types, -1, LATE_S, AttributionTouch.CONVERSION));
         DataType input = types.createDataType("ROW<conversion_event_id BYTES, conversion " + AttributionTouch.ROW
                 + ", touch " + AttributionTouch.ROW + ", lookback_s BIGINT, `first` BOOLEAN, decided_time_ms BIGINT>");
         DataType output = types.createDataType("ROW<sign INT, revision INT, conversion " + AttributionTouch.ROW
@@ -70,35 +74,35 @@ public class AttributionCredits extends ProcessTableFunction {
                 .build();
     }
 
-    public void eval(ProcessTableFunction.Context context, RowData state, RowData input, Long lateS) {
+    public void eval(ProcessTableFunction.Context context, Row credit, MapView held, RowData input, Long lateS)
+            throws Exception {
         if (this.copier == null) {
             RowType row = (RowType) context.tableSemanticsFor("input").dataType().getLogicalType();
             this.copier = new RowDataSerializer((RowType) row.getTypeAt(OFFERED));
         }
-        GenericRowData credit = (GenericRowData) state;
         RowData conversion = row(input, CONVERSION);
         RowData offered = row(input, OFFERED);
-        RowData held = row(credit, HELD);
+        RowData last = (RowData) held.get(HELD);
         long offeredLookbackS = input.getLong(OFFERED_LOOKBACK_S);
-        long heldLookbackS = held == null ? 0L : credit.getLong(HELD_LOOKBACK_S);
+        long lastLookbackS = number(credit, LOOKBACK_S);
         long decidedMs = input.getLong(DECIDED_TIME_MS);
-        int answers = number(credit, ANSWERS) + (input.getBoolean(FIRST) ? 1 : 0);
-        int revision = number(credit, REVISION);
-        boolean better = offered != null && (held == null || AttributionTouch.better(offered, held));
+        int answers = (int) number(credit, ANSWERS) + (input.getBoolean(FIRST) ? 1 : 0);
+        int revision = (int) number(credit, REVISION);
+        boolean better = offered != null && (last == null || AttributionTouch.better(offered, last));
 
         if (revision == 0 && answers >= AttributionTouch.keys(conversion)) {
             revision = 1;
-            emit(1, 1, conversion, better ? offered : held, better ? offeredLookbackS : heldLookbackS, decidedMs);
+            emit(1, 1, conversion, better ? offered : last, better ? offeredLookbackS : lastLookbackS, decidedMs);
         } else if (revision > 0 && better) {
-            emit(-1, revision, conversion, held, heldLookbackS, decidedMs);
+            emit(-1, revision, conversion, last, lastLookbackS, decidedMs);
             revision++;
             emit(1, revision, conversion, offered, offeredLookbackS, decidedMs);
         }
         credit.setField(ANSWERS, Integer.valueOf(answers));
         credit.setField(REVISION, Integer.valueOf(revision));
         if (better) {
-            credit.setField(HELD, this.copier.toBinaryRow(offered).copy());
-            credit.setField(HELD_LOOKBACK_S, Long.valueOf(offeredLookbackS));
+            held.put(HELD, this.copier.toBinaryRow(offered).copy());
+            credit.setField(LOOKBACK_S, Long.valueOf(offeredLookbackS));
         }
     }
 
@@ -106,8 +110,8 @@ public class AttributionCredits extends ProcessTableFunction {
         return of.isNullAt(column) ? null : of.getRow(column, this.copier.getArity());
     }
 
-    private static int number(RowData credit, int column) {
-        return credit.isNullAt(column) ? 0 : credit.getInt(column);
+    private static long number(Row credit, int column) {
+        return credit.getField(column) == null ? 0L : ((Number) credit.getField(column)).longValue();
     }
 
     private void emit(int sign, int revision, RowData conversion, RowData touch, long lookbackS, long decidedMs) {

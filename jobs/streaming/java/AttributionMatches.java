@@ -28,6 +28,7 @@ import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
 import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.types.Row;
 
 public class AttributionMatches extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
@@ -49,7 +50,7 @@ public class AttributionMatches extends ProcessTableFunction {
         state.put("clicks", AttributionState.slots(types, LOOKBACKS, LATE_S, AttributionTouch.CLICK));
         state.put("views", AttributionState.slots(types, LOOKBACKS, LATE_S, AttributionTouch.VIEW));
         state.put("conversions", AttributionState.slots(types, LOOKBACKS, LATE_S, AttributionTouch.CONVERSION));
-        state.put("next", AttributionState.row(types, "ROW<clicks INT, views INT, conversions INT>", LOOKBACKS, LATE_S));
+        state.put("next", AttributionState.numbers(types, "ROW<clicks INT, views INT, conversions INT>", LOOKBACKS, LATE_S));
         StaticArgument[] arguments = new StaticArgument[] {
             StaticArgument.table(
                     "input",
@@ -75,7 +76,7 @@ public class AttributionMatches extends ProcessTableFunction {
             MapView clicks,
             MapView views,
             MapView conversions,
-            RowData next,
+            Row next,
             RowData input,
             String lookbacks,
             Integer touches,
@@ -116,10 +117,10 @@ public class AttributionMatches extends ProcessTableFunction {
     }
 
     /** Puts a copy of a row into the slot after the last one, over the oldest when all are taken. */
-    private void keep(MapView slots, RowData next, int which, int size, RowData row) throws Exception {
-        int slot = next.isNullAt(which) ? 0 : next.getInt(which);
+    private void keep(MapView slots, Row next, int which, int size, RowData row) throws Exception {
+        int slot = next.getField(which) == null ? 0 : ((Integer) next.getField(which)).intValue();
         slots.put(Integer.valueOf(slot), this.copier.toBinaryRow(row).copy());
-        ((GenericRowData) next).setField(which, Integer.valueOf((slot + 1) % size));
+        next.setField(which, Integer.valueOf((slot + 1) % size));
     }
 
     private void emit(RowData conversion, RowData touch, boolean first, RowData cause) {

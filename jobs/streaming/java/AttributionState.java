@@ -10,6 +10,7 @@ import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.StateTypeStrategy;
+import org.apache.flink.types.Row;
 
 final class AttributionState implements StateTypeStrategy {
     private final DataType type;
@@ -34,10 +35,13 @@ final class AttributionState implements StateTypeStrategy {
                 kind);
     }
 
-    /** One row, kept like clicks are, or without `lookbacksArgument` (-1) for what an event may be late. */
-    static AttributionState row(DataTypeFactory types, String row, int lookbacksArgument, int lateArgument) {
+    /**
+     * Some numbers, kept like clicks are, or without `lookbacksArgument` (-1) for what an event may be late. A Row and not
+     * RowData, which can't be written to when it comes from RocksDB or a checkpoint.
+     */
+    static AttributionState numbers(DataTypeFactory types, String row, int lookbacksArgument, int lateArgument) {
         return new AttributionState(
-                (DataType) types.createDataType(row).bridgedTo(RowData.class),
+                (DataType) types.createDataType(row).bridgedTo(Row.class),
                 lateArgument,
                 lookbacksArgument,
                 lookbacksArgument < 0 ? AttributionTouch.CONVERSION : AttributionTouch.CLICK);
