@@ -84,7 +84,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     arrived = [rng.sample(events, len(events)) for events in map(scene, range(ORDERS_OF_ARRIVAL))]
     source = tmp_path_factory.mktemp("arrivals") / "events.json"
     source.write_text("".join(_json_line(event) for events in zip(*arrived, strict=True) for event in events))
-    session = streaming_session({"parallelism.default": "1"}, java([build(SETTINGS) for build in JOBS.values()]))
+    # RocksDB, because it writes and reads every state, where the heap would hand back the same objects
+    flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
+    session = streaming_session(flink, java([build(SETTINGS) for build in JOBS.values()]))
     session.execute_sql(_source_ddl(source))
     session.execute_sql(
         "CREATE TEMPORARY VIEW deduplicated_events AS "
