@@ -25,6 +25,7 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
 
     private final AdditiveColumns columns;
 
+    private transient AdditiveKey key;
     private transient Sums[] table;
     private transient int rows;
     private transient StreamRecord out;
@@ -35,6 +36,7 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
 
     public void open() throws Exception {
         super.open();
+        this.key = new AdditiveKey(this.columns);
         this.table = new Sums[1024];
         this.rows = 0;
         this.out = new StreamRecord(null);
@@ -42,14 +44,15 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
 
     public void processElement(StreamRecord element) throws Exception {
         RowData row = (RowData) element.getValue();
-        int hash = this.columns.hash(row);
+        this.key.of(row);
+        int hash = this.key.hash();
         int at = hash & (this.table.length - 1);
         Sums sums = this.table[at];
-        while (sums != null && !(sums.hash == hash && this.columns.sameKey(sums.key, row))) {
+        while (sums != null && !(sums.hash == hash && this.key.is(sums.keyBytes))) {
             sums = sums.next;
         }
         if (sums == null) {
-            sums = new Sums(hash, this.columns.key(row), this.columns, this.table[at]);
+            sums = new Sums(hash, this.key.copy(), this.columns.key(row), this.columns, this.table[at]);
             this.table[at] = sums;
             this.rows++;
             if (this.rows > this.table.length) {
@@ -104,13 +107,15 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
 /** The running sums of one key. */
 final class Sums {
     final int hash;
+    final byte[] keyBytes;
     final Object[] key;
     final long[] numbers;
     final Set[] unions;
     Sums next;
 
-    Sums(int hash, Object[] key, AdditiveColumns columns, Sums next) {
+    Sums(int hash, byte[] keyBytes, Object[] key, AdditiveColumns columns, Sums next) {
         this.hash = hash;
+        this.keyBytes = keyBytes;
         this.key = key;
         this.numbers = new long[columns.numbers.length];
         Arrays.fill(this.numbers, columns.sums, this.numbers.length, Long.MIN_VALUE);
@@ -119,12 +124,80 @@ final class Sums {
     }
 }
 
+/** A row's key as bytes, in one buffer that is used again: hashed and compared in one go instead of column by column. */
+final class AdditiveKey {
+    private final int[] columns;
+    private final int[] kinds;
+    private byte[] bytes = new byte[512];
+    private int size;
+
+    AdditiveKey(AdditiveColumns columns) {
+        this.columns = columns.keys;
+        this.kinds = columns.kinds;
+    }
+
+    void of(RowData row) {
+        this.size = 0;
+        for (int i = 0; i < this.columns.length; i++) {
+            int column = this.columns[i];
+            if (row.isNullAt(column)) {
+                put(-1, 4);
+            } else if (this.kinds[i] == AdditiveColumns.TEXT) {
+                BinaryStringData text = (BinaryStringData) row.getString(column);
+                text.ensureMaterialized();
+                int length = text.getSizeInBytes();
+                put(length, 4);
+                room(length);
+                if (text.getSegments().length == 1) {
+                    text.getSegments()[0].get(text.getOffset(), this.bytes, this.size, length);
+                } else {
+                    System.arraycopy(text.toBytes(), 0, this.bytes, this.size, length);
+                }
+                this.size += length;
+            } else if (this.kinds[i] == AdditiveColumns.LONG) {
+                put(row.getLong(column), 8);
+            } else {
+                put(row.getInt(column), 4);
+            }
+        }
+    }
+
+    int hash() {
+        int hash = 1;
+        for (int i = 0; i < this.size; i++) {
+            hash = hash * 31 + this.bytes[i];
+        }
+        return hash ^ (hash >>> 15);
+    }
+
+    boolean is(byte[] other) {
+        return Arrays.equals(this.bytes, 0, this.size, other, 0, other.length);
+    }
+
+    byte[] copy() {
+        return Arrays.copyOf(this.bytes, this.size);
+    }
+
+    private void put(long number, int length) {
+        room(length);
+        for (int i = 0; i < length; i++) {
+            this.bytes[this.size++] = (byte) (number >>> (8 * i));
+        }
+    }
+
+    private void room(int length) {
+        if (this.size + length > this.bytes.length) {
+            this.bytes = Arrays.copyOf(this.bytes, (this.size + length) * 2);
+        }
+    }
+}
+
 /** Which column is what. `numbers` are the positions of the sums, then of the maxima. */
 final class AdditiveColumns implements Serializable {
     private static final long serialVersionUID = 1L;
-    private static final int TEXT = 0;
-    private static final int INT = 1;
-    private static final int LONG = 2;
+    static final int TEXT = 0;
+    static final int INT = 1;
+    static final int LONG = 2;
 
     final int arity;
     final int[] keys;
@@ -197,50 +270,6 @@ final class AdditiveColumns implements Serializable {
         }
     }
 
-    int hash(RowData row) {
-        int hash = 17;
-        for (int i = 0; i < this.keys.length; i++) {
-            int column = this.keys[i];
-            int part = 0;
-            if (!row.isNullAt(column)) {
-                if (this.kinds[i] == TEXT) {
-                    part = row.getString(column).hashCode();
-                } else if (this.kinds[i] == LONG) {
-                    long number = row.getLong(column);
-                    part = (int) (number ^ (number >>> 32));
-                } else {
-                    part = row.getInt(column);
-                }
-            }
-            hash = hash * 31 + part;
-        }
-        return hash ^ (hash >>> 15);
-    }
-
-    boolean sameKey(Object[] key, RowData row) {
-        for (int i = 0; i < this.keys.length; i++) {
-            int column = this.keys[i];
-            if (row.isNullAt(column)) {
-                if (key[i] != null) {
-                    return false;
-                }
-            } else if (key[i] == null) {
-                return false;
-            } else if (this.kinds[i] == TEXT) {
-                if (!key[i].equals(row.getString(column))) {
-                    return false;
-                }
-            } else if (this.kinds[i] == LONG) {
-                if (((Long) key[i]).longValue() != row.getLong(column)) {
-                    return false;
-                }
-            } else if (((Integer) key[i]).intValue() != row.getInt(column)) {
-                return false;
-            }
-        }
-        return true;
-    }
-
     /** The key's values, copied: the row and the message behind it are another's. */
     Object[] key(RowData row) {
         Object[] key = new Object[this.keys.length];
@@ -281,13 +310,14 @@ final class AdditiveColumns implements Serializable {
         }
     }
 
+    /** The row to write. A sum of 0 is null, and so left out of JSON: most of a row's sums are. */
     GenericRowData row(Sums sums) {
         GenericRowData row = new GenericRowData(this.arity);
         for (int i = 0; i < this.keys.length; i++) {
             row.setField(this.keys[i], sums.key[i]);
         }
         for (int i = 0; i < this.numbers.length; i++) {
-            row.setField(this.numbers[i], Long.valueOf(sums.numbers[i]));
+            row.setField(this.numbers[i], sums.numbers[i] == 0 ? null : Long.valueOf(sums.numbers[i]));
         }
         for (int i = 0; i < this.unions.length; i++) {
             row.setField(

@@ -111,6 +111,7 @@ final class RowAvroPlan {
     }
 
     private static final Undecodable UNDECODABLE = new Undecodable();
+    private static final long NOT_ASCII = 0x8080808080808080L;
 
     private final RowAvroType[] types;
     private final int[] columns;
@@ -324,16 +325,28 @@ final class RowAvroPlan {
     private StringData text() {
         int size = (int) length();
         int from = advance(size);
-        for (int i = from; i < from + size; i++) {
-            if (this.buffer[i] < 0) {
-                requireUtf8(from, size);
-                break;
-            }
-        }
         if (this.segments == null) {
             this.segments = new MemorySegment[] {MemorySegmentFactory.wrap(this.buffer)};
         }
+        if (!isAscii(from, size)) {
+            requireUtf8(from, size);
+        }
         return new BinaryStringData(this.segments, from, size);
+    }
+
+    private boolean isAscii(int from, int size) {
+        int end = from + size;
+        int at = from;
+        for (; at + 8 <= end; at += 8) {
+            if ((this.segments[0].getLong(at) & NOT_ASCII) != 0) {
+                return false;
+            }
+        }
+        byte any = 0;
+        for (; at < end; at++) {
+            any |= this.buffer[at];
+        }
+        return any >= 0;
     }
 
     private void requireUtf8(int from, int size) {
@@ -370,6 +383,11 @@ final class RowAvroPlan {
     }
 
     private long readLong() {
+        byte first = this.buffer[this.position];
+        if (first >= 0) {
+            this.position++;
+            return (first >>> 1) ^ -(first & 1);
+        }
         int shift = 0;
         long bits = 0;
         while (shift < 70) {

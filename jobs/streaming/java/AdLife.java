@@ -14,6 +14,7 @@ import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.types.DataType;
+import org.apache.flink.types.Row;
 
 final class AdLife {
     private static final byte LAYOUT = 1;
@@ -223,11 +224,11 @@ final class AdLife {
 
     // ---- packing: layout, number of ids, ids, then for the life of an ad its numbers and texts -------------------
 
-    static AdLife of(RowData state) {
-        if (state.isNullAt(0)) {
+    static AdLife of(Row state) {
+        byte[] bytes = (byte[]) state.getField(0);
+        if (bytes == null) {
             return new AdLife(new byte[0]);
         }
-        byte[] bytes = state.getBinary(0);
         if (bytes[0] != LAYOUT) {
             throw new IllegalStateException("state of ad_lives has layout " + bytes[0] + ", this version knows " + LAYOUT);
         }
@@ -249,7 +250,7 @@ final class AdLife {
         return life;
     }
 
-    void keep(GenericRowData state) {
+    void keep(Row state) {
         AdLifeWriter out = new AdLifeWriter(this.seen.length + 400);
         out.bytes[0] = LAYOUT;
         out.position = 1;

@@ -37,6 +37,7 @@ import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategy;
 import org.apache.flink.table.types.logical.RowType;
+import org.apache.flink.types.Row;
 
 public class AdLives extends ProcessTableFunction {
     static final int REMEMBER_MS = 2;
@@ -65,7 +66,7 @@ public class AdLives extends ProcessTableFunction {
 
     public void eval(
             ProcessTableFunction.Context context,
-            RowData state,
+            Row state,
             RowData input,
             Long gapMs,
             Long rememberMs,
@@ -87,11 +88,11 @@ public class AdLives extends ProcessTableFunction {
                 context.timeContext(Long.class).registerOnTime(Long.valueOf(closesMs));
             }
         }
-        life.keep((GenericRowData) state);
+        life.keep(state);
         collect(GenericRowData.of(new Object[] {input, null}));
     }
 
-    public void onTimer(ProcessTableFunction.OnTimerContext context, RowData state) {
+    public void onTimer(ProcessTableFunction.OnTimerContext context, Row state) {
         AdLife life = AdLife.of(state);
         long closesMs = life.number(AdLife.CLOSES_MS);
         long timerMs = life.number(AdLife.TIMER_MS);
@@ -104,15 +105,14 @@ public class AdLives extends ProcessTableFunction {
         } else {
             collect(GenericRowData.of(new Object[] {null, life.close()}));
         }
-        life.keep((GenericRowData) state);
+        life.keep(state);
     }
 }
 
 /** The type of the state, and how long it is kept: as long as the call says. */
 final class AdLifeState implements StateTypeStrategy {
     public Optional inferType(CallContext call) {
-        DataType blob = DataTypes.ROW(Arrays.asList(new Object[] {DataTypes.FIELD("life", DataTypes.BYTES())}));
-        return Optional.of(blob.bridgedTo(RowData.class));
+        return Optional.of(DataTypes.ROW(Arrays.asList(new Object[] {DataTypes.FIELD("life", DataTypes.BYTES())})));
     }
 
     public Optional getTimeToLive(CallContext call) {
