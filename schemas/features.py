@@ -69,7 +69,7 @@ class Counter:
     """Counts events of `event_types`, or sums their `measure`, per entity, scope and bucket.
 
     `code` (1 to 255) names it in the packed values of its entity, for ever. A bucket is of use until `retention_s`
-    after its end.
+    after its end; an event that is published later is not counted in it.
     """
 
     name: str

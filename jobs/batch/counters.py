@@ -27,9 +27,12 @@ CTR_COUNTERS: tuple[tuple[str, str], ...] = (
 
 
 def counts_event(counter: Counter) -> str:
-    """SQL condition: an event is counted when its type is and it has the ids of entity and scope."""
+    """SQL condition: an event is counted when its type is, it has the ids of entity and scope, and is not too late."""
     types = ", ".join(f"'{name}'" for name in counter.event_types)
     conditions = [f"event_type IN ({types})", has_ids(counter)]
+    bucket_ms = counter.bucket_s * 1000
+    end = f"event_time_ms - event_time_ms % {bucket_ms}L + {bucket_ms + counter.retention_s * 1000}L"
+    conditions.append(f"published_time_ms < {end}")
     if counter.measure != "events":
         conditions.append(f"{counter.measure} <> 0")
     return " AND ".join(conditions)

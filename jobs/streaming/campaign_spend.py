@@ -5,21 +5,20 @@ event time, absolute micros of all time, and per minute of decision the expected
 shown of it. Wins of younger minutes that are not confirmed are in flight; the share that is confirmed of older minutes
 is how likely they are (serving/adserver/budget.py).
 Time: days of event time, minutes of decision time; no window, so committed spend never waits for a decision.
-State: one record per win or impression for `win_open_s`, one row per minute for a day, per day until no event can come
-for it, per campaign for ten years. Delivery: at least once, absolute values.
+State: one record per win or impression for `win_open_s`, sums per minute for a day, per day until no event can come for
+it, per campaign for ever. Delivery: at least once, absolute values.
 Run: python -m jobs.streaming submit --jobs campaign_spend
 """
 
 from __future__ import annotations
 
-from jobs.streaming.counters import kept_s
 from jobs.streaming.job import Job, Output, View, sql
 from jobs.streaming.settings import Settings
+from schemas.events import OLDEST_MS
 from schemas.features import DAY_S
 from schemas.redis_layout import OPEN_WINS_TTL_S
 
 NAME = "campaign_spend"
-_TOTAL_KEPT_S = 3650 * DAY_S
 
 
 def build(settings: Settings) -> Job:
@@ -28,7 +27,6 @@ def build(settings: Settings) -> Job:
         "campaign_spend",
         open_s=settings.win_open_s,
         minute_s=OPEN_WINS_TTL_S,
-        day_s=kept_s(DAY_S),
-        total_s=_TOTAL_KEPT_S,
+        day_s=OLDEST_MS // 1000 + DAY_S,
     )
     return Job(NAME, outputs=(Output(NAME, query),), views=(View("spend_changes", sql("spend_changes")),))

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobs.streaming.job import Job, Output, View, sql, text_list
-from schemas.events import OLDEST_MS
-from schemas.features import ID_COLUMNS, LIFETIME_KEPT_S, LIFETIME_S, STANDS_IN_FOR, Counter
+from schemas.features import DAY_S, ID_COLUMNS, LIFETIME_S, STANDS_IN_FOR, Counter
 
 #: AdEvent's columns that ids are made of, in the order in which `counter_updates` takes them.
 _ID_ARGUMENTS = tuple(dict.fromkeys(column for columns in ID_COLUMNS.values() for column in columns))
@@ -33,21 +32,10 @@ def counters_job(name: str, counters: Iterable[Counter]) -> Job:
     query = sql(
         "counter_buckets",
         updates=updates.name,
-        bucket_kept_s=kept_s(max(c.bucket_s for c in chosen if c.bucket_s < LIFETIME_S)),
-        lifetime_kept_s=LIFETIME_KEPT_S,
+        kept_s=max(c.retention_s + (c.bucket_s if c.bucket_s < LIFETIME_S else 0) for c in chosen) + DAY_S,
         job=name,
     )
     return Job(name, outputs=(Output(name, query),), views=(updates,))
-
-
-def kept_s(bucket_s: int) -> int:
-    """How long a bucket must be remembered after its last change: until no event can come for it.
-
-    Example:
-    >>> kept_s(86_400) // 86_400
-    8
-    """
-    return OLDEST_MS // 1000 + bucket_s
 
 
 def declaration(counter: Counter) -> str:
@@ -56,7 +44,7 @@ def declaration(counter: Counter) -> str:
     Example:
     >>> from schemas.features import COUNTER_BY_NAME
     >>> declaration(COUNTER_BY_NAME["household_campaign_impressions_day"])
-    '4 household 1 0 3 impression 86400 0'
+    '4 household 1 0 3 impression 86400 2678400 0'
     """
     absent = STANDS_IN_FOR.get(counter.entity)
     return " ".join(
@@ -68,6 +56,7 @@ def declaration(counter: Counter) -> str:
             _positions(counter.scope) if counter.scope else "-",
             ",".join(counter.event_types),
             str(counter.bucket_s),
+            str(counter.retention_s),
             "1" if counter.measure == "cost_micros" else "0",
         )
     )

@@ -58,7 +58,8 @@ CounterKey = tuple[str, str, str, str, int]  # entity type, entity id, counter, 
 def counter_values(events: Iterable[Event], counters: Iterable[Counter]) -> dict[CounterKey, int]:
     """Absolute values of counters over deduplicated events. An event without the entity's or scope's id is not counted.
 
-    Order does not matter: a value is a number of events, or a sum of costs. What is 0 is left out.
+    Nor is one that is published when its bucket is of no use any more. Order does not matter: a value is a number of
+    events, or a sum of costs. What is 0 is left out.
     """
     chosen = tuple(counters)
     values: Tally[CounterKey] = Tally()
@@ -72,6 +73,8 @@ def counter_values(events: Iterable[Event], counters: Iterable[Counter]) -> dict
             if entity_id is not None and scope_id is not None:
                 bucket_ms = counter.bucket_s * 1000
                 start_ms = event["event_time_ms"] - event["event_time_ms"] % bucket_ms
+                if event["published_time_ms"] >= start_ms + bucket_ms + counter.retention_s * 1000:
+                    continue
                 values[counter.entity, entity_id, counter.name, scope_id, start_ms] += amount
     return dict(values)
 

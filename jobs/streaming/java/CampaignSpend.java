@@ -7,8 +7,13 @@ package headwater;
 
 import java.time.LocalDate;
 import java.time.format.DateTimeFormatter;
+import java.util.ArrayList;
 import java.util.EnumSet;
+import java.util.HashMap;
+import java.util.Iterator;
 import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
@@ -24,12 +29,12 @@ import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
 
 /**
- * `campaign_spend(input => TABLE t PARTITION BY campaign_id, open_s => n, minute_s => n, day_s => n, total_s => n)`.
+ * `campaign_spend(input => TABLE t PARTITION BY campaign_id, open_s => n, minute_s => n, day_s => n)`.
  *
  * <p>In: campaign_id, record_id, decided (a win; else an event), time_ms (of the decision or the event), shown (an
  * impression), cost_micros, currency, updated_ms. Out, after campaign_id: the absolute columns of campaign-spend-v1.
- * `open_s` is how long a win or an impression waits for the other; the others are how long the sums of a minute, of a
- * day and of all time are kept after their last change.
+ * `open_s` is how long a win or an impression waits for the other; `minute_s` and `day_s` are how long the sums of a
+ * minute and of a day are kept after their last change. Of a campaign without traffic the last ones stay.
  */
 public final class CampaignSpend extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
@@ -38,12 +43,22 @@ public final class CampaignSpend extends ProcessTableFunction {
     private static final byte SHOWN = 1;
     private static final byte WON = 2;
     private static final byte CONFIRMED = 3;
+    private static final long SWEEP_MS = 60000L;
     private static final StringData OPEN = BinaryStringData.fromString("open");
     private static final StringData TOTAL = BinaryStringData.fromString("total");
 
+    /** Campaign to when its maps were last cleared of what is over. */
+    private transient Map swept;
+
     public void eval(
             MapView ads, MapView minutes, MapView days, MapView totals, RowData input, Integer openS, Integer minuteS,
-            Integer dayS, Integer totalS) throws Exception {
+            Integer dayS) throws Exception {
+        long nowMs = input.getLong(7);
+        if (isDue(input.getString(0).toString(), nowMs)) {
+            sweep(ads, 1, nowMs - openS.longValue() * 1000L);
+            sweep(minutes, 32, nowMs - minuteS.longValue() * 1000L);
+            sweep(days, 16, nowMs - dayS.longValue() * 1000L);
+        }
         String record = input.getString(1).toString();
         long timeMs = input.getLong(3);
         long costMicros = input.getLong(5);
@@ -58,6 +73,43 @@ public final class CampaignSpend extends ProcessTableFunction {
         if (shown) {
             shown(ads, minutes, input, record);
         }
+    }
+
+    private boolean isDue(String campaign, long nowMs) {
+        if (this.swept == null) {
+            this.swept = new HashMap();
+        }
+        Long last = (Long) this.swept.get(campaign);
+        if (last != null && nowMs < last.longValue() + SWEEP_MS) {
+            return false;
+        }
+        this.swept.put(campaign, Long.valueOf(nowMs));
+        return true;
+    }
+
+    /** Removes entries whose time, an i64 at a position of their bytes, is not after a moment. */
+    private static void sweep(MapView state, int at, long overMs) throws Exception {
+        List over = new ArrayList();
+        Iterator entries = state.entries().iterator();
+        while (entries.hasNext()) {
+            Map.Entry entry = (Map.Entry) entries.next();
+            if (Packed.getLong((byte[]) entry.getValue(), at) <= overMs) {
+                over.add(entry.getKey());
+            }
+        }
+        for (int i = 0; i < over.size(); i++) {
+            state.remove(over.get(i));
+        }
+    }
+
+    /** What is known of an ad: whether it was won or shown, when that was heard, the minute and cost of its win. */
+    private static byte[] ad(byte state, long heardMs, long minuteMs, long costMicros) {
+        byte[] ad = new byte[25];
+        ad[0] = state;
+        Packed.putLong(ad, 1, heardMs);
+        Packed.putLong(ad, 9, minuteMs);
+        Packed.putLong(ad, 17, costMicros);
+        return ad;
     }
 
     private void spent(MapView state, Long key, RowData input, StringData day, long costMicros, boolean shown)
@@ -78,14 +130,10 @@ public final class CampaignSpend extends ProcessTableFunction {
         byte[] ad = (byte[]) ads.get(record);
         long minuteMs = decidedMs - Math.floorMod(decidedMs, MINUTE_MS);
         if (ad == null) {
-            ad = new byte[17];
-            ad[0] = WON;
-            Packed.putLong(ad, 1, minuteMs);
-            Packed.putLong(ad, 9, costMicros);
-            ads.put(record, ad);
+            ads.put(record, ad(WON, input.getLong(7), minuteMs, costMicros));
             open(minutes, input, minuteMs, costMicros, 0L);
         } else if (ad[0] == SHOWN) {
-            ads.put(record, new byte[] {CONFIRMED});
+            ads.put(record, ad(CONFIRMED, input.getLong(7), minuteMs, costMicros));
             open(minutes, input, minuteMs, costMicros, costMicros);
         }
     }
@@ -93,10 +141,12 @@ public final class CampaignSpend extends ProcessTableFunction {
     private void shown(MapView ads, MapView minutes, RowData input, String record) throws Exception {
         byte[] ad = (byte[]) ads.get(record);
         if (ad == null) {
-            ads.put(record, new byte[] {SHOWN});
+            ads.put(record, ad(SHOWN, input.getLong(7), 0L, 0L));
         } else if (ad[0] == WON) {
-            ads.put(record, new byte[] {CONFIRMED});
-            open(minutes, input, Packed.getLong(ad, 1), 0L, Packed.getLong(ad, 9));
+            long minuteMs = Packed.getLong(ad, 9);
+            long costMicros = Packed.getLong(ad, 17);
+            ads.put(record, ad(CONFIRMED, input.getLong(7), minuteMs, costMicros));
+            open(minutes, input, minuteMs, 0L, costMicros);
         }
     }
 
@@ -149,10 +199,10 @@ public final class CampaignSpend extends ProcessTableFunction {
                 + "updated_ms BIGINT NOT NULL, decision_minute_ms BIGINT NOT NULL, won_micros BIGINT NOT NULL, "
                 + "confirmed_micros BIGINT NOT NULL, wins BIGINT NOT NULL, confirmed_wins BIGINT NOT NULL> NOT NULL");
         LinkedHashMap state = new LinkedHashMap();
-        state.put("ads", new MapKeptFor(DataTypes.STRING(), 1));
-        state.put("minutes", new MapKeptFor(DataTypes.BIGINT(), 2));
-        state.put("days", new MapKeptFor(DataTypes.BIGINT(), 3));
-        state.put("totals", new MapKeptFor(DataTypes.BIGINT(), 4));
+        state.put("ads", new MapWithoutEnd(DataTypes.STRING()));
+        state.put("minutes", new MapWithoutEnd(DataTypes.BIGINT()));
+        state.put("days", new MapWithoutEnd(DataTypes.BIGINT()));
+        state.put("totals", new MapWithoutEnd(DataTypes.BIGINT()));
         return TypeInference.newBuilder()
                 .staticArguments(new StaticArgument[] {
                     StaticArgument.table(
@@ -162,8 +212,7 @@ public final class CampaignSpend extends ProcessTableFunction {
                             EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE)),
                     StaticArgument.scalar("open_s", DataTypes.INT(), false),
                     StaticArgument.scalar("minute_s", DataTypes.INT(), false),
-                    StaticArgument.scalar("day_s", DataTypes.INT(), false),
-                    StaticArgument.scalar("total_s", DataTypes.INT(), false)
+                    StaticArgument.scalar("day_s", DataTypes.INT(), false)
                 })
                 .stateTypeStrategies(state)
                 .outputTypeStrategy(TypeStrategies.explicit((DataType) output.bridgedTo(RowData.class)))

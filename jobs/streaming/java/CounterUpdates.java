@@ -25,14 +25,17 @@ import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
 
 /**
- * `counter_updates(declaration, event_type, cost_micros, id...)` -> rows (entity_key, updates).
+ * `counter_updates(declaration, event_type, event_time_ms, published_time_ms, cost_micros, id...)` -> rows (entity_key,
+ * updates).
  *
  * <p>`declaration` is made by jobs/streaming/counters.py: a line per counter, fields separated by a space: code, entity,
  * positions of the entity's ids (joined by `/`), position of the id that must be absent or -, position of the scope's
- * id or -, event types (separated by a comma), bucket_s, and 1 when it sums cost_micros instead of counting.
+ * id or -, event types (separated by a comma), bucket_s, retention_s, and 1 when it sums cost_micros instead of counting.
+ * An event that is published when its bucket is of no use any more is not counted in it.
  *
- * <p>`updates` is for CounterBuckets: a byte that is 1 when the entity's counters have scopes, then 25 bytes per
- * counter: bucket_s (i64), code (u8), scope hash (i64), delta (i64), little-endian.
+ * <p>`updates` is for CounterBuckets: a byte that is 1 when the entity's counters have scopes, then 33 bytes per
+ * counter: bucket_s (i64), seconds that the bucket is kept after its end (i64), code (u8), scope hash (i64), delta
+ * (i64), little-endian.
  */
 public final class CounterUpdates extends TableFunction {
     private static final long serialVersionUID = 1L;
@@ -43,16 +46,34 @@ public final class CounterUpdates extends TableFunction {
     private transient Map hashes;
     private transient MessageDigest sha256;
 
-    public void eval(StringData declaration, StringData eventType, Long costMicros, StringData... ids) {
+    public void eval(
+            StringData declaration,
+            StringData eventType,
+            Long eventTimeMs,
+            Long publishedTimeMs,
+            Long costMicros,
+            StringData... ids) {
         if (this.declared == null || !this.declared.equals(declaration)) {
             read(declaration);
         }
         for (int i = 0; i < this.entities.length; i++) {
-            update(this.entities[i], eventType, costMicros.longValue(), ids);
+            update(
+                    this.entities[i],
+                    eventType,
+                    eventTimeMs.longValue(),
+                    publishedTimeMs.longValue(),
+                    costMicros.longValue(),
+                    ids);
         }
     }
 
-    private void update(EntityRules entity, StringData eventType, long costMicros, StringData[] ids) {
+    private void update(
+            EntityRules entity,
+            StringData eventType,
+            long eventTimeMs,
+            long publishedTimeMs,
+            long costMicros,
+            StringData[] ids) {
         if (entity.absent >= 0 && isThere(ids[entity.absent])) {
             return;
         }
@@ -70,13 +91,14 @@ public final class CounterUpdates extends TableFunction {
                 continue;
             }
             long delta = rule.sumsCost ? costMicros : 1L;
-            if (delta == 0L) {
+            if (delta == 0L || publishedTimeMs >= rule.endOfUseMs(eventTimeMs)) {
                 continue;
             }
             Packed.putLong(updates, end, rule.bucketS);
-            updates[end + 8] = rule.code;
-            Packed.putLong(updates, end + 9, rule.scope < 0 ? 0L : scopeHash(ids[rule.scope]));
-            Packed.putLong(updates, end + 17, delta);
+            Packed.putLong(updates, end + 8, rule.retentionS + CounterRule.SLACK_S);
+            updates[end + 16] = rule.code;
+            Packed.putLong(updates, end + 17, rule.scope < 0 ? 0L : scopeHash(ids[rule.scope]));
+            Packed.putLong(updates, end + 25, delta);
             end += Packed.UPDATE_BYTES;
         }
         if (end > 1) {
@@ -140,6 +162,8 @@ public final class CounterUpdates extends TableFunction {
                     InputTypeStrategies.explicit(text),
                     InputTypeStrategies.explicit(text),
                     InputTypeStrategies.explicit(DataTypes.BIGINT()),
+                    InputTypeStrategies.explicit(DataTypes.BIGINT()),
+                    InputTypeStrategies.explicit(DataTypes.BIGINT()),
                     InputTypeStrategies.explicit(text)
                 }))
                 .outputTypeStrategy(TypeStrategies.explicit((DataType) row.bridgedTo(RowData.class)))
@@ -173,10 +197,14 @@ final class EntityRules {
 
 /** One counter. */
 final class CounterRule {
+    /** A bucket is kept for longer than it is of use, so that partitions may be read at different paces. */
+    static final long SLACK_S = 86400L;
+
     final byte code;
     final int scope;
     final StringData[] eventTypes;
     final long bucketS;
+    final long retentionS;
     final boolean sumsCost;
 
     CounterRule(String[] parts) {
@@ -188,11 +216,18 @@ final class CounterRule {
             this.eventTypes[i] = BinaryStringData.fromString(names[i]);
         }
         this.bucketS = Long.parseLong(parts[6]);
-        this.sumsCost = parts[7].equals("1");
+        this.retentionS = Long.parseLong(parts[7]);
+        this.sumsCost = parts[8].equals("1");
     }
 
     static int position(String text) {
         return text.equals("-") ? -1 : Integer.parseInt(text);
+    }
+
+    /** When the bucket of an event is of no use any more, epoch ms. */
+    long endOfUseMs(long eventTimeMs) {
+        long bucketMs = this.bucketS * 1000L;
+        return (Math.floorDiv(eventTimeMs, bucketMs) + 1L) * bucketMs + this.retentionS * 1000L;
     }
 
     boolean counts(StringData eventType) {

@@ -2,7 +2,7 @@
 package headwater;
 
 final class Packed {
-    static final int UPDATE_BYTES = 25;
+    static final int UPDATE_BYTES = 33;
     static final String SEPARATOR = "\u001f";
 
     private Packed() {}

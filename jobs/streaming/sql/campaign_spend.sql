@@ -4,6 +4,5 @@ FROM campaign_spend(
   open_s => ${open_s},
   minute_s => ${minute_s},
   day_s => ${day_s},
-  total_s => ${total_s},
   uid => 'campaign_spend'
 )

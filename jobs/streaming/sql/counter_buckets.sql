@@ -2,7 +2,6 @@
 SELECT *
 FROM counter_buckets(
   input => TABLE ${updates} PARTITION BY entity_key,
-  bucket_kept_s => ${bucket_kept_s},
-  lifetime_kept_s => ${lifetime_kept_s},
+  kept_s => ${kept_s},
   uid => '${job}'
 )

@@ -4,6 +4,8 @@ FROM deduplicated_events AS e
 CROSS JOIN LATERAL TABLE(counter_updates(
   '${declaration}',
   e.event_type,
+  e.event_time_ms,
+  e.published_time_ms,
   e.cost_micros,
   ${ids}
 )) AS u (entity_key, updates)

@@ -1,4 +1,5 @@
-// State of a function: a map to packed bytes, of which an entry is kept for a time after its last change.
+// State of a function that clears it by itself: a map to packed bytes. Flink's own clearing looks at every entry of
+// some maps at each access, which is too much for maps that grow.
 package headwater;
 
 import java.time.Duration;
@@ -9,14 +10,12 @@ import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.StateTypeStrategy;
 
-/** The time is in seconds, given by the call's argument at a position. */
-final class MapKeptFor implements StateTypeStrategy {
+/** Zero is Flink's way to say that state is kept for ever. */
+final class MapWithoutEnd implements StateTypeStrategy {
     private final DataType key;
-    private final int argument;
 
-    MapKeptFor(DataType key, int argument) {
+    MapWithoutEnd(DataType key) {
         this.key = key;
-        this.argument = argument;
     }
 
     public Optional inferType(CallContext context) {
@@ -24,9 +23,6 @@ final class MapKeptFor implements StateTypeStrategy {
     }
 
     public Optional getTimeToLive(CallContext context) {
-        Optional seconds = context.getArgumentValue(this.argument, Integer.class);
-        return seconds.isPresent()
-                ? Optional.of(Duration.ofSeconds(((Integer) seconds.get()).longValue()))
-                : Optional.empty();
+        return Optional.of(Duration.ZERO);
     }
 }
