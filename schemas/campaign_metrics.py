@@ -51,6 +51,15 @@ COUNTED: dict[str, str] = {
     "post_view_conversion": "post_view_conversions",
 }
 
+#: Deltas of `campaign_metrics`, of each event.
+EVENT_SUMS: tuple[str, ...] = (
+    "events",
+    *COUNTED.values(),
+    "late_events",
+    "invalid_events",  # events with a quality reason that starts with "ivt_"
+    "spend_micros",
+    "conversion_value_micros",
+)
 #: Deltas of `ad_sessions`, when a session closes.
 SESSION_SUMS: tuple[str, ...] = ("sessions", "sessions_completed", "watch_time_ms")
 #: Deltas of `attribution`; a correction takes back what it replaces, so these can be negative.
@@ -68,18 +77,8 @@ INVALID_TRAFFIC_SUMS: tuple[str, ...] = (
     "invalid_spend_micros",
 )
 
-#: Columns that Druid sums.
-SUMS: tuple[str, ...] = (
-    "events",
-    *COUNTED.values(),
-    "late_events",
-    "invalid_events",  # events with a quality reason that starts with "ivt_"
-    "spend_micros",
-    "conversion_value_micros",
-    *SESSION_SUMS,
-    *ATTRIBUTION_SUMS,
-    *INVALID_TRAFFIC_SUMS,
-)
+#: Columns that Druid sums. A row leaves out what is 0.
+SUMS: tuple[str, ...] = (*EVENT_SUMS, *SESSION_SUMS, *ATTRIBUTION_SUMS, *INVALID_TRAFFIC_SUMS)
 #: Columns that Druid takes the greatest of: freshness.
 MAXIMA: tuple[str, ...] = ("last_event_time_ms", "last_published_ms")
 #: Array of pseudonyms: theta and HLL sketches.

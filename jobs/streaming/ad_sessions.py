@@ -13,9 +13,8 @@ Run: python -m jobs.streaming submit --jobs ad_sessions
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, View, sql
-from jobs.streaming.metrics_columns import dimensions, zeros_but
+from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
-from schemas import campaign_metrics
 
 NAME = "ad_sessions"
 
@@ -55,11 +54,7 @@ def build(settings: Settings) -> Job:
         counts=of_session(_COUNTS),
         gap_ms=settings.session_gap_s * 1000,
     )
-    session_metrics = sql(
-        "session_metrics",
-        dimensions=dimensions(),
-        zeros=zeros_but(*campaign_metrics.SESSION_SUMS),
-    )
+    session_metrics = sql("session_metrics", dimensions=dimensions())
     return Job(
         NAME,
         views=(View("closed_sessions", closed_sessions),),

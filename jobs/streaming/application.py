@@ -161,6 +161,8 @@ class Application:
             "table.exec.state.ttl": f"{settings.deduplication_ttl_s} s",
             "table.exec.source.idle-timeout": f"{settings.source_idle_s} s",
             "table.exec.mini-batch.enabled": "false",
+            # a projection of fifty columns in a few methods that the JIT takes whole, not in sixty that pass fields
+            "table.generated-code.max-length": "12000",
             # operators are named by their place in the plan: a hash of the job graph, the default, changes with
             # parallelism (what is chained to what), and a savepoint would fit no other one
             "table.exec.uid.generation": "ALWAYS",

@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 
 from jobs.streaming.job import Job, Output, View, sql
-from jobs.streaming.metrics_columns import dimensions, zeros_but
+from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
 from schemas import campaign_metrics
 from schemas.catalog import Catalog
@@ -67,7 +67,7 @@ def build(settings: Settings) -> Job:
         for name in campaign_metrics.DIMENSIONS
         if name != "currency"
     )
-    metrics = sql("attribution_metrics", dimensions=dimensions(), zeros=zeros_but(*campaign_metrics.ATTRIBUTION_SUMS))
+    metrics = sql("attribution_metrics", dimensions=dimensions())
     return Job(
         NAME,
         views=(

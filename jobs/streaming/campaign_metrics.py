@@ -11,9 +11,9 @@ Run: python -m jobs.streaming submit --jobs campaign_metrics
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, sql
-from jobs.streaming.metrics_columns import dimensions, zeros
+from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import ATTRIBUTION_SUMS, COUNTED, INVALID_TRAFFIC_SUMS, SESSION_SUMS
+from schemas.campaign_metrics import COUNTED
 from schemas.events import LATENESS_MS
 
 NAME = "campaign_metrics"
@@ -28,7 +28,6 @@ def build(_settings: Settings) -> Job:
             f"CASE WHEN event_type = '{event_type}' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS {column}"
             for event_type, column in COUNTED.items()
         ),
-        zeros=zeros(SESSION_SUMS + ATTRIBUTION_SUMS + INVALID_TRAFFIC_SUMS),
         lateness_ms=LATENESS_MS,
     )
     return Job(NAME, outputs=(Output("campaign_metrics", query),))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from schemas import campaign_metrics
 
 _NEVER_ABSENT = frozenset({"creative_version"})  # a number, required by AdEvent
@@ -15,18 +13,3 @@ def dimensions() -> str:
         name if name in _NEVER_ABSENT else f"COALESCE({name}, '{campaign_metrics.ABSENT}') AS {name}"
         for name in campaign_metrics.DIMENSIONS
     )
-
-
-def zeros(columns: Iterable[str]) -> str:
-    """Deltas that a job leaves to others.
-
-    Example:
-    >>> zeros(["clicks"])
-    'CAST(0 AS BIGINT) AS clicks'
-    """
-    return ", ".join(f"CAST(0 AS BIGINT) AS {name}" for name in columns)
-
-
-def zeros_but(*columns: str) -> str:
-    """Deltas of all columns that a job does not count itself."""
-    return zeros(name for name in campaign_metrics.SUMS if name not in columns)

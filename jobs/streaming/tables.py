@@ -19,7 +19,14 @@ from connectors.flink.tables import (
 )
 from jobs.streaming.job import Output
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import MAXIMA, REACH_COLUMN, SUMS
+from schemas.campaign_metrics import (
+    ATTRIBUTION_SUMS,
+    EVENT_SUMS,
+    INVALID_TRAFFIC_SUMS,
+    MAXIMA,
+    REACH_COLUMN,
+    SESSION_SUMS,
+)
 from schemas.topics import (
     AD_EVENTS_DLQ,
     AD_EVENTS_LATE,
@@ -47,12 +54,15 @@ class Sink:
     topic: Topic
     kind: Literal["exactly_once", "raw", "upsert", "additive"]
     key: str | None = None
+    #: Of an additive table: the deltas that the job counts. Only `campaign_metrics` counts maxima and users.
+    sums: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, the key of an upsert first."""
         if self.kind == "additive":
-            return campaign_metrics_columns()
+            whole = self.sums == EVENT_SUMS
+            return campaign_metrics_columns(self.sums, MAXIMA if whole else (), reach=whole)
         if self.kind == "raw":
             return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
         assert self.topic.schema is not None
@@ -67,7 +77,8 @@ class Sink:
         """CREATE TABLE for `job`, whose name makes the transactional ids unique."""
         how = ExactlyOnce(f"{job}-{self.table}", settings.transaction_timeout_ms)
         if self.kind == "additive":
-            additive = Additive(SUMS, MAXIMA, (REACH_COLUMN,))
+            names = {column.name for column in self.columns}
+            additive = Additive(self.sums, tuple(n for n in MAXIMA if n in names), tuple({REACH_COLUMN} & names))
             return additive_sink_ddl(self.table, self.topic, cluster, how, additive, self.columns)
         assert self.key is not None
         if self.kind == "raw":
@@ -86,16 +97,16 @@ SINKS: dict[str, Sink] = {
         Sink("ad_events_dlq", AD_EVENTS_DLQ, "exactly_once", "key"),
         Sink("ad_sessions", AD_SESSIONS, "exactly_once", "record_id"),
         Sink(
-            "session_metrics", CAMPAIGN_METRICS, "additive"
+            "session_metrics", CAMPAIGN_METRICS, "additive", sums=SESSION_SUMS
         ),  # a second writer of the topic needs its own transactions
-        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive"),
+        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=EVENT_SUMS),
         Sink("frequency_counts", FREQUENCY_COUNTS, "upsert", "counter_key"),
         Sink("streaming_features", STREAMING_FEATURES, "upsert", "counter_key"),
         Sink("campaign_spend", CAMPAIGN_SPEND, "upsert", "spend_key"),
         Sink("attributions", ATTRIBUTIONS, "exactly_once", "order_id"),
-        Sink("attribution_metrics", CAMPAIGN_METRICS, "additive"),
+        Sink("attribution_metrics", CAMPAIGN_METRICS, "additive", sums=ATTRIBUTION_SUMS),
         Sink("invalid_traffic", INVALID_TRAFFIC, "exactly_once", "record_id"),
-        Sink("invalid_metrics", CAMPAIGN_METRICS, "additive"),
+        Sink("invalid_metrics", CAMPAIGN_METRICS, "additive", sums=INVALID_TRAFFIC_SUMS),
         Sink("delivery_health", DELIVERY_HEALTH, "exactly_once", "campaign_id"),
     )
 }

@@ -8,7 +8,8 @@ from schemas.campaign_metrics import DIMENSIONS, MAXIMA, REACH_COLUMN, SUMS, TIM
 
 
 def add_up(rows: dict[Any, dict[str, Any]], row: dict[str, Any]) -> None:
-    """Adds a row to those that are there, by its key."""
+    """Adds a row to those that are there, by its key. A row leaves out what its job does not count."""
+    row = {**dict.fromkeys((*SUMS, *MAXIMA), 0), **row}
     key = (row[TIME_COLUMN], *(row[name] for name in DIMENSIONS))
     users = set(row.get(REACH_COLUMN) or ())
     if key not in rows:

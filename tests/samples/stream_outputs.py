@@ -126,10 +126,10 @@ def _added_up(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any
     for row in rows:
         total = sums.setdefault(metrics_key(row, row["minute_ms"]), {"reach_users": set()})
         for name in SUMS:
-            if row[name] and name not in _OF_OTHER_JOBS:
+            if row.get(name) and name not in _OF_OTHER_JOBS:
                 total[name] = total.get(name, 0) + row[name]
         for name in MAXIMA:
-            total[name] = max(total.get(name, 0), row[name])
+            total[name] = max(total.get(name, 0), row.get(name, 0))
         total["reach_users"] |= set(row.get("reach_users", ()))
     return {key: total for key, total in sums.items() if any(total.values())}
 

@@ -6,6 +6,7 @@ import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
+import java.util.zip.CRC32C;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
@@ -128,6 +129,8 @@ final class Sums {
 final class AdditiveKey {
     private final int[] columns;
     private final int[] kinds;
+    /** One instruction for eight bytes on common processors. */
+    private final CRC32C checksum = new CRC32C();
     private byte[] bytes = new byte[512];
     private int size;
 
@@ -163,10 +166,9 @@ final class AdditiveKey {
     }
 
     int hash() {
-        int hash = 1;
-        for (int i = 0; i < this.size; i++) {
-            hash = hash * 31 + this.bytes[i];
-        }
+        this.checksum.reset();
+        this.checksum.update(this.bytes, 0, this.size);
+        int hash = (int) this.checksum.getValue();
         return hash ^ (hash >>> 15);
     }
 

@@ -2,12 +2,8 @@
 SELECT
   conversion_time_ms - MOD(conversion_time_ms, 60000) AS minute_ms,
   ${dimensions},
-  ${zeros},
   CASE touch_type WHEN 'click' THEN CAST(sign AS BIGINT) ELSE CAST(0 AS BIGINT) END AS click_through_conversions,
   CASE touch_type WHEN 'view' THEN CAST(sign AS BIGINT) ELSE CAST(0 AS BIGINT) END AS view_through_conversions,
-  sign * value_micros AS attributed_value_micros,
-  CAST(0 AS BIGINT) AS last_event_time_ms,
-  CAST(0 AS BIGINT) AS last_published_ms,
-  CAST(NULL AS ARRAY<STRING>) AS reach_users
+  sign * value_micros AS attributed_value_micros
 FROM attribution_credits
 WHERE outcome = 'attributed'

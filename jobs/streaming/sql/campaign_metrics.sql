@@ -12,7 +12,6 @@ SELECT
   END AS invalid_events,
   cost_micros AS spend_micros,
   COALESCE(conversion_value_micros, CAST(0 AS BIGINT)) AS conversion_value_micros,
-  ${zeros},
   event_time_ms AS last_event_time_ms,
   published_time_ms AS last_published_ms,
   CASE WHEN event_type = 'impression' AND user_pseudonym IS NOT NULL THEN ARRAY[user_pseudonym] END AS reach_users

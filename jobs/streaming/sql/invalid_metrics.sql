@@ -1,7 +1,6 @@
 SELECT
   event_time_ms - MOD(event_time_ms, 60000) AS minute_ms,
   ${dimensions},
-  ${zeros},
   CASE WHEN traffic_class = 'general' AND event_type = 'impression' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END
     AS givt_impressions,
   CASE WHEN traffic_class = 'sophisticated' AND event_type = 'impression' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT)
@@ -10,9 +9,6 @@ SELECT
     AS givt_clicks,
   CASE WHEN traffic_class = 'sophisticated' AND event_type = 'click' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END
     AS sivt_clicks,
-  cost_micros AS invalid_spend_micros,
-  CAST(0 AS BIGINT) AS last_event_time_ms,
-  CAST(0 AS BIGINT) AS last_published_ms,
-  CAST(NULL AS ARRAY<STRING>) AS reach_users
+  cost_micros AS invalid_spend_micros
 FROM invalid_verdicts
 WHERE event_type IN ('impression', 'click') OR cost_micros > 0
