@@ -1,7 +1,7 @@
 """`python -m jobs.materializer [--rebuild]`: absolute values from compacted topics into Valkey.
 
 Question: what does the ad server have to know about a user, an ad and a budget, now?
-In: frequency-counts-v1, streaming-features-v1, campaign-spend-v1 (compacted, absolute values).
+In: frequency-counts-v2, streaming-features-v2, campaign-spend-v1 (compacted, absolute values).
 Out: Valkey, in the layout of schemas/redis_layout.py.
 Time: none; buckets come with their start.
 State: the topics are the state; Valkey can be dropped at any time and is rebuilt.
