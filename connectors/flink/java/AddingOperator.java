@@ -2,10 +2,10 @@
 package headwater;
 
 import java.io.Serializable;
+import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashSet;
+import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.zip.CRC32C;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
@@ -105,13 +105,13 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
     }
 }
 
-/** The running sums of one key. */
+/** The running sums of one key. What is collected for sketches may repeat: they do not mind, and a set costs more. */
 final class Sums {
     final int hash;
     final byte[] keyBytes;
     final Object[] key;
     final long[] numbers;
-    final Set[] unions;
+    final List[] unions;
     Sums next;
 
     Sums(int hash, byte[] keyBytes, Object[] key, AdditiveColumns columns, Sums next) {
@@ -120,7 +120,7 @@ final class Sums {
         this.key = key;
         this.numbers = new long[columns.numbers.length];
         Arrays.fill(this.numbers, columns.sums, this.numbers.length, Long.MIN_VALUE);
-        this.unions = new Set[columns.unions.length];
+        this.unions = new List[columns.unions.length];
         this.next = next;
     }
 }
@@ -301,10 +301,10 @@ final class AdditiveColumns implements Serializable {
             if (!row.isNullAt(this.unions[i])) {
                 ArrayData items = row.getArray(this.unions[i]);
                 if (sums.unions[i] == null) {
-                    sums.unions[i] = new HashSet();
+                    sums.unions[i] = new ArrayList();
                 }
                 for (int j = 0; j < items.size(); j++) {
-                    if (!items.isNullAt(j) && !sums.unions[i].contains(items.getString(j))) {
+                    if (!items.isNullAt(j)) {
                         sums.unions[i].add(copy(items.getString(j)));
                     }
                 }

@@ -4,8 +4,8 @@
 // passes by, and writes the sums before each checkpoint's barrier and at the end of a bounded input. No earlier: readers
 // see what an exactly-once sink wrote when the checkpoint is complete. Nothing is held across a checkpoint.
 //
-// Options: `additive.sum`, `additive.max` (BIGINT NOT NULL), `additive.union` (ARRAY<STRING>): columns separated by
-// commas; all others are the key. Every other option is the `kafka` connector's own.
+// Options: `additive.sum`, `additive.max` (BIGINT NOT NULL), `additive.union` (ARRAY<STRING>, put one behind the other
+// for sketches): columns separated by commas; all others are the key. Every other option is the `kafka` connector's own.
 package headwater;
 
 import java.util.HashMap;

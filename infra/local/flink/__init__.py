@@ -142,6 +142,8 @@ TASKMANAGER = Component(
         where,
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
         (
+            # projections of many columns are methods that the JIT would leave to the interpreter
+            "-XX:-DontCompileHugeMethods",
             "-Xms256m",
             f"-Xmx{TASK_HEAP_MB + _FRAMEWORK_HEAP_MB}m",
             "-XX:MaxDirectMemorySize=448m",
