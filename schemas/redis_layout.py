@@ -17,9 +17,10 @@ A field of a hash of counters is a bucket: 6 bytes, little-endian: family (u8: 1
 bucket (u8, see `BUCKET_CODES`), its start (u32, epoch s). Its value holds the counters of the bucket one after another:
 code (u8), scope hash (u64), count (u16, which stays at 65,535) of a user or household; code (u8), sum (u64) of others.
 Why not a field per counter: an impression of a user changes 12 of them, in 4 buckets; packed it is 4 messages, and a
-busy user takes a quarter of the bytes (`headwater bench user_bytes`). Why not one string per user: a bucket is absolute, so it can be written
-by any number of materializers without reading first, a repeated write changes nothing, and the ad server still reads
-a user in one HGETALL; and what an impression changes stays small however long a user has been here.
+busy user takes a quarter of the bytes (`headwater bench user_bytes`). Why not one string per user: a bucket is
+absolute, so it can be written by any number of materializers without reading first, a repeated write changes nothing,
+and the ad server still reads a user in one HGETALL; and what an impression changes stays small however long a user has
+been here.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "streams": ("infra.bench.streams", "stream jobs beside plain Flink SQL: the Yahoo query and Nexmark's shapes"),
     "publisher": ("infra.bench.publisher", "the publisher beside a straightforward loop of stock clients"),
     "user_bytes": ("infra.bench.user_bytes", "bytes of Valkey per active user beside a field per counter"),
-    "freshness": ("infra.bench.freshness", "event to Valkey and to Druid at half of what the stack can drain"),
 }
 
 

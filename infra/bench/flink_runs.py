@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from connectors.endpoints import Endpoints
@@ -17,6 +17,8 @@ from jobs.streaming.settings import Settings
 RUN_TIMEOUT_S = 900.0
 PARALLELISM = 2
 CHECKPOINT_MS = 10_000
+#: As in production, on one machine.
+SETTINGS = Settings(parallelism=PARALLELISM, checkpoint_interval_ms=CHECKPOINT_MS, buffer_timeout_ms=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,12 @@ class Bench:
 
     def jobs(self, names: Sequence[str], **settings: object) -> Run:
         """Our jobs over all of ad-events-v1, as they are deployed, to their own topics."""
-        chosen = Settings(
-            parallelism=PARALLELISM, checkpoint_interval_ms=CHECKPOINT_MS, buffer_timeout_ms=50, **settings
-        )
-        application = dataclasses.replace(Application.of(names, chosen, self.where), bounded=True)
+        application = self._application(names, settings)
         return self._finish(lambda: flink.submit(application.session(self._remote()), application.statements()[1]))
 
     def own_query(self, names: Sequence[str], ddl: Sequence[str], insert: str, **settings: object) -> Run:
         """A query on the views of our jobs, to a sink of its own."""
-        chosen = Settings(
-            parallelism=PARALLELISM, checkpoint_interval_ms=CHECKPOINT_MS, buffer_timeout_ms=50, **settings
-        )
-        application = dataclasses.replace(Application.of(names, chosen, self.where), bounded=True)
+        application = self._application(names, settings)
 
         def start() -> str:
             session = application.session(self._remote())
@@ -57,6 +53,10 @@ class Bench:
             return flink.submit(session, [insert])
 
         return self._finish(start)
+
+    def _application(self, names: Sequence[str], settings: Mapping[str, object]) -> Application:
+        chosen = SETTINGS.model_copy(update=settings)
+        return dataclasses.replace(Application.of(names, chosen, self.where), bounded=True)
 
     def plain(self, ddl: Sequence[str], insert: str) -> Run:
         """A query as one would write it without us."""

@@ -17,7 +17,18 @@ from tests.samples.adserver import KeptLog, PlannedBidders, PlannedStore, bid_re
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "adserver"
 CASES = sorted(GOLDEN.glob("*/*.json"))
-KEYS = {"why", "ads", "floor_cpm_micros", "request", "user_counters", "household_counters", "store", "dsps", "log", "expected"}
+KEYS = {
+    "why",
+    "ads",
+    "floor_cpm_micros",
+    "request",
+    "user_counters",
+    "household_counters",
+    "store",
+    "dsps",
+    "log",
+    "expected",
+}
 STORE_KEYS = {"spend_micros", "reads", "writes", "refused_budgets"}
 EXPECTED_KEYS = {"winner", "price_cpm_micros", "outcomes", "reasons", "costs", "propensity"}
 
