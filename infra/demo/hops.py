@@ -117,7 +117,10 @@ def lake_counts(ends: Endpoints) -> ByCampaign:
         add(campaign, "spend_micros", cost_micros)
         if (measure := _LAKE_MEASURES.get(event_type)) is not None:
             add(campaign, measure, 1)
-    for campaign, state in _bronze_rows("bronze/ad_sessions", ("campaign_id", "state"), ends):
+    last: dict[str, tuple[int, str, str]] = {}
+    for record, *row in _bronze_rows("bronze/ad_sessions", ("record_id", "revision", "campaign_id", "state"), ends):
+        last[record] = max(last.get(record, (0, "", "")), tuple(row))
+    for _revision, campaign, state in last.values():
         add(campaign, "sessions_completed", int(state == "completed"))
     return counts
 

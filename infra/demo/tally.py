@@ -57,8 +57,7 @@ class KafkaTally:
         self.events = 0
         self.by_type: Counter[str] = Counter()
         self.by_campaign: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
-        self.sessions = 0
-        self.sessions_by_campaign: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
+        self._sessions: dict[str, dict[str, Any]] = {}
         self.late = 0
         self.expired = 0
         self.dead_letters: Counter[str] = Counter()
@@ -144,12 +143,21 @@ class KafkaTally:
         self.late += 1
 
     def _session(self, session: dict[str, Any]) -> None:
-        self.sessions += 1
-        measures = self.sessions_by_campaign[session["campaign_id"]]
-        measures["impressions"] += session["impressions"]
-        measures["clicks"] += session["clicks"]
-        measures["spend_micros"] += session["cost_micros"]
-        measures["sessions_completed"] += session["state"] == "completed"
+        before = self._sessions.get(session["record_id"])
+        if before is None or before["revision"] < session["revision"]:
+            self._sessions[session["record_id"]] = session
+
+    @property
+    def sessions_by_campaign(self) -> dict[str, Measures]:
+        """What the last revision of each ad's session says."""
+        sums: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
+        for session in self._sessions.values():
+            measures = sums[session["campaign_id"]]
+            measures["impressions"] += session["impressions"]
+            measures["clicks"] += session["clicks"]
+            measures["spend_micros"] += session["cost_micros"]
+            measures["sessions_completed"] += session["state"] == "completed"
+        return sums
 
     def _dead_letter(self, letter: dict[str, Any]) -> None:
         self.dead_letters[letter["reason"]] += 1
