@@ -252,7 +252,8 @@ def test_nothing_is_lost_when_it_is_killed_and_repeats_have_their_key(
             wait_until("everything arrives", lambda place=place: has_all(place, keys(ads, f"{place.url}/i")))  # type: ignore[misc]
         wait_until("all is committed", lambda: lag("vendors-calls", TRACKER_CALLS.name) == 0)
         with Valkey(local_services.valkey_url) as valkey:
-            wait_until("nothing is kept that Kafka knows", lambda: not valkey.call("KEYS", "t:*"))
+            left = valkey.call("KEYS", "t:*")  # of a worker that was killed between its commit and tidying up
+            assert all(valkey.call("TTL", key) > 0 for key in left), "kept for ever"
     for place in (well, away):
         expected = keys(ads, f"{place.url}/i")
         assert place.taken.keys() == expected
