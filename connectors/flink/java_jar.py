@@ -83,7 +83,8 @@ def _compiled(jvm: Any, every: Iterable[Source]) -> dict[str, bytes]:
         array[position] = text
     made = jvm.java.util.HashMap()
     compiler = jvm.org.codehaus.janino.Compiler()
-    loader = jvm.Thread.currentThread().getContextClassLoader()
+    # not the context's: a class of an earlier session in this process would be taken for the source of its name
+    loader = jvm.java.lang.ClassLoader.getSystemClassLoader()
     compiler.setIClassLoader(jvm.org.codehaus.janino.ClassLoaderIClassLoader(loader))
     compiler.setTargetVersion(6)  # later ones need stack maps, which Janino gets wrong now and then
     compiler.setClassFileCreator(resource.MapResourceCreator(made))
