@@ -5,7 +5,7 @@ in plain Flink SQL, over JSON of the same events, at least once, without dedupli
 Avro, counts every column of campaign-metrics-v1 by 16 dimensions, exactly once. The Nexmark shapes are its queries 18
 (deduplication), 11 (sessions) and 15 (distinct users) over the same JSON. Query 13, a side join, has no
 counterpart: what an event says about its ad is looked up once, by the publisher (`headwater bench publisher`).
-All cases are of one deployment's columns: a process sees the Java of one deployment only, so sessions (query 11) have no
+All cases are of one deployment: a process sees the Java of one only, so sessions (query 11) have no
 row yet.
 Source: Chintapalli et al., 2016; Nexmark, Tucker et al., 2008, in the wording of github.com/nexmark/nexmark.
 """
