@@ -13,8 +13,8 @@ from connectors.keys import KeyRing
 from connectors.valkey import Valkey
 from schemas.catalog import load_catalog
 from schemas.redis_layout import user_key
-from serving.adserver.caps import cap_rules, seen
-from serving.adserver.counters import CounterBlob
+from serving.adserver.features.counters import CounterBlob
+from serving.adserver.limits.caps import cap_rules, seen
 
 _BUSIEST = """
 SELECT d.user_id, COUNT(*) FROM decisions d JOIN beacons b USING (record_id)

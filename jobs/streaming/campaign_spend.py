@@ -3,7 +3,7 @@
 In: deduplicated_events, ad_decisions. Out: campaign-spend-v1 (compacted, key spend_key): absolute micros per UTC day of
 event time, absolute micros of all time, and per minute of decision the expected cost of what was won and of what was
 shown of it. Wins of younger minutes that are not confirmed are in flight; the share that is confirmed of older minutes
-is how likely they are (serving/adserver/budget.py).
+is how likely they are (serving/adserver/limits/budget.py).
 Time: days of event time, minutes of decision time; no window, so committed spend never waits for a decision.
 State: one record per win or impression for `win_open_s`, sums per minute for a day, per day until no event can come for
 it, per campaign for ever. Delivery: at least once, absolute values.

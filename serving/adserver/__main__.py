@@ -21,17 +21,17 @@ from connectors.valkey import AsyncValkey
 from schemas.catalog import Catalog, load_bidders, load_catalog
 from schemas.errors import ConfigError
 from serving.adserver import metrics
-from serving.adserver.bidders import Bidders
-from serving.adserver.champion import ChampionWatch
 from serving.adserver.decider import Decider, Serving
 from serving.adserver.decision_log import DecisionLog
-from serving.adserver.doors import Doors
+from serving.adserver.doors.app import Doors
+from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.files import FileWatch
 from serving.adserver.inventory import Inventory
-from serving.adserver.model import ChampionModel
+from serving.adserver.markup.trackers import TrackerMaker
+from serving.adserver.scoring.champion import ChampionWatch
+from serving.adserver.scoring.model import ChampionModel
 from serving.adserver.settings import Settings
 from serving.adserver.store import CountersRefresher, Store
-from serving.adserver.trackers import TrackerMaker
 
 logger = logging.getLogger(__name__)
 

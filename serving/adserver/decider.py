@@ -25,20 +25,23 @@ from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
 from schemas.errors import ContractError
 from schemas.ids import encode_id
-from serving.adserver import auction, banner, caps, metrics, vast
-from serving.adserver.auction import Candidate
-from serving.adserver.bidders import Bidders, Fanout
-from serving.adserver.contest import Contest, reservation, shown_as
-from serving.adserver.context import Opportunity, RequestContext, opportunities, outbound, resolve
+from serving.adserver import metrics
+from serving.adserver.auction import rules
+from serving.adserver.auction.contest import Contest, reservation, shown_as
+from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision, ad_record, identity, log_record
 from serving.adserver.decision_log import DecisionLog
-from serving.adserver.features import NUMERIC, EntityCounters, FeatureReader
+from serving.adserver.dsps.bidders import Bidders, Fanout
+from serving.adserver.features.reader import NUMERIC, EntityCounters, FeatureReader
 from serving.adserver.inventory import AdRow, Inventory
-from serving.adserver.model import Scorer, SmoothedRates
-from serving.adserver.openrtb import BidRequest
+from serving.adserver.limits import caps
+from serving.adserver.markup import banner, vast
+from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker, Trackers
+from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, outbound, resolve
+from serving.adserver.openrtb.messages import BidRequest
+from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing, Store
-from serving.adserver.trackers import NO_TRACKERS, TrackerMaker, Trackers
 
 #: Winners that may lose their budget or turn out to be unshowable before the imp goes to the house.
 MAX_WINNERS = 8
@@ -166,7 +169,7 @@ class Decider:
         decision.model_version = scorer.version
         for (_, candidate), p_ctr in zip(running, scores.tolist(), strict=True):
             candidate.p_ctr = p_ctr
-            auction.price(candidate)
+            rules.price(candidate)
 
     def _check(self, row: AdRow, candidate: Candidate, standing: Standing, now_s: int) -> None:
         """Caps and budget of one candidate. A viewer who may not be known can't be counted: capped ads stay away."""
@@ -192,10 +195,10 @@ class Decider:
     ) -> Decision:
         """Holds the auction: the best that can be shown, paid for and written down wins, else the house."""
         decision = contest.decision
-        auction.apply_floor(decision.candidates, contest.opportunity.floor_cpm_micros)
+        rules.apply_floor(decision.candidates, contest.opportunity.floor_cpm_micros)
         self._apply_pending(contest, standing, pending, context.now_s)
         for _ in range(MAX_WINNERS):
-            choice = auction.choose(decision.candidates, self._draw)
+            choice = rules.choose(decision.candidates, self._draw)
             if choice is None:
                 break
             winner = choice.candidate
@@ -265,15 +268,13 @@ class Decider:
         decision = contest.decision
         decision.propensity = 1.0
         fitting = [
-            r
-            for r in contest.house
-            if auction.fits(r, contest.opportunity.imp, context.request, context.now_ms) is None
+            r for r in contest.house if rules.fits(r, contest.opportunity.imp, context.request, context.now_ms) is None
         ]
         if not fitting:
             decision.reasons.add(Degraded.NO_CANDIDATE)
             return
         row = fitting[self._draw(len(fitting))]
-        house = auction.from_row(row)
+        house = rules.from_row(row)
         house.bid_micros = 0
         decision.candidates.append(house)
         decision.propensity = 1.0 / len(fitting)

@@ -8,9 +8,9 @@ from typing import Any
 from schemas.decisions import Degraded
 from schemas.money import impression_cost_micros
 from schemas.registry_record import AdRecord
-from serving.adserver.auction import Candidate
-from serving.adserver.context import Opportunity, RequestContext
-from serving.adserver.vast import AdIdentity
+from serving.adserver.auction.rules import Candidate
+from serving.adserver.markup.vast import AdIdentity
+from serving.adserver.openrtb.context import Opportunity, RequestContext
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from schemas.catalog import Advertiser, Campaign, Catalog, Creative, LineItem, P
 from schemas.errors import ConfigError
 from schemas.features import id_of
 from schemas.ids import scope_hash
-from serving.adserver.caps import CapRule, cap_rules
+from serving.adserver.limits.caps import CapRule, cap_rules
 
 HOUSE = "house"
 PRICINGS = ("cpm", "cpc", HOUSE)

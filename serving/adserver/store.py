@@ -28,10 +28,10 @@ from schemas.redis_layout import (
 )
 from schemas.registry_record import AdRecord
 from serving.adserver import metrics
-from serving.adserver.budget import RESERVE, in_flight, reserve_arguments, reserve_keys
-from serving.adserver.counters import CounterBlob
-from serving.adserver.features import ENTITIES, EntityCounters, entity_counters, entity_ids
+from serving.adserver.features.counters import CounterBlob
+from serving.adserver.features.reader import ENTITIES, EntityCounters, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
+from serving.adserver.limits.budget import RESERVE, in_flight, reserve_arguments, reserve_keys
 
 _KEYS_PER_PIPELINE = 200
 _REFRESH_TIMEOUT_S = 1.0

@@ -15,7 +15,7 @@ from connectors.http_client import HttpPool, PoolLimits
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import ConfigError, Refused, Unavailable
-from serving.adserver.bidders import Bidders
+from serving.adserver.dsps.bidders import Bidders
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

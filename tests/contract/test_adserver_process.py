@@ -31,7 +31,7 @@ from schemas.ids import encode_id
 from schemas.redis_layout import registry_key
 from schemas.registry_record import AdRecord
 from schemas.topics import AD_DECISIONS
-from serving.adserver.features import NUMERIC
+from serving.adserver.features.reader import NUMERIC
 from tests.samples.adserver import bid_request, catalog
 
 ROOT = Path(__file__).resolve().parents[2]

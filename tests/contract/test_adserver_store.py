@@ -32,8 +32,8 @@ from schemas.redis_layout import (
     user_key,
 )
 from schemas.registry_record import AdRecord
-from serving.adserver import caps
-from serving.adserver.budget import RESERVE, reserve_arguments, reserve_keys
+from serving.adserver.limits import caps
+from serving.adserver.limits.budget import RESERVE, reserve_arguments, reserve_keys
 from serving.adserver.store import Commit, Reservation, Store, utc_day
 from tests.samples.adserver import NOW_S
 

@@ -30,16 +30,16 @@ from schemas.decisions import Outcome
 from schemas.features import COUNTER_BY_NAME
 from schemas.redis_layout import pack_counters
 from schemas.registry_record import AdRecord
-from serving.adserver.bidders import Fanout, Turn
-from serving.adserver.counters import CounterBlob
 from serving.adserver.decider import Decider, Serving
-from serving.adserver.features import EntityCounters
+from serving.adserver.dsps.bidders import Fanout, Turn
+from serving.adserver.features.counters import CounterBlob
+from serving.adserver.features.reader import EntityCounters
 from serving.adserver.inventory import Inventory
-from serving.adserver.model import Scorer, SmoothedRates
-from serving.adserver.openrtb import BidResponse
+from serving.adserver.markup.trackers import TrackerMaker
+from serving.adserver.openrtb.messages import BidResponse
+from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Reservation, Standing
-from serving.adserver.trackers import TrackerMaker
 
 #: 2026-01-05 12:00:00 UTC, a Monday: the clock of all cases.
 NOW_S = 1_767_614_400

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.decisions import Degraded
 from serving.adserver.decision import Decision
-from serving.adserver.openrtb import decode_request
+from serving.adserver.openrtb.messages import decode_request
 from tests.samples.adserver import KeptLog, PlannedBidders, PlannedStore, bid_request, decider, user_blob
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "adserver"

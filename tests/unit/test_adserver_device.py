@@ -11,9 +11,9 @@ import pytest
 
 from jobs.transforms.enrich import REPEATED
 from schemas.registry_record import AdRecord
+from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb import decode_request
-from serving.adserver.player_tag import to_request
+from serving.adserver.openrtb.messages import decode_request
 from tests.samples.adserver import PlannedStore, bid_request, catalog, decider
 
 DEVICE = {"devicetype": 3, "os": "tvos", "ip": "198.51.100.77", "ua": "TV/1", "language": "de"}

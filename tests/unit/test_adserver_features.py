@@ -24,10 +24,8 @@ from schemas.features import (
     window_buckets,
 )
 from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
-from serving.adserver import caps
-from serving.adserver.budget import in_flight
-from serving.adserver.counters import CounterBlob
-from serving.adserver.features import (
+from serving.adserver.features.counters import CounterBlob
+from serving.adserver.features.reader import (
     DEFAULT,
     ENTITIES,
     EXPIRED,
@@ -40,6 +38,8 @@ from serving.adserver.features import (
     entity_ids,
 )
 from serving.adserver.inventory import Inventory
+from serving.adserver.limits import caps
+from serving.adserver.limits.budget import in_flight
 from tests.samples.adserver import NOW_S, catalog
 
 ADS = [{"id": n, "pricing": "cpm", "bid_micros": 1_000_000} for n in ("a", "b", "c")]

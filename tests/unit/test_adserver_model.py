@@ -11,9 +11,9 @@ import pytest
 
 from schemas.errors import ContractError
 from schemas.features import CATEGORICAL_FEATURES, FEATURES, FEATURES_VERSION, model_inputs
-from serving.adserver.features import EntityCounters
+from serving.adserver.features.reader import EntityCounters
 from serving.adserver.inventory import Inventory
-from serving.adserver.model import ChampionModel, SmoothedRates
+from serving.adserver.scoring.model import ChampionModel, SmoothedRates
 from tests.samples.adserver import catalog
 
 ADS = [{"id": f"{n:02d}", "pricing": "cpm", "bid_micros": 1_000_000} for n in range(30)]

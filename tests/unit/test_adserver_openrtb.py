@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.keys import KeyRing
-from serving.adserver.consent import opted_out
-from serving.adserver.context import opportunities, outbound, resolve
+from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb import BadRequest, BidRequest, decode_request
-from serving.adserver.player_tag import to_request
+from serving.adserver.openrtb.consent import opted_out
+from serving.adserver.openrtb.context import opportunities, outbound, resolve
+from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request
 from tests.samples.adserver import NOW_S, bid_request, catalog
 
 

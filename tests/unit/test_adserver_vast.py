@@ -12,9 +12,9 @@ from connectors.tokens import TokenMinter, TokenOpener
 from schemas.events import BY_CODE, BY_NAME
 from schemas.ids import encode_id
 from schemas.money import to_micros
-from serving.adserver import banner, vast
-from serving.adserver.trackers import NO_TRACKERS, TrackerMaker, Trackers
-from serving.adserver.vast import AdIdentity, NotVast
+from serving.adserver.markup import banner, vast
+from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker, Trackers
+from serving.adserver.markup.vast import AdIdentity, NotVast
 from tests.samples.adserver import COLLECTOR_URL, NOW_S, catalog
 
 RAW_ID = bytes(range(16))

@@ -26,12 +26,13 @@ from connectors.http_messages import JSON, TEXT, Request, Response
 from connectors.http_server import refusal
 from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
-from serving.adserver import metrics, vast
+from serving.adserver import metrics
 from serving.adserver.decider import Decider
 from serving.adserver.decision import Decision, costs
+from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb import BadRequest, Bid, BidResponse, SeatBid, decode_request, encode
-from serving.adserver.player_tag import to_request
+from serving.adserver.markup import vast
+from serving.adserver.openrtb.messages import BadRequest, Bid, BidResponse, SeatBid, decode_request, encode
 
 logger = logging.getLogger(__name__)
 

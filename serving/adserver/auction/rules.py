@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from schemas.decisions import Outcome
 from schemas.money import to_micros
 from serving.adserver.inventory import AdRow
-from serving.adserver.openrtb import Banner, Bid, BidRequest, BidResponse, Imp, Video
+from serving.adserver.openrtb.messages import Banner, Bid, BidRequest, BidResponse, Imp, Video
 
 
 @dataclass(slots=True)

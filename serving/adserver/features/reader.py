@@ -22,7 +22,7 @@ from schemas.features import (
     window_buckets,
 )
 from schemas.ids import scope_hash
-from serving.adserver.counters import CounterBlob, decode
+from serving.adserver.features.counters import CounterBlob, decode
 from serving.adserver.inventory import AdRow, Inventory
 
 NUMERIC: tuple[str, ...] = tuple(f.name for f in FEATURES) + CONTEXT_FEATURES

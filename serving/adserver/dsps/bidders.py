@@ -18,7 +18,7 @@ from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import ConfigError, TimedOut
 from serving.adserver import metrics
-from serving.adserver.openrtb import BidResponse, decode_response
+from serving.adserver.openrtb.messages import BidResponse, decode_response
 
 logger = logging.getLogger(__name__)
 

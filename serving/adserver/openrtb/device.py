@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TypedDict
 
-from serving.adserver.openrtb import BidRequest
+from serving.adserver.openrtb.messages import BidRequest
 
 _USER_AGENT_CHARACTERS = 512
 _LANGUAGE_CHARACTERS = 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 from html import escape
 
 from schemas.catalog import Creative
-from serving.adserver.trackers import Trackers
+from serving.adserver.markup.trackers import Trackers
 
 _VIEWABLE = """<script>(function(s){{var a=s.previousElementSibling,t=0,o=new IntersectionObserver(function(e){{
 clearTimeout(t);if(e[0].intersectionRatio>=0.5)t=setTimeout(function(){{o.disconnect();new Image().src={url}}},1000)

@@ -17,7 +17,7 @@ from schemas.catalog import FrequencyCap
 from schemas.errors import ConfigError
 from schemas.features import COUNTER_BY_NAME, LIFETIME_S, Counter, grain_of
 from schemas.ids import scope_hash
-from serving.adserver.counters import CounterBlob
+from serving.adserver.features.counters import CounterBlob
 
 SCOPES = ("creative", "campaign", "advertiser")
 

@@ -17,7 +17,7 @@ import msgspec
 
 from connectors.http_client import HttpPool, PoolLimits
 from schemas.errors import ConnectorError, ContractError, Refused, Unavailable
-from serving.adserver.model import ChampionModel
+from serving.adserver.scoring.model import ChampionModel
 
 logger = logging.getLogger(__name__)
 

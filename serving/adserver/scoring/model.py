@@ -17,9 +17,9 @@ import numpy as np
 
 from schemas.errors import ContractError
 from schemas.features import CATEGORICAL_FEATURES, FEATURE_BY_NAME, FEATURES_VERSION, model_inputs
-from serving.adserver.booster import Booster
-from serving.adserver.features import NUMERIC, EntityCounters
+from serving.adserver.features.reader import NUMERIC, EntityCounters
 from serving.adserver.inventory import AdRow, Inventory
+from serving.adserver.scoring.booster import Booster
 
 PROBE_TOLERANCE = 1e-9
 #: Impressions' worth of belief in the campaign's rate before a creative's own clicks count.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.decisions import Degraded, Outcome
-from serving.adserver import auction
-from serving.adserver.auction import BidRules, Candidate
-from serving.adserver.bidders import Turn
-from serving.adserver.budget import price_of_win
-from serving.adserver.context import Opportunity, RequestContext
+from serving.adserver.auction import rules
+from serving.adserver.auction.rules import BidRules, Candidate
 from serving.adserver.decision import Decision
+from serving.adserver.dsps.bidders import Turn
 from serving.adserver.inventory import AdRow, Inventory
+from serving.adserver.limits.budget import price_of_win
+from serving.adserver.openrtb.context import Opportunity, RequestContext
 from serving.adserver.store import Reservation
 
 
@@ -36,8 +36,8 @@ class Contest:
             )
             self.house.extend(house)
             for row in rows:
-                candidate = auction.from_row(row)
-                refused = auction.fits(row, opportunity.imp, context.request, context.now_ms)
+                candidate = rules.from_row(row)
+                refused = rules.fits(row, opportunity.imp, context.request, context.now_ms)
                 if refused is not None:
                     candidate.outcome = refused
                 self.internal.append((row, candidate))
@@ -48,14 +48,16 @@ class Contest:
         if not turns:
             return
         request, imp_id = context.request, self.opportunity.imp.id
-        rules = BidRules(request.id, currency, {imp.id for imp in request.imp}, set(request.badv), set(request.bcat))
+        bid_rules = BidRules(
+            request.id, currency, {imp.id for imp in request.imp}, set(request.badv), set(request.bcat)
+        )
         if all(t.outcome in (Outcome.EXPIRED, Outcome.DSP_ERROR, Outcome.INVALID_RESPONSE) for t in turns):
             self.decision.reasons.add(Degraded.ALL_DSPS_FAILED)
         for turn in turns:
             entered = False
             if turn.outcome is None and turn.response is not None:
-                for bid_imp, candidate in auction.from_response(
-                    turn.response, turn.bidder.id, turn.bidder.seat_ids, rules
+                for bid_imp, candidate in rules.from_response(
+                    turn.response, turn.bidder.id, turn.bidder.seat_ids, bid_rules
                 ):
                     if bid_imp in (imp_id, ""):
                         if candidate.runs and shown_as(candidate) not in self.opportunity.formats:

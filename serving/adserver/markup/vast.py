@@ -14,7 +14,7 @@ from lxml import etree
 
 from schemas.catalog import Creative
 from schemas.money import to_decimal
-from serving.adserver.trackers import Trackers
+from serving.adserver.markup.trackers import Trackers
 
 NAMESPACE = "http://www.iab.com/VAST"
 EMPTY = f'<?xml version="1.0" encoding="UTF-8"?>\n<VAST version="4.2" xmlns="{NAMESPACE}"/>\n'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from serving.adserver.context import DEVICE_CODES
-from serving.adserver.countries import alpha2, alpha3
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb import (
+from serving.adserver.openrtb.context import DEVICE_CODES
+from serving.adserver.openrtb.countries import alpha2, alpha3
+from serving.adserver.openrtb.messages import (
     BadRequest,
     BidRequest,
     Content,
@@ -19,7 +19,7 @@ from serving.adserver.openrtb import (
     User,
     Video,
 )
-from serving.adserver.openrtb import Inventory as Place
+from serving.adserver.openrtb.messages import Inventory as Place
 
 #: Media types that a tag's player is taken to play.
 MIMES = ("video/mp4", "video/webm", "application/vnd.apple.mpegurl")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from connectors.keys import KeyRing
 from schemas.catalog import Placement
 from schemas.money import to_micros
-from serving.adserver.consent import consent_flags, opted_out
-from serving.adserver.countries import alpha2, alpha3
-from serving.adserver.device import DeviceFields, device_fields
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb import BidRequest, Device, Geo, Imp, User, encode
-from serving.adserver.openrtb import Inventory as Place
+from serving.adserver.openrtb.consent import consent_flags, opted_out
+from serving.adserver.openrtb.countries import alpha2, alpha3
+from serving.adserver.openrtb.device import DeviceFields, device_fields
+from serving.adserver.openrtb.messages import BidRequest, Device, Geo, Imp, User, encode
+from serving.adserver.openrtb.messages import Inventory as Place
 
 #: AdCOM 1.0 "Device Types" in the contract's words.
 _DEVICE_TYPES = {1: "phone", 2: "desktop", 3: "ctv", 4: "phone", 5: "tablet", 6: "ctv", 7: "ctv"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.adserver.openrtb import BidRequest
+from serving.adserver.openrtb.messages import BidRequest
 
 _SALE_OPT_OUT = 2  # position in "1YYN": version, notice given, opted out of sale, LSPA
 

@@ -1,0 +1,1 @@
+"""One imp: who takes part, at what price, who wins."""

@@ -1,0 +1,1 @@
+"""Other buyers: the fan-out."""

@@ -1,0 +1,1 @@
+"""Candidates' inputs from counters."""

@@ -1,0 +1,1 @@
+"""What the player or page gets: VAST, banners, trackers."""

@@ -1,0 +1,1 @@
+"""What requests and responses say: messages, who may be known, where the ad would run."""

@@ -1,0 +1,1 @@
+"""Click probability: the champion model, or rates."""
