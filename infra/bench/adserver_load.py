@@ -1,0 +1,232 @@
+"""Open-loop load on an ad server, and the DSPs that it asks, in one process: requests are sent when their time has
+come, whether or not earlier ones are answered, so that a slow server is not asked less (no coordinated omission).
+
+Run by `infra.bench.adserver` as a process of its own: `python -m infra.bench.adserver_load PLAN.json`; it prints a
+JSON line of what it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sys
+import time
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from infra.simulator.fleet import Asked, Fleet, natures
+
+_SETTLE_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do: `seconds` of requests at `rate_per_s` to `port`, while DSPs listen on `dsps_port`."""
+
+    port: int
+    dsps_port: int
+    dsps: int
+    seed: int
+    rate_per_s: float
+    seconds: float
+    tmax_ms: int
+    users: int
+    placements: int
+    longest_ms: float = 60.0
+    trouble: float = 0.0
+    warm_up: int = 50
+    host: str = "127.0.0.1"
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen. Times in ms; `own_ms` is response time less the slowest DSP that answered before the response."""
+
+    sent: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    latency_ms: list[float] = field(default_factory=list)
+    own_ms: list[float] = field(default_factory=list)
+    late: int = 0
+    dsp_counts: dict[str, int] = field(default_factory=dict)
+    dsp_bytes_in: int = 0
+    won_cpm: float = 0.0
+    seconds: float = 0.0
+
+
+def body_of(number: int, plan: Plan) -> bytes:
+    """An OpenRTB 2.6 video request; its id tells which one it is."""
+    rng = random.Random(plan.seed * 1_000_003 + number)
+    request = {
+        "id": f"bench-{plan.seed}-{number}",
+        "imp": [
+            {
+                "id": "1",
+                "tagid": f"pl-{rng.randrange(plan.placements)}",
+                "video": {
+                    "mimes": ["video/mp4"],
+                    "minduration": 5,
+                    "maxduration": 30,
+                    "protocols": [2, 3, 7, 8],
+                    "w": 1280,
+                    "h": 720,
+                    "linearity": 1,
+                },
+                "bidfloor": 0.5,
+                "bidfloorcur": "USD",
+                "secure": 1,
+            }
+        ],
+        "site": {
+            "id": "site-1",
+            "domain": "publisher.example",
+            "page": f"https://publisher.example/watch/{number % 997}",
+            "cat": ["IAB17"],
+            "publisher": {"id": "pub-1"},
+            "content": {"id": f"show-{number % 211}", "cat": ["IAB17"], "livestream": 0},
+        },
+        "device": {
+            "ua": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36",
+            "ip": f"198.51.{number % 100}.{number % 250}",
+            "devicetype": rng.choice((2, 3, 4)),
+            "os": "tvos",
+            "language": "en",
+            "geo": {"country": "USA", "region": "US-CA"},
+        },
+        "user": {"id": f"user-{rng.randrange(plan.users)}"},
+        "at": 1,
+        "tmax": plan.tmax_ms,
+        "cur": ["USD"],
+    }
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
+class _Client(asyncio.Protocol):
+    """A kept connection with one request on it."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._buffer = b""
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
+        self.number = 0
+        self.due_s = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head = self._buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        status = self._buffer[9:12]
+        if status != b"204":
+            lower = self._buffer[:head].lower()
+            start = lower.find(b"content-length:") + 15
+            if len(self._buffer) < head + 4 + int(lower[start:].split(b"\r\n", 1)[0]):
+                return
+        answer, self._buffer = self._buffer, b""
+        self._load.answered(self, status.decode(), answer)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._load.lost(self)
+
+
+class Load:
+    """Sends a plan's requests and keeps what comes back."""
+
+    def __init__(self, plan: Plan, fleet: Fleet) -> None:
+        self.plan = plan
+        self.fleet = fleet
+        self.seen = Seen()
+        self.statuses: Counter[str] = Counter()
+        self._idle: deque[_Client] = deque()
+        self._open = 0
+        self._measuring = False
+
+    async def run(self) -> Seen:
+        """Warms up, tells by a line on stdout that it begins, and sends."""
+        plan = self.plan
+        rng = random.Random(plan.seed)
+        for number in range(plan.warm_up):
+            await self._send(-1 - number, time.monotonic())
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(_SETTLE_S)
+        await self._told("ready")
+        self._measuring = True
+        self.fleet.counts.clear()
+        self.fleet.bytes_in = 0
+        began_s = next_s = time.monotonic()
+        number = 0
+        while next_s < began_s + plan.seconds:
+            wait_s = next_s - time.monotonic()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            await self._send(number, next_s)
+            number += 1
+            next_s += rng.expovariate(plan.rate_per_s)
+        self.seen.sent = number
+        self.seen.seconds = time.monotonic() - began_s
+        for _ in range(50):
+            if sum(self.statuses.values()) >= number:
+                break
+            await asyncio.sleep(0.1)
+        await self._told("done")
+        self.seen.statuses = dict(self.statuses)
+        self.seen.dsp_counts = dict(self.fleet.counts)
+        self.seen.dsp_bytes_in = self.fleet.bytes_in
+        return self.seen
+
+    async def _told(self, word: str) -> None:
+        """Says it, and waits until the other side has taken its reading."""
+        print(word, flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+    async def _send(self, number: int, due_s: float) -> None:
+        client = self._idle.popleft() if self._idle else None
+        if client is None or client.transport.is_closing():
+            loop = asyncio.get_running_loop()
+            _, client = await loop.create_connection(lambda: _Client(self), self.plan.host, self.plan.port)
+        body = body_of(number, self.plan)
+        client.number, client.due_s = number, due_s
+        self.fleet.asked[b"bench-%d-%d" % (self.plan.seed, number)] = Asked()
+        client.transport.write(
+            b"POST /openrtb2/auction HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
+            b"x-openrtb-version: 2.6\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+
+    def answered(self, client: _Client, status: str, answer: bytes) -> None:
+        latency_s = time.monotonic() - client.due_s
+        self._idle.append(client)
+        asked = self.fleet.asked.pop(b"bench-%d-%d" % (self.plan.seed, client.number))
+        if client.number < 0 or not self._measuring:
+            return
+        self.statuses[status] += 1
+        self.seen.latency_ms.append(latency_s * 1000)
+        self.seen.own_ms.append((latency_s - asked.slowest_s) * 1000)
+        if latency_s * 1000 > self.plan.tmax_ms + 5:
+            self.seen.late += 1
+        if status == "200":
+            price = answer.find(b'"price":')
+            self.seen.won_cpm += float(answer[price + 8 : price + 30].split(b",", 1)[0])
+
+    def lost(self, client: _Client) -> None:
+        if client in self._idle:
+            self._idle.remove(client)
+        else:
+            self.statuses["lost"] += 1
+
+
+async def _main(plan: Plan) -> None:
+    fleet = Fleet(natures(plan.seed, plan.dsps, plan.longest_ms, plan.trouble), plan.seed)
+    server = await fleet.start(plan.host, plan.dsps_port)
+    seen = await Load(plan, fleet).run()
+    server.close()
+    print(json.dumps(asdict(seen)), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(Plan(**json.loads(Path(sys.argv[1]).read_text()))))
