@@ -1,129 +1,55 @@
-"""OpenRTB 2.6 (2.5 requests work) as far as decisions use it; what is not named here is ignored, also in `ext`.
+"""OpenRTB 2.6 requests and responses (2.5 works), decoded and checked.
 
-Source: IAB Tech Lab OpenRTB 2.6, sections in the classes' docstrings. Decoding is msgspec's: a wrong type raises
-`msgspec.ValidationError`, whose text ends in the JSON path.
+Source: IAB Tech Lab OpenRTB 2.6-202409, sections in the classes' docstrings. A wrong type, a broken range or a missing
+required field is a `BadRequest` with its JSON path; an unknown field and any `ext` is ignored. Exchanges differ in how
+they write what is not there and what is whole: null counts as absent, 300.0 as 300.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from serving.adserver.openrtb.impressions import Audio, Banner, Imp, Native, Size, Video, native_request
+from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part
+from serving.adserver.openrtb.places import Content, Device, Geo, Inventory, Publisher, Regs, Source, User
+
+__all__ = [
+    "Audio",
+    "BadRequest",
+    "Banner",
+    "Bid",
+    "BidRequest",
+    "BidResponse",
+    "BrokenBid",
+    "Content",
+    "Device",
+    "Geo",
+    "Imp",
+    "Inventory",
+    "Native",
+    "Part",
+    "Publisher",
+    "Regs",
+    "SeatBid",
+    "Size",
+    "Source",
+    "User",
+    "Video",
+    "decode_request",
+    "decode_response",
+    "encode",
+]
+
 _PATH = re.compile(r" - at `(\$[^`]*)`$")
+_LONGEST_MESSAGE = 300
+#: Auction types of the specification; from 500 on they are an exchange's own.
+_AUCTION_TYPES = (1, 2, 3)
+_OWN_AUCTION_TYPES = 500
 
-NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
-Amount = Annotated[float, msgspec.Meta(ge=0)]
-Flag = Annotated[int, msgspec.Meta(ge=0, le=1)]
-
-
-class Part(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """Base of all objects: what has its default is not written."""
-
-
-class Size(Part):
-    """Format, §3.2.10."""
-
-    w: int = 0
-    h: int = 0
-
-
-class Banner(Part):
-    """Banner, §3.2.6."""
-
-    w: int | None = None
-    h: int | None = None
-    format: list[Size] = []
-
-
-class Video(Part):
-    """Video, §3.2.7."""
-
-    mimes: Annotated[list[str], msgspec.Meta(min_length=1)]
-    minduration: int = 0
-    maxduration: int | None = None
-    protocols: list[int] = []
-    w: int | None = None
-    h: int | None = None
-    linearity: int | None = None
-    skip: int | None = None
-
-
-class Imp(Part):
-    """Imp, §3.2.4. `tagid` is our placement id. Audio and native are known, so that they are no error."""
-
-    id: NonEmpty
-    banner: Banner | None = None
-    video: Video | None = None
-    audio: Any = None
-    native: Any = None
-    tagid: str = ""
-    bidfloor: Amount = 0.0
-    bidfloorcur: str = "USD"
-    secure: Flag | None = None
-
-
-class Publisher(Part):
-    """Publisher, §3.2.15."""
-
-    id: str = ""
-
-
-class Content(Part):
-    """Content, §3.2.16."""
-
-    id: str = ""
-    cat: list[str] = []
-    livestream: Flag = 0
-
-
-class Inventory(Part):
-    """Site §3.2.13, App §3.2.14 or DOOH §3.2.28: what they have in common."""
-
-    id: str = ""
-    cat: list[str] = []
-    publisher: Publisher | None = None
-    content: Content | None = None
-    domain: str = ""
-    bundle: str = ""
-
-
-class Geo(Part):
-    """Geo, §3.2.19. `country` is ISO 3166-1 alpha-3."""
-
-    country: str = ""
-    region: str = ""
-
-
-class Device(Part):
-    """Device, §3.2.18."""
-
-    devicetype: int | None = None
-    os: str = ""
-    ua: str = ""
-    language: str = ""
-    ip: str = ""
-    ipv6: str = ""
-    geo: Geo | None = None
-    lmt: Flag = 0
-
-
-class User(Part):
-    """User, §3.2.20."""
-
-    id: str = ""
-    consent: str = ""
-    ext: Any = None
-
-
-class Regs(Part):
-    """Regs, §3.2.3. 2.5 has these under `ext`."""
-
-    coppa: Flag = 0
-    gdpr: Flag | None = None
-    us_privacy: str = ""
-    ext: Any = None
+_T = TypeVar("_T")
 
 
 class BidRequest(Part):
@@ -138,10 +64,19 @@ class BidRequest(Part):
     user: User | None = None
     test: Flag = 0
     at: int = 2
-    tmax: Annotated[int, msgspec.Meta(ge=0)] = 0
+    tmax: Count = 0
+    wseat: list[str] = []
+    bseat: list[str] = []
+    allimps: Flag = 0
     cur: list[str] = []
+    wlang: list[str] = []
+    wlangb: list[str] = []
+    acat: list[str] = []
     bcat: list[str] = []
+    cattax: int = 1
     badv: list[str] = []
+    bapp: list[str] = []
+    source: Source | None = None
     regs: Regs | None = None
     ext: Any = None
 
@@ -152,25 +87,44 @@ class Bid(Part):
     id: str = ""
     impid: str = ""
     price: float | None = None
+    nurl: str = ""
+    burl: str = ""
+    lurl: str = ""
     adm: str = ""
+    adid: str = ""
     adomain: list[str] = []
-    cat: list[str] = []
+    bundle: str = ""
+    iurl: str = ""
     cid: str = ""
     crid: str = ""
-    burl: str = ""
+    cattax: int = 1
+    cat: list[str] = []
+    attr: list[int] = []
+    apis: list[int] = []
+    api: int | None = None
+    protocol: int | None = None
+    qagmediarating: int | None = None
+    language: str = ""
     dealid: str = ""
     w: int | None = None
     h: int | None = None
+    exp: int | None = None
     dur: int | None = None
     mtype: int | None = None
+    slotinpod: int | None = None
     ext: Any = None
 
 
+class BrokenBid(Bid):
+    """A bid whose fields are not what the specification says: refused, without its neighbours."""
+
+
 class SeatBid(Part):
-    """SeatBid, §4.2.2."""
+    """SeatBid, §4.2.2. `group` 1: all bids of the seat win together or not at all."""
 
     bid: list[Bid] = []
     seat: str = ""
+    group: int = 0
 
 
 class BidResponse(Part):
@@ -178,8 +132,10 @@ class BidResponse(Part):
 
     id: str = ""
     seatbid: list[SeatBid] = []
+    bidid: str = ""
     cur: str = "USD"
     nbr: int | None = None
+    ext: Any = None
 
 
 class BadRequest(Exception):
@@ -193,6 +149,7 @@ class BadRequest(Exception):
 
 _requests = msgspec.json.Decoder(BidRequest)
 _responses = msgspec.json.Decoder(BidResponse)
+_anything = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
@@ -200,20 +157,51 @@ def decode_request(body: bytes) -> BidRequest:
     """A checked request. Errors: BadRequest."""
     try:
         request = _requests.decode(body)
-    except msgspec.ValidationError as e:
-        found = _PATH.search(str(e))
-        reason = _PATH.sub("", str(e))
-        raise BadRequest(found.group(1) if found else "$", reason) from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except msgspec.ValidationError:
+        request = _tidied(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise BadRequest("$", f"not JSON: {e}") from e
     check_request(request)
     return request
+
+
+def _tidied(body: bytes) -> BidRequest:
+    """The request of a body that is only wrong in how it writes absence and whole numbers. Errors: BadRequest."""
+    try:
+        return msgspec.convert(tidy(_anything.decode(body)), BidRequest)
+    except msgspec.ValidationError as e:
+        found = _PATH.search(str(e))
+        reason = _PATH.sub("", str(e))[:_LONGEST_MESSAGE]
+        raise BadRequest(found.group(1) if found else "$", reason) from e
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise BadRequest("$", f"not JSON: {e}") from e
+
+
+def tidy(value: Any) -> Any:
+    """JSON data without nulls in objects, and with whole numbers as such.
+
+    Example:
+    >>> tidy({"w": 300.0, "h": None, "price": 0.5})
+    {'w': 300, 'price': 0.5}
+    """
+    if isinstance(value, dict):
+        return {name: tidy(v) for name, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [tidy(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 def check_request(request: BidRequest) -> None:
     """Rules that types do not say. Errors: BadRequest for the first that is broken."""
     if sum(x is not None for x in (request.site, request.app, request.dooh)) > 1:
         raise BadRequest("$", "at most one of site, app and dooh")
+    for one, other in (("wseat", "bseat"), ("wlang", "wlangb")):
+        if getattr(request, one) and getattr(request, other):
+            raise BadRequest(f"$.{other}", f"at most one of {one} and {other}")
+    if request.at not in _AUCTION_TYPES and request.at < _OWN_AUCTION_TYPES:
+        raise BadRequest("$.at", f"expected 1, 2, 3 or one of an exchange's own from 500 on, got {request.at}")
     seen: set[str] = set()
     for i, imp in enumerate(request.imp):
         if imp.id in seen:
@@ -221,11 +209,61 @@ def check_request(request: BidRequest) -> None:
         seen.add(imp.id)
         if imp.banner is None and imp.video is None and imp.audio is None and imp.native is None:
             raise BadRequest(f"$.imp[{i}]", "one of banner, video, audio and native is required")
+        for name in ("video", "audio"):
+            timed = getattr(imp, name)
+            if timed is not None:
+                _check_durations(timed, f"$.imp[{i}].{name}")
+        if imp.native is not None:
+            try:
+                native_request(imp.native.request)
+            except ValueError as e:
+                raise BadRequest(f"$.imp[{i}].native.request", str(e)[:_LONGEST_MESSAGE]) from e
+
+
+def _check_durations(timed: Video | Audio, path: str) -> None:
+    """§3.2.7, §3.2.8: exact durations and a range of them exclude each other. Errors: BadRequest."""
+    if timed.rqddurs and (timed.minduration or timed.maxduration is not None):
+        raise BadRequest(f"{path}.rqddurs", "excludes minduration and maxduration")
+    if timed.maxduration is not None and timed.minduration > timed.maxduration:
+        raise BadRequest(f"{path}.minduration", f"{timed.minduration} is more than maxduration {timed.maxduration}")
 
 
 def decode_response(body: bytes) -> BidResponse:
-    """A DSP's response. Errors: ValueError (msgspec's are such)."""
-    return _responses.decode(body)
+    """A DSP's response; a bid that breaks the specification is a `BrokenBid`, and its neighbours are none the worse.
+
+    Errors: ValueError (msgspec's are such) when there is no response to speak of.
+    """
+    try:
+        return _responses.decode(body)
+    except msgspec.ValidationError:
+        return _bid_by_bid(tidy(_anything.decode(body)))
+
+
+def _bid_by_bid(data: Any) -> BidResponse:
+    """The response of JSON data, each bid judged alone. Errors: ValueError."""
+    if not isinstance(data, dict) or not isinstance(seats := data.pop("seatbid", []), list):
+        raise ValueError("not a bid response")
+    response = msgspec.convert(data, BidResponse)
+    for seat in seats:
+        bids = seat.pop("bid", []) if isinstance(seat, dict) else []
+        if not isinstance(seat, dict) or not isinstance(bids, list):
+            continue
+        made = _converted(seat, SeatBid) or SeatBid()
+        made.bid = [_converted(bid, Bid) or _broken(bid) for bid in bids]
+        response.seatbid.append(made)
+    return response
+
+
+def _converted(data: Any, kind: type[_T]) -> _T | None:
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _broken(data: Any) -> BrokenBid:
+    names = ("id", "impid", "crid", "cid") if isinstance(data, dict) else ()
+    return BrokenBid(**{n: data[n] for n in names if isinstance(data.get(n), str)})
 
 
 def encode(part: Part) -> bytes:

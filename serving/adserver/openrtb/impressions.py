@@ -1,0 +1,262 @@
+"""What is for sale: an imp and everything below it.
+
+Source: OpenRTB 2.6-202409; sections in the classes' docstrings. OpenRTB Native Ads 1.2 for what `native.request` holds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from serving.adserver.openrtb.parts import Amount, Count, Flag, NonEmpty, Part, Positive
+
+
+class Size(Part):
+    """Format, §3.2.10: a size, or a ratio with a least width (flex ads)."""
+
+    w: Count = 0
+    h: Count = 0
+    wratio: Count | None = None
+    hratio: Count | None = None
+    wmin: Count | None = None
+
+
+class Banner(Part):
+    """Banner, §3.2.6."""
+
+    format: list[Size] = []
+    w: Count | None = None
+    h: Count | None = None
+    btype: list[int] = []
+    battr: list[int] = []
+    pos: int | None = None
+    mimes: list[str] = []
+    topframe: Flag | None = None
+    expdir: list[int] | None = None
+    api: list[int] = []
+    id: str | None = None
+    vcm: Flag | None = None
+
+    def sizes(self) -> set[tuple[int, int]]:
+        """Sizes that may be shown; empty when any may, as ratios alone say nothing final."""
+        found = {(f.w, f.h) for f in self.format if f.w and f.h}
+        if self.w and self.h:
+            found.add((self.w, self.h))
+        return found
+
+
+class DurationFloor(Part):
+    """DurFloors, §3.2.35: the floor of creatives of these durations."""
+
+    mindur: Count | None = None
+    maxdur: Count | None = None
+    bidfloor: Amount = 0.0
+
+
+class Timed(Part):
+    """What Video and Audio have in common: media types, durations, and their place in a pod."""
+
+    mimes: Annotated[list[NonEmpty], msgspec.Meta(min_length=1)]
+    minduration: Count = 0
+    maxduration: Count | None = None
+    poddur: Count | None = None
+    maxseq: Count | None = None
+    rqddurs: list[Positive] = []
+    podid: str | int | None = None
+    podseq: int = 0
+    slotinpod: int = 0
+    mincpmpersec: Amount | None = None
+    startdelay: int | None = None
+    protocols: list[int] = []
+    battr: list[int] = []
+    api: list[int] = []
+    companiontype: list[int] | None = None
+    companionad: list[Banner] | None = None
+    delivery: list[int] | None = None
+    sequence: Count | None = None
+    maxextended: int | None = None
+    minbitrate: Count | None = None
+    maxbitrate: Count | None = None
+    durfloors: list[DurationFloor] = []
+
+
+class Video(Timed):
+    """Video, §3.2.7."""
+
+    w: Count | None = None
+    h: Count | None = None
+    linearity: int | None = None
+    skip: Flag | None = None
+    skipmin: Count = 0
+    skipafter: Count = 0
+    boxingallowed: Flag = 1
+    placement: int | None = None
+    plcmt: int | None = None
+    playbackmethod: list[int] | None = None
+    playbackend: int | None = None
+    pos: int | None = None
+    protocol: int | None = None
+
+
+class Audio(Timed):
+    """Audio, §3.2.8."""
+
+    feed: int | None = None
+    stitched: Flag | None = None
+    nvol: int | None = None
+
+
+class Native(Part):
+    """Native, §3.2.9: `request` is JSON in a string."""
+
+    request: NonEmpty
+    ver: str = ""
+    api: list[int] = []
+    battr: list[int] = []
+
+
+class Metric(Part):
+    """Metric, §3.2.5."""
+
+    type: NonEmpty
+    value: float
+    vendor: str = ""
+
+
+class Deal(Part):
+    """Deal, §3.2.12."""
+
+    id: NonEmpty
+    bidfloor: Amount = 0.0
+    bidfloorcur: str = "USD"
+    at: int | None = None
+    wseat: list[str] = []
+    wadomain: list[str] = []
+    guar: Flag = 0
+    mincpmpersec: Amount | None = None
+    durfloors: list[DurationFloor] = []
+
+
+class Pmp(Part):
+    """Pmp, §3.2.11: with `private_auction` bids without a deal are not wanted."""
+
+    private_auction: Flag = 0
+    deals: list[Deal] = []
+
+
+class Quantity(Part):
+    """Qty, §3.2.31: how many impressions one imp is worth (DOOH)."""
+
+    multiplier: Annotated[float, msgspec.Meta(gt=0)]
+    sourcetype: int | None = None
+    vendor: str | None = None
+
+
+class Refresh(Part):
+    """Refresh, §3.2.33."""
+
+    count: Count | None = None
+    refsettings: list[Any] | None = None
+
+
+class Imp(Part):
+    """Imp, §3.2.4. `tagid` is our placement id."""
+
+    id: NonEmpty
+    metric: list[Metric] = []
+    banner: Banner | None = None
+    video: Video | None = None
+    audio: Audio | None = None
+    native: Native | None = None
+    pmp: Pmp | None = None
+    displaymanager: str | None = None
+    displaymanagerver: str | None = None
+    instl: Flag = 0
+    tagid: str = ""
+    bidfloor: Amount = 0.0
+    bidfloorcur: str = "USD"
+    clickbrowser: Flag | None = None
+    secure: Flag | None = None
+    iframebuster: list[str] | None = None
+    rwdd: Flag = 0
+    ssai: Annotated[int, msgspec.Meta(ge=0, le=3)] = 0
+    exp: Count | None = None
+    qty: Quantity | None = None
+    dt: float | None = None
+    refresh: Refresh | None = None
+
+
+class NativeTitle(Part):
+    """Title request, Native 1.2 §4.3."""
+
+    len: Positive
+
+
+class NativeImage(Part):
+    """Image request, Native 1.2 §4.4."""
+
+    type: int | None = None
+    w: Count | None = None
+    h: Count | None = None
+    wmin: Count | None = None
+    hmin: Count | None = None
+    mimes: list[str] = []
+
+
+class NativeData(Part):
+    """Data request, Native 1.2 §4.6."""
+
+    type: int
+    len: Count | None = None
+
+
+class NativeAsset(Part):
+    """Asset request, Native 1.2 §4.2: one of title, img, video and data."""
+
+    id: int
+    required: Flag = 0
+    title: NativeTitle | None = None
+    img: NativeImage | None = None
+    video: Any = None
+    data: NativeData | None = None
+
+
+class NativeTracker(Part):
+    """Event tracker request, Native 1.2 §4.7."""
+
+    event: int
+    methods: list[int]
+
+
+class NativeRequest(Part):
+    """Native Markup Request, Native 1.2 §4.1."""
+
+    assets: Annotated[list[NativeAsset], msgspec.Meta(min_length=1)]
+    ver: str = "1.2"
+    context: int | None = None
+    plcmttype: int | None = None
+    plcmtcnt: Positive = 1
+    eventtrackers: list[NativeTracker] = []
+    privacy: Flag = 0
+
+
+class _Wrapped(Part):
+    """Native 1.0 and 1.1 put the request into an object of one field."""
+
+    native: NativeRequest
+
+
+_bare = msgspec.json.Decoder(NativeRequest)
+_wrapped = msgspec.json.Decoder(_Wrapped)
+
+
+def native_request(text: str) -> NativeRequest:
+    """The request in `native.request`, of any version of Native Ads 1.x. Errors: ValueError."""
+    try:
+        return _bare.decode(text)
+    except msgspec.ValidationError as bare:
+        try:
+            return _wrapped.decode(text).native
+        except msgspec.ValidationError as wrapped:
+            raise ValueError(str(wrapped if "`native`" not in str(wrapped) else bare)) from bare

@@ -1,0 +1,22 @@
+"""What all OpenRTB objects are made of: the base struct and the kinds of numbers that the specification knows.
+
+Lists of codes (AdCOM 1.0) are not closed: they grow, and 500+ is a vendor's own, so a code is any whole number.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
+Flag = Annotated[int, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+Latitude = Annotated[float, msgspec.Meta(ge=-90, le=90)]
+Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
+
+
+class Part(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Base of all objects: what has its default is not written."""
