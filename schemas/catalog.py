@@ -18,7 +18,10 @@ from schemas.events import BY_NAME
 
 @dataclass(frozen=True, slots=True)
 class Advertiser:
-    """Conversions are credited to a click or view at most `click_lookback_s` or `view_lookback_s` before; 0: never."""
+    """Conversions are credited to a click or view at most `click_lookback_s` or `view_lookback_s` before; 0: never.
+
+    Two ads with an `exclusion_labels` entry in common, their line items' included, are never shown in one pod or page.
+    """
 
     id: str
     name: str
@@ -26,22 +29,33 @@ class Advertiser:
     category: str = ""  # IAB content category of what it sells
     click_lookback_s: int = 7 * 86_400
     view_lookback_s: int = 86_400
+    exclusion_labels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class FrequencyCap:
     """At most `limit` impressions per viewer in a rolling window. `scope`: creative, campaign or advertiser.
 
-    `window_s` is up to 31 days; null is the viewer's lifetime.
+    `window_s` is up to 31 days; null is the viewer's lifetime. `per` pod or stream counts within one ad pod or one
+    session instead, for as long as that lasts, and has no window. `strict` counts wins that are not shown yet as
+    well; otherwise only impressions that the stream has counted.
     """
 
     scope: str
     limit: int
-    window_s: int | None
+    window_s: int | None = None
+    per: str = "viewer"  # viewer, pod, stream
+    strict: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
+    """`daily_budget_micros` is of a UTC day, `lifetime_budget_micros` of all days together (0: no such limit).
+
+    `pacing` says how the day's budget follows the day's traffic: evenly with it, frontloaded (a quarter ahead of it),
+    or as it comes. `traffic_curve` is that forecast: 24 weights, one per UTC hour; empty is a flat day.
+    """
+
     id: str
     advertiser_id: str
     name: str
@@ -49,29 +63,64 @@ class Campaign:
     start_ms: int = 0
     end_ms: int = 2**53
     status: str = "active"  # active or paused
-    pacing: str = "as_fast_as_possible"  # even, frontloaded, as_fast_as_possible
+    pacing: str = "as_fast_as_possible"  # evenly, frontloaded, as_fast_as_possible
     frequency_caps: list[FrequencyCap] = field(default_factory=list)
+    lifetime_budget_micros: int = 0
+    traffic_curve: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Daypart:
+    """Hours of days of the week: from `from_hour` (0-23) until before `to_hour` (1-24). Monday is 1, Sunday 7."""
+
+    days: list[int]
+    from_hour: int = 0
+    to_hour: int = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Targeting:
-    """Empty lists mean any."""
+    """Empty lists mean any; what a request does not say is in no list that has entries.
+
+    `countries` are ISO 3166-1 alpha-2, `regions` ISO 3166-2, `cities` names as the request has them, `platforms`
+    operating systems, `genres` and `content_ids` of OpenRTB's `content`, `segments` ids of `user.data`, `deal_ids`
+    deals of `imp.pmp`. `daypart_clock` viewer takes the hour where the viewer is (`geo.utcoffset`, else UTC).
+    """
 
     countries: list[str] = field(default_factory=list)
     device_types: list[str] = field(default_factory=list)
     content_categories: list[str] = field(default_factory=list)
     placement_ids: list[str] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
+    cities: list[str] = field(default_factory=list)
+    platforms: list[str] = field(default_factory=list)
+    content_ids: list[str] = field(default_factory=list)
+    genres: list[str] = field(default_factory=list)
+    segments: list[str] = field(default_factory=list)
+    deal_ids: list[str] = field(default_factory=list)
+    dayparts: list[Daypart] = field(default_factory=list)
+    daypart_clock: str = "utc"  # utc or viewer
 
 
 @dataclass(frozen=True, slots=True)
 class LineItem:
-    """`pricing` cpm: `bid_micros` per thousand impressions; cpc: per click; house: shown only when nothing else is."""
+    """`pricing` cpm: `bid_micros` per thousand impressions; cpc: per click; cpv: per completed view; guaranteed: per
+    thousand of `goal_impressions` that were promised from `start_ms` until `end_ms`; house: shown only when nothing
+    else is.
+
+    `priority` orders guaranteed line items whose promise is worth the same: the lower number first.
+    """
 
     id: str
     campaign_id: str
     pricing: str
     bid_micros: int
     targeting: Targeting = field(default_factory=Targeting)
+    goal_impressions: int = 0
+    start_ms: int = 0
+    end_ms: int = 2**53
+    priority: int = 8
+    exclusion_labels: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
