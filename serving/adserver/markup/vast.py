@@ -1,12 +1,14 @@
-"""VAST 4.2 answers: our own InLine ads, and DSPs' documents with our trackers put in.
+"""VAST answers: our own InLine ads, DSPs' documents with our trackers put in, and pods of both.
 
-A DSP's document is hostile input: no entities, no DTD, no network, a size limit; one that is no VAST is refused, and
-an address instead of a document is wrapped.
-Source: IAB VAST 4.2 §2.3 (structure), §3.14 (tracking events), §3.8 (errors); elements in the order of its XSD.
+Our own documents have the version that the player knows (vast_versions.py). A DSP's document keeps its own, with all
+that is in it (NonLinear, companions, icons, AdVerifications); one that is no VAST, or newer than the player, is
+refused (vast_parse.py), and an address instead of a document is wrapped.
+Source: IAB VAST 4.2 §2.3 (structure), §2.4.2 (pods), §3.7 Pricing, §3.14 (tracking events), §3.8 (errors).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -15,14 +17,51 @@ from lxml import etree
 from schemas.catalog import Creative
 from schemas.money import to_decimal
 from serving.adserver.markup.trackers import Trackers
+from serving.adserver.markup.vast_parse import NotVast, ads_of, child, descend, elements, parsed
+from serving.adserver.markup.vast_versions import (
+    NAMESPACE,
+    NEWEST,
+    VERSIONS,
+    Version,
+    name_of,
+    newest_of,
+    put,
+    version_of,
+)
+from serving.adserver.openrtb.messages import Imp
 
-NAMESPACE = "http://www.iab.com/VAST"
-EMPTY = f'<?xml version="1.0" encoding="UTF-8"?>\n<VAST version="4.2" xmlns="{NAMESPACE}"/>\n'
+__all__ = ["EMPTY", "NAMESPACE", "AdIdentity", "NotVast", "Player"]
+
+_DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+EMPTY = f"{_DECLARATION}{VERSIONS[NEWEST].root}/>\n"
 _AD_SYSTEM = '<AdSystem version="1">Headwater</AdSystem>'
 
 
-class NotVast(Exception):
-    """A document that can't be shown; the message says why."""
+@dataclass(frozen=True, slots=True)
+class Player:
+    """What the player can do. `skip_offset_s` is when it shows its skip button; None: the ad may not be skipped."""
+
+    version: Version = VERSIONS[NEWEST]
+    skip_offset_s: int | None = None
+    skip_longer_than_s: int = 0
+
+
+ANY_PLAYER = Player()
+
+
+def player_of(imp: Imp) -> Player | None:
+    """The player of a video or audio imp; None when it knows no version that we answer in.
+
+    Source: OpenRTB 2.6 §3.2.7 Video (`protocols`, `skip`, `skipmin`, `skipafter`), §3.2.8 Audio.
+    """
+    video = imp.video
+    protocols = video.protocols if video is not None else getattr(imp.audio, "protocols", ())
+    version = newest_of(protocols)
+    if version is None:
+        return None
+    if video is None or video.skip != 1:
+        return ANY_PLAYER if version.name == NEWEST else Player(version)
+    return Player(version, getattr(video, "skipafter", 0), getattr(video, "skipmin", 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +81,7 @@ class AdIdentity:
     currency: str
 
     def pricing_element(self) -> str:
-        model = "cpc" if self.pricing == "cpc" else "cpm"
+        model = self.pricing if self.pricing in ("cpc", "cpv") else "cpm"
         return (
             f'<Pricing model="{model}" currency="{escape(self.currency)}">'
             f"{_cdata(to_decimal(self.price_micros))}</Pricing>"
@@ -59,46 +98,129 @@ class AdIdentity:
         )
 
 
-def inline(identity: AdIdentity, creative: Creative, title: str, trackers: Trackers) -> str:
-    """Our own video ad. Shape: a whole document with one InLine."""
-    mime = escape(creative.mime or "video/mp4")
-    return _document(
-        identity,
-        f"<InLine>{_head(identity, trackers)}"
-        f"<AdServingId>{escape(identity.record_id)}</AdServingId><AdTitle>{escape(title)}</AdTitle>"
-        f'<Creatives><Creative id="{_attribute(creative.id)}">'
-        f'<UniversalAdId idRegistry="headwater">{escape(creative.id)}.{creative.version}</UniversalAdId>'
-        f"<Linear>{_tracking(trackers)}<Duration>{_duration(creative.duration_s or 0)}</Duration><MediaFiles>"
-        f'<MediaFile delivery="progressive" type="{mime}" width="{creative.width}" height="{creative.height}">'
-        f"{_cdata(creative.media_url)}</MediaFile></MediaFiles>"
-        f"<VideoClicks><ClickThrough>{_cdata(creative.landing_url)}</ClickThrough>{_click(trackers)}</VideoClicks>"
-        "</Linear></Creative></Creatives></InLine>",
+def inline(
+    identity: AdIdentity, creative: Creative, title: str, trackers: Trackers, player: Player = ANY_PLAYER
+) -> str:
+    """Our own video or audio ad. Shape: a whole document with one InLine."""
+    version = player.version
+    seconds = creative.duration_s or 0
+    media = (
+        f'<MediaFiles><MediaFile delivery="progressive" type="{_attribute(creative.mime or "video/mp4")}" '
+        f'width="{creative.width}" height="{creative.height}">{_cdata(creative.media_url)}</MediaFile></MediaFiles>'
     )
+    clicks = {"ClickThrough": f"<ClickThrough>{_cdata(creative.landing_url)}</ClickThrough>"}
+    linear = {
+        "TrackingEvents": _tracking(trackers, version),
+        "Duration": f"<Duration>{_duration(seconds)}</Duration>",
+        "MediaFiles": media,
+        "VideoClicks": _video_clicks(trackers, version, clicks),
+    }
+    skippable = player.skip_offset_s is not None and seconds > player.skip_longer_than_s and version.name >= "3.0"
+    skip = f' skipoffset="{_duration(player.skip_offset_s or 0)}"' if skippable else ""
+    universal_id = f"{escape(creative.id)}.{creative.version}"
+    value = f' idValue="{_attribute(creative.id)}.{creative.version}"' if version.name == "4.0" else ""
+    parts = {
+        "Linear": f"<Linear{skip}>{version.joined('Linear', linear)}</Linear>",
+        "UniversalAdId": f'<UniversalAdId idRegistry="headwater"{value}>{universal_id}</UniversalAdId>',
+    }
+    body = _head(identity, trackers) | {
+        "AdServingId": f"<AdServingId>{escape(identity.record_id)}</AdServingId>",
+        "AdTitle": f"<AdTitle>{escape(title)}</AdTitle>",
+        "Creatives": f'<Creatives><Creative id="{_attribute(creative.id)}">'
+        f"{version.joined('Creative', parts)}</Creative></Creatives>",
+    }
+    kind = ' adType="audio"' if creative.format == "audio" and version.name >= "4.1" else ""
+    return _document(identity, version, f"<InLine>{version.joined('InLine', body)}</InLine>", kind)
 
 
-def wrapper(identity: AdIdentity, tag_url: str, trackers: Trackers) -> str:
+def wrapper(identity: AdIdentity, tag_url: str, trackers: Trackers, player: Player = ANY_PLAYER) -> str:
     """A Wrapper around another server's address, with our trackers."""
-    return _document(
-        identity,
-        f"<Wrapper>{_head(identity, trackers)}<VASTAdTagURI>{_cdata(tag_url)}</VASTAdTagURI>"
-        f'<Creatives><Creative id="{_attribute(identity.creative_id)}"><Linear>{_tracking(trackers)}'
-        f"<VideoClicks>{_click(trackers)}</VideoClicks></Linear></Creative></Creatives></Wrapper>",
-    )
+    version = player.version
+    linear = {
+        "TrackingEvents": _tracking(trackers, version),
+        "VideoClicks": _video_clicks(trackers, version, {}),
+    }
+    body = _head(identity, trackers) | {
+        "VASTAdTagURI": f"<VASTAdTagURI>{_cdata(tag_url)}</VASTAdTagURI>",
+        "Creatives": f'<Creatives><Creative id="{_attribute(identity.creative_id)}"><Linear>'
+        f"{version.joined('Linear', linear)}</Linear></Creative></Creatives>",
+    }
+    return _document(identity, version, f"<Wrapper>{version.joined('Wrapper', body)}</Wrapper>")
 
 
-def _document(identity: AdIdentity, ad: str) -> str:
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n<VAST version="4.2" xmlns="{NAMESPACE}">'
-        f'<Ad id="{_attribute(identity.record_id)}">{ad}</Ad></VAST>\n'
-    )
+def pod(documents: Sequence[str], version: Version) -> str:
+    """One document of several, each with one Ad of ours or made by `with_trackers`, in playing order.
+
+    Source: VAST 4.2 §2.4.2.2 (ad pods: `sequence` counts from 1). Errors: ValueError for a version without pods.
+    """
+    if not version.has_pods:
+        raise ValueError(f"VAST {version.name} has no pods")
+    ads = []
+    for place, document in enumerate(documents, 1):
+        start = document.find("<Ad ") if document.startswith(_DECLARATION) else -1  # ours: no need to parse it again
+        if start >= 0:
+            ad = document[start : document.rindex("</VAST>")]
+        else:
+            root = etree.fromstring(document.encode(), etree.XMLParser(resolve_entities=False, strip_cdata=False))
+            ad = etree.tostring(ads_of(root)[0][0], encoding="unicode", with_tail=False)
+        name, _, rest = ad.partition(" ")
+        ads.append(f'{name} sequence="{place}" {rest}')
+    return f"{_DECLARATION}{version.root}>{''.join(ads)}</VAST>\n"
 
 
-def _head(identity: AdIdentity, trackers: Trackers) -> str:
-    """Elements that InLine and Wrapper share, in the XSD's order."""
-    return (
-        f"{_AD_SYSTEM}{_error(trackers)}<Extensions>{identity.extension()}</Extensions>"
-        f"{_impression(trackers)}{identity.pricing_element()}{_viewable(trackers)}"
-    )
+def with_trackers(
+    markup: str, identity: AdIdentity, trackers: Trackers, limit_bytes: int, player: Player = ANY_PLAYER
+) -> str:
+    """A DSP's VAST with our trackers, price and ids in it. Errors: NotVast."""
+    text = markup.strip()
+    if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
+        return wrapper(identity, text, trackers, player)
+    root = parsed(text.encode(), limit_bytes)
+    return tracked(root, identity, trackers, player)
+
+
+def tracked(root: etree._Element, identity: AdIdentity, trackers: Trackers, player: Player = ANY_PLAYER) -> str:
+    """The first Ad of a parsed document as one of ours; the tree is changed. Errors: NotVast."""
+    version = version_of(root)
+    if version.name[0] > player.version.name[0]:
+        raise NotVast(f"102: VAST {version.name} for a player of {player.version.name}")
+    ads = ads_of(root)
+    if not ads:
+        raise NotVast("303: no Ad in it" if child(root, "Ad") is None else "101: neither InLine nor Wrapper in its Ad")
+    ad, body = ads[0]
+    for other in list(root):
+        if other is not ad:  # one winner is billed, so one ad is shown
+            root.remove(other)
+    linears = list(descend(body, "Creatives", "Creative", "Linear"))
+    non_linears = list(descend(body, "Creatives", "Creative", "NonLinearAds"))
+    if not linears and not non_linears and name_of(body) == "InLine":
+        raise NotVast("201: neither Linear nor NonLinear creative")
+    ad.set("id", identity.record_id)
+    ad.attrib.pop("sequence", None)
+    _insert_into_body(body, version, identity, trackers, player)
+    for linear in linears:
+        _insert_into_linear(linear, version, trackers)
+    for non_linear in non_linears if not linears else ():
+        _insert_tracking(non_linear, version, trackers)
+    if not linears and not non_linears:
+        _add_linear(body, version, trackers)
+    return etree.tostring(root, encoding="unicode")
+
+
+def _document(identity: AdIdentity, version: Version, ad: str, kind: str = "") -> str:
+    return f'{_DECLARATION}{version.root}><Ad id="{_attribute(identity.record_id)}"{kind}>{ad}</Ad></VAST>\n'
+
+
+def _head(identity: AdIdentity, trackers: Trackers) -> dict[str, str]:
+    """Elements that InLine and Wrapper share."""
+    return {
+        "AdSystem": _AD_SYSTEM,
+        "Error": _error(trackers),
+        "Extensions": f"<Extensions>{identity.extension()}</Extensions>",
+        "Impression": _impression(trackers),
+        "Pricing": identity.pricing_element(),
+        "ViewableImpression": _viewable(trackers),
+    }
 
 
 def _impression(trackers: Trackers) -> str:
@@ -122,13 +244,23 @@ def _click(trackers: Trackers) -> str:
     return f'<ClickTracking id="headwater">{_cdata(url)}</ClickTracking>' if url else ""
 
 
-def _tracking(trackers: Trackers) -> str:
-    events = "".join(f'<Tracking event="{name}">{_cdata(url)}</Tracking>' for name, url in trackers.linear())
-    progress = "".join(
-        f'<Tracking event="progress" offset="{percent}%">{_cdata(url)}</Tracking>'
-        for percent, url in trackers.progress.items()
+def _video_clicks(trackers: Trackers, version: Version, others: dict[str, str]) -> str:
+    children = version.joined("VideoClicks", {"ClickTracking": _click(trackers)} | others)
+    return f"<VideoClicks>{children}</VideoClicks>"
+
+
+def _tracking(trackers: Trackers, version: Version) -> str:
+    events = "".join(
+        f'<Tracking event="{name}">{_cdata(url)}</Tracking>'
+        for name, url in trackers.linear()
+        if version.knows_event(name)
     )
-    return f"<TrackingEvents>{events}{progress}</TrackingEvents>" if events or progress else ""
+    if version.knows_event("progress"):
+        events += "".join(
+            f'<Tracking event="progress" offset="{percent}%">{_cdata(url)}</Tracking>'
+            for percent, url in trackers.progress.items()
+        )
+    return f"<TrackingEvents>{events}</TrackingEvents>" if events else ""
 
 
 def _duration(seconds: int) -> str:
@@ -143,103 +275,54 @@ def _attribute(text: str) -> str:
     return escape(text, {'"': "&quot;"})
 
 
-def with_trackers(markup: str, identity: AdIdentity, trackers: Trackers, limit_bytes: int) -> str:
-    """A DSP's VAST with our trackers, price and ids in it. Errors: NotVast."""
-    text = markup.strip()
-    if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
-        return wrapper(identity, text, trackers)
-    root = _parsed(text.encode(), limit_bytes)
-    ads = [a for a in root.iterchildren() if _name(a) == "Ad"]
-    if not ads:
-        raise NotVast("no Ad in it")
-    for extra in ads[1:]:  # one winner is billed, so one ad is shown
-        root.remove(extra)
-    ad = ads[0]
-    body = next((c for c in ad.iterchildren() if _name(c) in ("InLine", "Wrapper")), None)
-    if body is None:
-        raise NotVast("neither InLine nor Wrapper in its Ad")
-    linears = [e for e in body.iter() if _name(e) == "Linear"]
-    if not linears and _name(body) == "InLine":
-        raise NotVast("no Linear creative")
-    ad.set("id", identity.record_id)
-    _insert_into_body(body, identity, trackers)
-    for linear in linears:
-        _insert_into_linear(linear, trackers)
-    if not linears:
-        _add_linear(body, trackers)
-    return etree.tostring(root, encoding="unicode")
+def _insert_into_body(
+    body: etree._Element, version: Version, identity: AdIdentity, trackers: Trackers, player: Player
+) -> None:
+    for element in list(body):
+        if name_of(element) == "Pricing":
+            body.remove(element)  # the DSP's price is not what was paid
+    parts = _head(identity, trackers)
+    del parts["AdSystem"]
+    if (extensions := child(body, "Extensions")) is not None:
+        extensions.extend(elements(body, identity.extension()))
+        del parts["Extensions"]
+    if (viewable := child(body, "ViewableImpression")) is not None:  # there may be one; ours joins it
+        if "viewable" in trackers.urls:
+            viewable[0:0] = elements(body, f"<Viewable>{_cdata(trackers.urls['viewable'])}</Viewable>")
+        del parts["ViewableImpression"]
+    parent = name_of(body)
+    for name, xml in parts.items():
+        # a player of VAST 4 reads ViewableImpression in older documents too, and viewability is worth that
+        of = player.version if name == "ViewableImpression" else version
+        if of.knows(parent, name):
+            for element in elements(body, xml):
+                put(body, element, of)
 
 
-def _parsed(text: bytes, limit_bytes: int) -> etree._Element:
-    if len(text) > limit_bytes:
-        raise NotVast(f"longer than {limit_bytes} bytes")
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        strip_cdata=False,
-    )
-    try:
-        root = etree.fromstring(text, parser)
-    except (etree.XMLSyntaxError, ValueError) as e:
-        raise NotVast(f"not XML: {e}") from e
-    if root.getroottree().docinfo.internalDTD is not None:
-        raise NotVast("a document type is not allowed")
-    if _name(root) != "VAST":
-        raise NotVast("its root is not VAST")
-    return root
+def _insert_into_linear(linear: etree._Element, version: Version, trackers: Trackers) -> None:
+    _insert_tracking(linear, version, trackers)
+    click = elements(linear, _click(trackers))
+    if (clicks := child(linear, "VideoClicks")) is None:
+        (clicks,) = elements(linear, "<VideoClicks/>")
+        put(linear, clicks, version)
+    for element in click:
+        put(clicks, element, version)
 
 
-def _name(element: etree._Element) -> str:
-    """Name without namespace; DSPs send both."""
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
+def _insert_tracking(parent: etree._Element, version: Version, trackers: Trackers) -> None:
+    for ours in elements(parent, _tracking(trackers, version)):
+        if (events := child(parent, "TrackingEvents")) is not None:
+            events.extend(list(ours))
+        else:
+            put(parent, ours, version)
 
 
-def _elements(parent: etree._Element, xml: str) -> list[etree._Element]:
-    """Elements of a fragment of ours, in the parent's namespace, so that readers find them beside the DSP's own."""
-    namespace = etree.QName(parent).namespace
-    declared = f' xmlns="{namespace}"' if namespace else ""
-    return list(etree.fromstring(f"<x{declared}>{xml}</x>", etree.XMLParser(strip_cdata=False)))
-
-
-def _insert_into_body(body: etree._Element, identity: AdIdentity, trackers: Trackers) -> None:
-    for child in list(body):
-        if _name(child) == "Pricing":
-            body.remove(child)  # the DSP's price is not what was paid
-    existing = {_name(c): c for c in body}
-    extensions = existing.get("Extensions")
-    if extensions is not None:
-        extensions.extend(_elements(body, identity.extension()))
-        added = ""
-    else:
-        added = f"<Extensions>{identity.extension()}</Extensions>"
-    added = f"{_error(trackers)}{added}{_impression(trackers)}{identity.pricing_element()}{_viewable(trackers)}"
-    after_system = 1 + next((i for i, c in enumerate(body) if _name(c) == "AdSystem"), -1)
-    body[after_system:after_system] = _elements(body, added)
-
-
-def _insert_into_linear(linear: etree._Element, trackers: Trackers) -> None:
-    children = {_name(c): c for c in linear}
-    (ours,) = _elements(linear, _tracking(trackers))
-    if (events := children.get("TrackingEvents")) is not None:
-        events.extend(list(ours))
-    else:
-        linear.insert(0, ours)
-    click = _elements(linear, _click(trackers))
-    if (clicks := children.get("VideoClicks")) is not None:
-        clicks.extend(click)
-    else:
-        linear.extend(_elements(linear, f"<VideoClicks>{_click(trackers)}</VideoClicks>"))
-
-
-def _add_linear(wrapping: etree._Element, trackers: Trackers) -> None:
+def _add_linear(wrapping: etree._Element, version: Version, trackers: Trackers) -> None:
     """Our trackers in a Linear of their own, for a Wrapper that has none: players merge it with the wrapped ad's."""
-    linear = f"<Linear>{_tracking(trackers)}<VideoClicks>{_click(trackers)}</VideoClicks></Linear>"
+    linear = f"<Linear>{_tracking(trackers, version)}{_video_clicks(trackers, version, {})}</Linear>"
     creative = f"<Creative>{linear}</Creative>"
-    existing = next((c for c in wrapping if _name(c) == "Creatives"), None)
-    if existing is not None:
-        existing.extend(_elements(wrapping, creative))
+    if (existing := child(wrapping, "Creatives")) is not None:
+        existing.extend(elements(wrapping, creative))
     else:
-        wrapping.extend(_elements(wrapping, f"<Creatives>{creative}</Creatives>"))
+        (creatives,) = elements(wrapping, f"<Creatives>{creative}</Creatives>")
+        put(wrapping, creatives, version)
