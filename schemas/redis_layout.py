@@ -7,11 +7,15 @@
 | `e:<entity type>:<id>` | hash | counters of a creative, campaign, placement, ... | materializer | likewise |
 | `{c:<campaign>}:spend` | hash | UTC day or `total` -> committed spend, absolute micros | materializer | none |
 | `{c:<campaign>}:open` | hash | minute of decision -> micros won and confirmed | materializer | a day after the last |
-| `{c:<campaign>}:reserved` | sorted set + hash beside it | won, unconfirmed imps | adserver | by expiry |
+| `{c:<campaign>}:reserved` | sorted set | reservations and leases by expiry (epoch ms) | adserver | 2 days after the last |
+| `{c:<campaign>}:amounts` | hash | their micros, and the ledger's sums (`limits/ledger.py`) | adserver | likewise |
+| `p:<u: or h: key>` | hash | a viewer's wins that are not counted yet, by capped scope | adserver | their life + an hour |
+| `p:s:<session>` | hash | a stream's wins by capped scope | adserver | likewise |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
 | `v:<event id>` | string | which record of ad-events-v1 an event's trackers were queued for | vendors | a setting |
 | `t:<partition>:<partner>` | sorted set | calls that are over, past what is committed | vendors | until committed, 8 days |
 | `m:materializer` | string | whether this server has everything | materializer | none |
+| `m:progress` | hash | kind (spend, frequency) -> newest publish time that is written, epoch ms | materializer | none |
 
 A field of a hash of counters is a bucket: 6 bytes, little-endian: family (u8: 1 frequency, 2 features), length of the
 bucket (u8, see `BUCKET_CODES`), its start (u32, epoch s). Its value holds the counters of the bucket one after another:
@@ -58,6 +62,9 @@ for _c in COUNTERS:
 #: Says whether this server has everything that the materializer committed; see `materializer_marker`.
 MATERIALIZER_MARKER = b"m:materializer"
 
+#: Hash of what kinds of values have been written until which publish time (epoch ms).
+PROGRESS_KEY, SPEND_PROGRESS, FREQUENCY_PROGRESS = b"m:progress", b"spend", b"frequency"
+
 #: Seconds that a registry record outlives its tokens, for lagging upstream logs.
 REGISTRY_LAG_S = 3600
 
@@ -68,6 +75,16 @@ OPEN_WINS_TTL_S = DAY_S
 
 #: Life of a partner's answered calls: longer than the topic keeps the calls themselves.
 ANSWERED_TTL_S = 8 * 86_400
+
+
+def has_everything(marker: bytes | None) -> bool:
+    """Whether a marker says that what is read here is what was committed. See `materializer_marker`.
+
+    Example:
+    >>> has_everything(b"rebuilding:5f"), has_everything(None), has_everything(b"5f")
+    (False, False, True)
+    """
+    return bool(marker) and not marker.startswith(b"rebuilding:")
 
 
 def materializer_marker(run_id: bytes, rebuilding: bool) -> bytes:
@@ -141,6 +158,21 @@ def reserved_key(campaign_id: str) -> bytes:
 def reserved_amounts_key(campaign_id: str) -> bytes:
     """Hash of record id to reserved micros."""
     return b"{c:" + campaign_id.encode() + b"}:amounts"
+
+
+def pending_key(viewer_key: bytes) -> bytes:
+    """Wins of a viewer, given its counters' key, that are not counted yet."""
+    return b"p:" + viewer_key
+
+
+def stream_pending_key(session: str) -> bytes:
+    """Wins of one stream (a session of a player).
+
+    Example:
+    >>> stream_pending_key("abc"), pending_key(user_key("v1:x"))
+    (b'p:s:abc', b'p:u:v1:x')
+    """
+    return b"p:s:" + session.encode()
 
 
 def registry_key(record_id: str) -> bytes:

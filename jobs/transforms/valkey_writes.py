@@ -9,7 +9,10 @@ from schemas.errors import Reject, RejectReason
 from schemas.redis_layout import (
     BUCKET_CODES,
     ENTITY_TYPES,
+    FREQUENCY_PROGRESS,
     OPEN_WINS_TTL_S,
+    PROGRESS_KEY,
+    SPEND_PROGRESS,
     OpenWins,
     counter_field,
     entity_key,
@@ -39,6 +42,7 @@ class PendingWrites:
         self._hashes: dict[bytes, dict[bytes | str, bytes | int]] = {}
         self._ttl_s: dict[bytes, int] = {}
         self._counters: set[bytes] = set()
+        self._progress_ms: dict[bytes, int] = {}
 
     def add_counters(self, topic: str, value: Mapping[str, Any]) -> Reject | None:
         """Takes a counter_bucket record; refuses one that no declared counter would make."""
@@ -55,6 +59,8 @@ class PendingWrites:
         self._hashes.setdefault(key, {})[field] = bytes(entries)
         self._ttl_s[key] = entity_ttl_s(entity)
         self._counters.add(key)
+        if topic == FREQUENCY_COUNTS.name:
+            self._advance(FREQUENCY_PROGRESS, value)
         return None
 
     def add_spend(self, value: Mapping[str, Any]) -> Reject | None:
@@ -68,7 +74,12 @@ class PendingWrites:
             self._ttl_s[key] = OPEN_WINS_TTL_S
         else:
             self._hashes.setdefault(spend_key(campaign_id), {})[value["day"]] = value["spend_micros"]
+            self._advance(SPEND_PROGRESS, value)
         return None
+
+    def _advance(self, kind: bytes, value: Mapping[str, Any]) -> None:
+        if published_ms := value.get("updated_ms", 0):  # 0: a record of before there was such a field
+            self._progress_ms[kind] = max(self._progress_ms.get(kind, 0), published_ms)
 
     @property
     def fields(self) -> int:
@@ -79,7 +90,7 @@ class PendingWrites:
         return list(self._counters)
 
     def commands(self) -> list[Command]:
-        """HSET per hash, and EXPIRE per hash that is not kept for ever."""
+        """HSET per hash, and EXPIRE per hash that is not kept for ever; last, until when that tells the story."""
         commands: list[Command] = []
         for key, values in self._hashes.items():
             pairs: list[bytes | str | int] = []
@@ -87,4 +98,5 @@ class PendingWrites:
                 pairs += (field, value)
             commands.append(("HSET", key, *pairs))
         commands += [("EXPIRE", key, ttl_s) for key, ttl_s in self._ttl_s.items()]
+        commands += [("HSET", PROGRESS_KEY, kind, at_ms) for kind, at_ms in self._progress_ms.items()]
         return commands

@@ -12,6 +12,7 @@ from schemas.errors import Reject
 from schemas.features import COUNTERS, LIFETIME_S
 from schemas.redis_layout import (
     OPEN_WINS_TTL_S,
+    PROGRESS_KEY,
     OpenWins,
     counter_field,
     entity_key,
@@ -51,6 +52,18 @@ def test_the_last_value_of_a_field_is_written_once() -> None:
     ]
     assert writes.fields == 2
     assert writes.counter_keys() == [key]
+
+
+def test_progress_is_told_after_what_it_speaks_of() -> None:
+    writes = PendingWrites()
+    for at_ms in (7_000, 5_000):
+        assert writes.add_spend({"campaign_id": "c", "day": "20261122", "spend_micros": 1, "updated_ms": at_ms}) is None
+        assert writes.add_counters(CAPS, bucket(updated_ms=at_ms + 1)) is None
+    assert writes.add_counters(STREAMING_FEATURES.name, bucket(updated_ms=9_000)) is None
+    assert set(writes.commands()[-2:]) == {
+        ("HSET", PROGRESS_KEY, b"spend", 7_000),
+        ("HSET", PROGRESS_KEY, b"frequency", 7_001),
+    }
 
 
 def test_both_families_of_a_user_are_in_one_hash_and_never_in_one_field() -> None:
