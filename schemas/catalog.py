@@ -125,11 +125,15 @@ class LineItem:
 
 @dataclass(frozen=True, slots=True)
 class Creative:
-    """`trackers` maps an event type to third parties' URLs, with VAST macros, that are called when it happened."""
+    """`trackers` maps an event type to third parties' URLs, with VAST macros, that are called when it happened.
+
+    `assets` of a native creative: title, and by the names of Native 1.2's data types sponsored, desc, rating, ctatext
+    and the like; its main image is `media_url`, its icon the asset `icon`.
+    """
 
     id: str
     line_item_id: str
-    format: str  # video or banner
+    format: str  # video, audio, banner or native
     landing_url: str
     version: int = 1
     duration_s: int | None = None
@@ -139,6 +143,7 @@ class Creative:
     mime: str = ""
     review: str = "approved"
     trackers: dict[str, list[str]] = field(default_factory=dict)
+    assets: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ class Publisher:
 class Placement:
     id: str
     publisher_id: str
-    format: str  # video or banner
+    format: str  # video, audio, banner or native
     content_category: str
     floor_cpm_micros: int = 0
     site_id: str | None = None
@@ -161,7 +166,28 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Deal:
+    """A deal of ours with buyers, offered on placements; empty lists mean any.
+
+    `type`: private (an auction among its buyers, above its floor), preferred (a fixed price) or guaranteed (fixed, and
+    it goes before everything). Bids of a higher `priority` win over those of a lower one, whatever they pay; 0 is that
+    of the open auction.
+    """
+
+    id: str
+    type: str
+    floor_cpm_micros: int
+    bidder_ids: list[str] = field(default_factory=list)
+    seat_ids: list[str] = field(default_factory=list)
+    placement_ids: list[str] = field(default_factory=list)
+    advertiser_domains: list[str] = field(default_factory=list)
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
+    """`rates`: micros of `currency` for one unit of another currency."""
+
     version: int
     currency: str
     advertisers: list[Advertiser]
@@ -170,11 +196,15 @@ class Catalog:
     creatives: list[Creative]
     publishers: list[Publisher]
     placements: list[Placement]
+    deals: list[Deal] = field(default_factory=list)
+    rates: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Bidder:
-    """One DSP. `timeout_ms` is the most that it is ever given."""
+    """One DSP. `timeout_ms` is the most that it is ever given, `tcf_vendor_id` its number in the Global Vendor List (0:
+    it is not in it, and learns of nobody in the EEA who they are).
+    """
 
     id: str
     endpoint: str
@@ -182,6 +212,7 @@ class Bidder:
     currency: str = "USD"
     regions: list[str] = field(default_factory=list)
     timeout_ms: int = 120
+    tcf_vendor_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,9 @@ from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits import caps
 from serving.adserver.markup import banner, vast
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker, Trackers
-from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, outbound, resolve
+from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
+from serving.adserver.openrtb.outbound import Outbound
 from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing, Store
@@ -88,11 +89,13 @@ class Decider:
         self._features = FeatureReader(settings.counters_expired_s)
         self._rates = SmoothedRates()
 
-    async def decide(self, request: BidRequest, arrived_s: float) -> list[Decision]:
-        """A decision per imp, logged. `arrived_s` is the loop's time at which the request was complete."""
+    async def decide(self, request: BidRequest, arrived_s: float, body: bytes = b"") -> list[Decision]:
+        """A decision per imp, logged. `arrived_s` is the loop's time at which the request was complete, `body` its JSON
+        as it came.
+        """
         loop = asyncio.get_running_loop()
         inventory = self._serving.inventory
-        context = resolve(request, self._keys, int(self._clock() * 1000))
+        context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
         asked = opportunities(request, inventory)
         tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
         due_s = arrived_s + (tmax_ms - self._settings.margin_ms) / 1000
@@ -129,8 +132,8 @@ class Decider:
         left_ms = int((due_s - asyncio.get_running_loop().time()) * 1000)
         if left_ms <= 0:
             return Fanout()
-        body = outbound(context, sold, inventory.currency, left_ms)
-        return self._bidders.call(body, context.country, due_s)
+        outbound = Outbound(context, sold, inventory.rates, left_ms, self._settings.exchange_domain)
+        return self._bidders.call(outbound.body, context.country, due_s)
 
     def _enter(self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext) -> None:
         """Checks caps and budgets of the internal candidates, scores and prices those that stay."""

@@ -14,11 +14,13 @@ from schemas.catalog import Advertiser, Campaign, Catalog, Creative, LineItem, P
 from schemas.errors import ConfigError
 from schemas.features import id_of
 from schemas.ids import scope_hash
+from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
+from serving.adserver.auction.rates import Rates
 from serving.adserver.limits.caps import CapRule, cap_rules
 
 HOUSE = "house"
-PRICINGS = ("cpm", "cpc", HOUSE)
-FORMATS = ("video", "banner")
+PRICINGS = ("cpm", "cpc", "cpv", "guaranteed", HOUSE)
+FORMATS = ("video", "audio", "banner", "native")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Inventory:
     def __init__(self, catalog: Catalog) -> None:
         self.version = catalog.version
         self.currency = catalog.currency
+        self.rates = Rates(catalog.currency, catalog.rates)
+        self._deals = _deals(catalog)
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
@@ -70,6 +74,10 @@ class Inventory:
         # targeting does not depend on the moment, so its answers can be kept; the cache dies with this inventory
         self.targeted = lru_cache(maxsize=8192)(self._targeted)
 
+    def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:
+        """Deals that are offered on a placement."""
+        return self._deals.get(placement_id) or self._deals.get("", ())
+
     def _targeted(
         self,
         creative_format: str,
@@ -91,6 +99,18 @@ class Inventory:
         return tuple(r for r in chosen if not r.is_house), tuple(r for r in chosen if r.is_house)
 
 
+def _deals(catalog: Catalog) -> dict[str, tuple[DealTerms, ...]]:
+    """Deals by placement; those of any placement are under the empty name."""
+    found: dict[str, list[DealTerms]] = {}
+    for deal in catalog.deals:
+        if deal.type not in TYPES:
+            raise ConfigError(f"deal {deal.id}: type {deal.type!r} is none of {TYPES}")
+        for placement_id in deal.placement_ids or [""]:
+            found.setdefault(placement_id, []).append(own_terms(deal))
+    anywhere = found.get("", [])
+    return {name: tuple(deals if name == "" else anywhere + deals) for name, deals in found.items()}
+
+
 def _entity_id(kind: str, row: AdRow) -> str:
     columns = {
         "creative_id": row.creative.id,
@@ -110,8 +130,8 @@ def _row(row: int, creative: Creative, line: LineItem, campaign: Campaign, adver
         raise ConfigError(f"line item {line.id}: pricing {line.pricing!r} is none of {PRICINGS}")
     if creative.format not in FORMATS:
         raise ConfigError(f"creative {creative.id}: format {creative.format!r} is none of {FORMATS}")
-    if creative.format == "video" and not creative.duration_s:
-        raise ConfigError(f"creative {creative.id}: a video needs its duration_s")
+    if creative.format in ("video", "audio") and not creative.duration_s:
+        raise ConfigError(f"creative {creative.id}: {creative.format} needs its duration_s")
     ids = {"creative": creative.id, "campaign": campaign.id, "advertiser": advertiser.id}
     scopes = (scope_hash(creative.id), scope_hash(campaign.id), scope_hash(advertiser.id))
     return AdRow(row, creative, line, campaign, advertiser, cap_rules(campaign.frequency_caps, ids), scopes)

@@ -32,3 +32,5 @@ class Settings(BaseSettings):
     dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest VAST document of a DSP")
     log_queue_messages: int = Field(default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped")
     drain_s: float = Field(default=10.0, ge=0, description="how long SIGTERM waits for running requests")
+    tcf_vendor_id: int = Field(default=0, ge=0, description="our number in the Global Vendor List; 0: not in it")
+    exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")

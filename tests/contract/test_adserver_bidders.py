@@ -108,7 +108,7 @@ def test_every_bad_dsp_loses_alone_and_on_time() -> None:
         loop = asyncio.get_running_loop()
         for _ in range(3):  # also on connections that were used before
             began_s = loop.time()
-            turns = {t.bidder.id: t for t in await bidders.call(b"{}", "US", began_s + 0.2).collect()}
+            turns = {t.bidder.id: t for t in await bidders.call(lambda _: b"{}", "US", began_s + 0.2).collect()}
             assert loop.time() - began_s < 0.5
             assert turns["good"].outcome is None and turns["good"].response is not None
             assert turns["good"].response.seatbid[0].bid[0].price == 2.5
@@ -181,9 +181,9 @@ def test_a_broken_bidders_file_changes_nothing() -> None:
         for rows in ([Bidder("a", "ftp://x.test/")], [Bidder("a", url), Bidder("a", url)]):
             with pytest.raises(ConfigError):
                 bidders.replace(rows)
-        (turn,) = await bidders.call(b"{}", None, asyncio.get_running_loop().time() + 2).collect()
+        (turn,) = await bidders.call(lambda _: b"{}", None, asyncio.get_running_loop().time() + 2).collect()
         assert turn.outcome is None
-        assert not bidders.call(b"{}", None, asyncio.get_running_loop().time() - 1).calls
+        assert not bidders.call(lambda _: b"{}", None, asyncio.get_running_loop().time() - 1).calls
         bidders.close()
         server.close()
 

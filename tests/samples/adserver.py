@@ -6,7 +6,7 @@ The stand-ins only say what a test planned; the real ones have tests of their ow
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,17 +171,20 @@ class PlannedBidders:
     """DSPs that answer what was planned: `{"response": {...}}` or `{"outcome": "EXPIRED"}` by id."""
 
     def __init__(self, plan: Mapping[str, Mapping[str, Any]]) -> None:
-        self.bodies: list[bytes] = []
+        self.bodies: dict[str, bytes] = {}
         self._plan = plan
 
     def __len__(self) -> int:
         return len(self._plan)
 
-    def call(self, body: bytes, country: str | None, deadline_s: float) -> Fanout:
-        self.bodies.append(body)
+    def call(self, body_of: Callable[[Bidder], bytes | None], country: str | None, deadline_s: float) -> Fanout:
         turns = []
         for bidder_id, said in self._plan.items():
-            bidder = Bidder(bidder_id, f"http://{bidder_id}.test/bid", said.get("seat_ids", []))
+            bidder = Bidder(bidder_id, f"http://{bidder_id}.test/bid", said.get("seat_ids", []), **said.get("row", {}))
+            body = body_of(bidder)
+            if body is None:
+                continue
+            self.bodies[bidder_id] = body
             if "outcome" in said:
                 turns.append(Turn(bidder, Outcome[said["outcome"]]))
             else:

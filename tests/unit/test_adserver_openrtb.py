@@ -11,12 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.keys import KeyRing
+from schemas.catalog import Bidder
 from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb.consent import opted_out
-from serving.adserver.openrtb.context import opportunities, outbound, resolve
+from serving.adserver.openrtb.consent import read_consent
+from serving.adserver.openrtb.context import opportunities, resolve
 from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request
+from serving.adserver.openrtb.outbound import Outbound
 from tests.samples.adserver import NOW_S, bid_request, catalog
+
+BIDDER = Bidder("dsp", "http://dsp.test/bid")
+
+
+def opted_out(request: BidRequest) -> bool:
+    """Whether we, who are in no vendor list, may not know who the user is."""
+    return not read_consent(request).for_vendor(0).ids
 
 
 def _decode(**changes: Any) -> BidRequest:
@@ -94,6 +103,7 @@ def test_no_json_makes_the_door_fail_otherwise(data: Any) -> None:
         {"user": {"id": "u", "ext": {"opt_out": True}}},
         {"regs": {"gdpr": 1}},
         {"regs": {"ext": {"gdpr": 1}}},
+        {"regs": {"gdpr": 1}, "user": {"id": "someone", "consent": "CP"}},
     ],
 )
 def test_nothing_personal_of_an_opted_out_user_is_kept_or_sent(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -101,8 +111,8 @@ def test_nothing_personal_of_an_opted_out_user_is_kept_or_sent(changes: dict[str
     inventory = Inventory(catalog([]))
     context = resolve(request, KeyRing.load(tmp_path), NOW_S * 1000)
     assert context.opted_out and context.pseudonym is None and context.household is None
-    body = outbound(context, opportunities(request, inventory), "USD", 100)
-    assert b"192.0.2.7" not in body and b"someone" not in body and b'"user"' not in body
+    body = Outbound(context, opportunities(request, inventory), inventory.rates, 100, "us.example").body(BIDDER)
+    assert body is not None and b"192.0.2.7" not in body and b"someone" not in body
 
 
 @pytest.mark.parametrize(
@@ -111,7 +121,6 @@ def test_nothing_personal_of_an_opted_out_user_is_kept_or_sent(changes: dict[str
         {},
         {"regs": {"us_privacy": "1YNN"}},
         {"regs": {"us_privacy": "1---"}},
-        {"regs": {"gdpr": 1}, "user": {"id": "someone", "consent": "CP"}},
     ],
 )
 def test_a_known_user_is_a_pseudonym_inside_and_outside(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -121,10 +130,12 @@ def test_a_known_user_is_a_pseudonym_inside_and_outside(changes: dict[str, Any],
     assert context.pseudonym == keys.pseudonym("someone")
     assert context.household == keys.household("192.0.2.7")
     assert (context.country, context.region, context.device_type) == ("US", "US-CA", "ctv")
-    sent = msgspec.json.decode(outbound(context, opportunities(request, Inventory(catalog([]))), "USD", 100))
+    inventory = Inventory(catalog([]))
+    body = Outbound(context, opportunities(request, inventory), inventory.rates, 100, "us.example").body(BIDDER)
+    sent = msgspec.json.decode(body or b"")
     assert sent["user"] == {"id": context.pseudonym}
     assert sent["at"] == 1 and sent["tmax"] == 100 and sent["device"]["geo"]["country"] == "USA"
-    assert "ip" not in sent["device"]
+    assert sent["device"]["ip"] == "192.0.2.7"
 
 
 def test_a_placement_adds_its_floor_category_and_publisher() -> None:

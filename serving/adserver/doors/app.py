@@ -91,7 +91,7 @@ class Doors:
         if asked.cur and currency not in asked.cur:
             return Response(204, headers=(_reasons([Degraded.NO_CANDIDATE]),))
         try:
-            decisions = await self._decider.decide(asked, arrived_s)
+            decisions = await self._decider.decide(asked, arrived_s, request.body)
         except Exception:
             logger.exception("auction failed")
             return Response(204, headers=((REASON_HEADER, str(int(Outcome.INTERNAL_ERROR))),))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -114,15 +114,20 @@ class Bidders:
     def __len__(self) -> int:
         return len(self._pools)
 
-    def call(self, body: bytes, country: str | None, deadline_s: float) -> Fanout:
-        """Sends a request to every DSP that buys in this country. Never blocks. `deadline_s` is loop time."""
+    def call(self, body_of: Callable[[Bidder], bytes | None], country: str | None, deadline_s: float) -> Fanout:
+        """Sends every DSP that buys in this country its request, if there is one. Never blocks. `deadline_s` is loop
+        time.
+        """
         now_s = asyncio.get_running_loop().time()
         fanout = Fanout()
         if deadline_s <= now_s:
             return fanout
-        tail = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         for bidder, pool, head in self._pools.values():
             if not bidder.regions or country in bidder.regions:
+                body = body_of(bidder)
+                if body is None:
+                    continue
+                tail = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
                 due_s = min(deadline_s, now_s + bidder.timeout_ms / 1000)
                 fanout.calls.append((bidder, pool.send(head + tail), due_s))
         return fanout

@@ -1,34 +1,107 @@
-"""What a request allows us to know about its user. When in doubt the user counts as opted out.
+"""What a request allows us, and each bidder, to know about its user. When in doubt the user stays unknown.
 
-Source: OpenRTB 2.6 §3.2.3 (regs), §3.2.18 (lmt); IAB US Privacy String 1.0; Global Privacy Control.
-Reading TCF 2 purposes and GPP sections is not done here: under GDPR without a consent string nobody is known.
+| signal | where | what it takes away |
+| --- | --- | --- |
+| COPPA | `regs.coppa` | ids and exact place, from everybody |
+| LMT, DNT | `device.lmt`, `device.dnt` | the same |
+| GPC | `regs.ext.gpc`, `device.ext.gpc`, GPP US sections | the same |
+| US Privacy | `regs.us_privacy` (2.5: `regs.ext`), GPP section 6 | the same when sale is opted out of |
+| GPP US sections 7-12 | `regs.gpp`, those in `regs.gpp_sid` | the same if sale, sharing or targeting is; of children |
+| opt-out | `user.ext.opt_out` | the same |
+| GDPR | `regs.gdpr` (2.5: `regs.ext`), GPP section 2 | ids from whom TCF purposes 1, 2, 3, 4, 7 are not allowed; \
+the exact place without special feature 1 as well |
+
+"ids": `user` but for its consent, `device.ifa` and hashed device ids, the address (cut to /24 or /48). "Exact place":
+coordinates finer than two decimals, about a kilometre. User agent and language stay: they say what can be shown.
+A string that is broken, or a section that is in force and not there or not known here, counts as no consent.
+Source: OpenRTB 2.6 §3.2.3, §3.2.18; IAB US Privacy String 1.0; GPP Core; TCF v2.2; Global Privacy Control.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
+from serving.adserver.openrtb import gpp
 from serving.adserver.openrtb.messages import BidRequest
+from serving.adserver.openrtb.tcf import TcfConsent, decode_tcf
 
+_US_PRIVACY = re.compile(r"1[YN-]{3}", re.IGNORECASE)
 _SALE_OPT_OUT = 2  # position in "1YYN": version, notice given, opted out of sale, LSPA
+#: `gpp_sid` of a request to which no section applies.
+_NOT_APPLICABLE = (0, -1)
 
 
-def opted_out(request: BidRequest) -> bool:
-    """Whether this user must stay unknown: no pseudonym, no features, no caps, nothing personal to DSPs."""
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What somebody may be told: who the user is, where exactly."""
+
+    ids: bool
+    place: bool
+
+
+_EVERYTHING, _NOTHING = Permission(True, True), Permission(False, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What a request's signals come to. `tcf` is None when GDPR applies and there is no consent that can be read."""
+
+    restricted: bool
+    gdpr: bool
+    tcf: TcfConsent | None
+
+    def for_vendor(self, vendor_id: int) -> Permission:
+        """What a vendor of the Global Vendor List may be told; 0 is one that is not in it."""
+        if self.restricted:
+            return _NOTHING
+        if not self.gdpr:
+            return _EVERYTHING
+        if self.tcf is None:
+            return _NOTHING
+        return Permission(self.tcf.identifies(vendor_id), self.tcf.locates(vendor_id))
+
+
+def read_consent(request: BidRequest) -> Consent:
+    """All privacy signals of a request, read once."""
     regs, user, device = request.regs, request.user, request.device
     regs_ext = _mapping(regs.ext) if regs is not None else {}
-    if regs is not None and (regs.coppa or _sold_out(regs.us_privacy)):
-        return True
-    if _set(regs_ext.get("gpc")) or _sold_out(regs_ext.get("us_privacy")):
-        return True
-    if device is not None and device.lmt:
-        return True
     user_ext = _mapping(user.ext) if user is not None else {}
-    if _set(user_ext.get("opt_out")):
-        return True
-    gdpr = (regs.gdpr if regs is not None else None) or regs_ext.get("gdpr")
-    consent = (user.consent if user is not None else "") or user_ext.get("consent")
-    return _set(gdpr) and not consent
+    in_force = [s for s in regs.gpp_sid if s not in _NOT_APPLICABLE] if regs is not None else []
+    string = (regs.gpp if regs is not None else "") or _text(regs_ext.get("gpp"))
+    found = gpp.sections(string) if string else {}
+    gdpr = gpp.TCF_EU in in_force or _set(regs.gdpr if regs is not None else None) or _set(regs_ext.get("gdpr"))
+    restricted = (
+        (regs is not None and regs.coppa == 1)
+        or (device is not None and (device.lmt == 1 or device.dnt == 1))
+        or _set(regs_ext.get("gpc"))
+        or (device is not None and _set(_mapping(device.ext).get("gpc")))
+        or _set(user_ext.get("opt_out"))
+        or _sold_out(regs.us_privacy if regs is not None else "")
+        or _sold_out(regs_ext.get("us_privacy"))
+        or _restricted_by_gpp(in_force, found, bool(regs is not None and regs.gpp_sid))
+    )
+    text = (user.consent if user is not None else "") or _text(user_ext.get("consent"))
+    if not text and found and gdpr:
+        text = found.get(gpp.TCF_EU, "")
+    return Consent(restricted, gdpr, decode_tcf(text) if gdpr and text else None)
+
+
+def _restricted_by_gpp(in_force: list[int], found: dict[int, str] | None, sids_given: bool) -> bool:
+    """Whether GPP's US sections say no. Without a list of those in force, all that are there count."""
+    if found is None:
+        return bool(in_force) or not sids_given  # a broken string
+    for section_id in in_force if sids_given else found:
+        if section_id == gpp.TCF_EU:
+            continue
+        text = found.get(section_id)
+        if section_id == gpp.US_PRIVACY:
+            if text is None or _sold_out(text):
+                return True
+        elif (sids_given or gpp.is_us_section(section_id)) and (text is None or gpp.opted_out_of_us(section_id, text)):
+            return True
+    return False
 
 
 def consent_flags(request: BidRequest, is_opted_out: bool) -> dict[str, str]:
@@ -37,17 +110,23 @@ def consent_flags(request: BidRequest, is_opted_out: bool) -> dict[str, str]:
     regs = request.regs
     if regs is not None:
         ext = _mapping(regs.ext)
-        if _set(regs.gdpr or ext.get("gdpr")):
+        if _set(regs.gdpr) or _set(ext.get("gdpr")) or gpp.TCF_EU in regs.gpp_sid:
             flags["gdpr"] = "1"
         if regs.coppa:
             flags["coppa"] = "1"
-        if isinstance(us_privacy := regs.us_privacy or ext.get("us_privacy"), str) and us_privacy:
+        if us_privacy := regs.us_privacy or _text(ext.get("us_privacy")):
             flags["us_privacy"] = us_privacy[:8]
+        if regs.gpp_sid:
+            flags["gpp_sid"] = ",".join(str(s) for s in regs.gpp_sid[:8])
     return flags
 
 
 def _mapping(ext: Any) -> dict[str, Any]:
     return ext if isinstance(ext, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _set(value: Any) -> bool:
@@ -56,4 +135,7 @@ def _set(value: Any) -> bool:
 
 
 def _sold_out(us_privacy: Any) -> bool:
-    return isinstance(us_privacy, str) and us_privacy[_SALE_OPT_OUT : _SALE_OPT_OUT + 1].upper() == "Y"
+    """Whether a US Privacy string opts out of sale, which a broken one does."""
+    if not isinstance(us_privacy, str) or not us_privacy:
+        return us_privacy is not None and us_privacy != ""
+    return not _US_PRIVACY.fullmatch(us_privacy) or us_privacy[_SALE_OPT_OUT].upper() == "Y"

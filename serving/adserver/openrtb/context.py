@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from connectors.keys import KeyRing
 from schemas.catalog import Placement
 from schemas.money import to_micros
+from serving.adserver.auction.deals import DealTerms, terms_of
 from serving.adserver.inventory import Inventory
-from serving.adserver.openrtb.consent import consent_flags, opted_out
-from serving.adserver.openrtb.countries import alpha2, alpha3
+from serving.adserver.openrtb.consent import Consent, consent_flags, read_consent
+from serving.adserver.openrtb.countries import alpha2
 from serving.adserver.openrtb.device import DeviceFields, device_fields
-from serving.adserver.openrtb.messages import BidRequest, Device, Geo, Imp, User, encode
+from serving.adserver.openrtb.messages import BidRequest, Imp
 from serving.adserver.openrtb.messages import Inventory as Place
 
 #: AdCOM 1.0 "Device Types" in the contract's words.
@@ -22,9 +23,14 @@ DEVICE_CODES = {"desktop": 2, "ctv": 3, "phone": 4, "tablet": 5}
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What all imps of a request share: of the user only pseudonyms and `device_fields`, and those with consent."""
+    """What all imps of a request share: of the user only pseudonyms and `device_fields`, and those with consent.
+
+    `body` is the request's JSON as it came, from which what DSPs get is made; empty for one that was no JSON.
+    """
 
     request: BidRequest
+    body: bytes
+    signals: Consent
     now_ms: int
     opted_out: bool
     pseudonym: str | None
@@ -47,7 +53,9 @@ class RequestContext:
 
 @dataclass(frozen=True, slots=True)
 class Opportunity:
-    """One imp and where it would run. `floor_cpm_micros` is None when its currency is not ours: nothing may be sold."""
+    """One imp and where it would run. `floor_cpm_micros` is in the catalogue's currency, and None when the imp's own is
+    not known: nothing may be sold. With `private_auction` only deals are.
+    """
 
     imp: Imp
     formats: tuple[str, ...]
@@ -56,18 +64,27 @@ class Opportunity:
     category: str | None
     floor_cpm_micros: int | None
     live: bool
+    deals: dict[str, DealTerms] = field(default_factory=dict)
+    private_auction: bool = False
 
 
-def resolve(request: BidRequest, keys: KeyRing, now_ms: int) -> RequestContext:
-    """The request's context. A raw user id or address goes no further than here."""
+def resolve(
+    request: BidRequest, keys: KeyRing, now_ms: int, tcf_vendor_id: int = 0, body: bytes = b""
+) -> RequestContext:
+    """The request's context. `tcf_vendor_id` is our own. Of a user who may not be known there is nothing in it but
+    `request` itself, which nobody but `outbound` may look into for that.
+    """
     device, user = request.device, request.user
-    unknown = opted_out(request)
+    signals = read_consent(request)
+    unknown = not signals.for_vendor(tcf_vendor_id).ids
     place = _place(request)
     geo = device.geo if device is not None else None
     address = (device.ip or device.ipv6) if device is not None else ""
     ext = request.ext if isinstance(request.ext, dict) else {}
     return RequestContext(
         request=request,
+        body=body,
+        signals=signals,
         now_ms=now_ms,
         opted_out=unknown,
         pseudonym=keys.pseudonym(user.id) if user is not None and user.id and not unknown else None,
@@ -95,11 +112,9 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
         placement = inventory.placements.get(imp.tagid)
         content = place.content if place is not None else None
         categories = (content.cat if content is not None else []) or (place.cat if place is not None else [])
-        floor: int | None = to_micros(repr(imp.bidfloor))
-        if imp.bidfloor and imp.bidfloorcur != inventory.currency:
-            floor = None
-        elif placement is not None:
-            floor = max(floor or 0, placement.floor_cpm_micros)
+        floor = inventory.rates.floor_to_ours(to_micros(repr(imp.bidfloor)), imp.bidfloorcur) if imp.bidfloor else 0
+        if floor is not None and placement is not None:
+            floor = max(floor, placement.floor_cpm_micros)
         publisher = place.publisher if place is not None else None
         found.append(
             Opportunity(
@@ -110,6 +125,8 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
                 category=placement.content_category if placement else (categories[0] if categories else None),
                 floor_cpm_micros=floor,
                 live=placement.live if placement else bool(content is not None and content.livestream),
+                deals=terms_of(imp, inventory.deals_of(imp.tagid), inventory.rates),
+                private_auction=imp.pmp is not None and imp.pmp.private_auction == 1,
             )
         )
     return found
@@ -117,43 +134,8 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
 
 def _formats(imp: Imp, placement: Placement | None) -> tuple[str, ...]:
     """What may be shown: the formats asked for, and of those a known placement's own."""
-    asked = [f for f, part in (("video", imp.video), ("banner", imp.banner)) if part is not None]
-    return tuple(f for f in asked if placement is None or f == placement.format)
-
-
-def outbound(context: RequestContext, asked: list[Opportunity], currency: str, tmax_ms: int) -> bytes:
-    """The request as DSPs see it: our floors, first price, a pseudonym at most, no address, no `ext`."""
-    request, device = context.request, context.request.device
-    geo = Geo(country=alpha3(context.country), region=context.region or "")
-    masked = None if device is None else Device(devicetype=device.devicetype, os=device.os, geo=geo, lmt=device.lmt)
-    body = BidRequest(
-        id=request.id,
-        imp=[
-            Imp(
-                id=o.imp.id,
-                banner=o.imp.banner if "banner" in o.formats else None,
-                video=o.imp.video if "video" in o.formats else None,
-                tagid=o.imp.tagid,
-                bidfloor=(o.floor_cpm_micros or 0) / 1_000_000,
-                bidfloorcur=currency,
-                secure=o.imp.secure,
-            )
-            for o in asked
-        ],
-        site=request.site,
-        app=request.app,
-        dooh=request.dooh,
-        device=masked,
-        user=User(id=context.pseudonym) if context.pseudonym else None,
-        test=request.test,
-        at=1,
-        tmax=tmax_ms,
-        cur=[currency],
-        bcat=request.bcat,
-        badv=request.badv,
-        regs=request.regs,
-    )
-    return encode(body)
+    asked = (("video", imp.video), ("audio", imp.audio), ("banner", imp.banner), ("native", imp.native))
+    return tuple(f for f, part in asked if part is not None and (placement is None or f == placement.format))
 
 
 def _place(request: BidRequest) -> Place | None:

@@ -1,0 +1,39 @@
+"""Currencies: what an amount of one is worth in the catalogue's, in integer micros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_UNIT_MICROS = 1_000_000
+
+
+class Rates:
+    """A table of `micros of the catalogue's currency for one unit`. A currency that is not in it has no worth here.
+
+    Example:
+    >>> rates = Rates("USD", {"EUR": 1_250_000})
+    >>> rates.to_ours(2_000_000, "EUR"), rates.from_ours(2_500_000, "EUR"), rates.to_ours(1, "XXX")
+    (2500000, 2000000, None)
+    """
+
+    def __init__(self, currency: str, rates: Mapping[str, int]) -> None:
+        self.currency = currency
+        self._rates = {name: rate for name, rate in rates.items() if rate > 0} | {currency: _UNIT_MICROS}
+
+    def __contains__(self, currency: str) -> bool:
+        return currency in self._rates
+
+    def to_ours(self, micros: int, currency: str) -> int | None:
+        """Rounded down: a bid is never worth more than was bid."""
+        rate = self._rates.get(currency)
+        return None if rate is None else micros * rate // _UNIT_MICROS
+
+    def floor_to_ours(self, micros: int, currency: str) -> int | None:
+        """Rounded up: a floor is never lower than was asked."""
+        rate = self._rates.get(currency)
+        return None if rate is None else -(-micros * rate // _UNIT_MICROS)
+
+    def from_ours(self, micros: int, currency: str) -> int | None:
+        """Rounded up, so that a bid at a converted floor is above the floor."""
+        rate = self._rates.get(currency)
+        return None if rate is None else -(-micros * _UNIT_MICROS // rate)
