@@ -1,19 +1,22 @@
 """A small HTTP/1.1 client for many short exchanges with few origins on little CPU: one pool of kept connections each.
 
 An exchange that its caller no longer waits for is still read to its end (up to `exchange_s`): its connection is kept,
-and its true latency is reported to `on_answer`, so that statistics do not lose the slow tail.
+and its true latency is reported, so that statistics do not lose the slow tail.
 Errors: Unavailable (can't connect, connection lost, pool full), Refused (not valid HTTP, compressed, too large),
-TimedOut. They are set on the future that `send` gives back. One that fails touches no other.
-Source: RFC 9112; httptools parses.
+TimedOut. They are set on the future that `send` gives back, or told to the taker of `start`. One that fails touches
+no other.
+Source: RFC 9112; httptools parses, but for answers that come whole in one piece and are as plain as most are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import httptools
@@ -44,6 +47,65 @@ class PoolLimits:
     connect_s: float = 1.0
     exchange_s: float = 2.0  # after this an unanswered exchange's connection is closed
     head_only: bool = False  # the head is the answer: bodies are read and thrown away, compressed or not
+
+
+class Taker(Protocol):
+    """Who is told how an exchange has ended: one of the two, once, in the loop's thread, and never from within `start`.
+
+    `tag` is what the taker gave with the request. `latency_s` is 0 for what was never sent.
+    """
+
+    def answered(self, tag: int, status: int, body: bytes, latency_s: float) -> None: ...
+    def failed(self, tag: int, error: ConnectorError, latency_s: float) -> None: ...
+
+
+class _FutureTaker:
+    """Sets a future. Headers that the pool keeps come with it."""
+
+    __slots__ = ("future", "headers")
+
+    def __init__(self, future: asyncio.Future[Answer]) -> None:
+        self.future = future
+        self.headers: dict[bytes, bytes] | None = None
+
+    def answered(self, _tag: int, status: int, body: bytes, latency_s: float) -> None:
+        if not self.future.done():
+            self.future.set_result(Answer(status, body, latency_s, self.headers))
+
+    def failed(self, _tag: int, error: ConnectorError, _latency_s: float) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def plain_answer(data: bytes) -> tuple[int, int] | None:
+    """(status, start of the body) of bytes that are exactly one answer, of the plainest kind: 200 with one length, or
+    204, on a connection that stays open. None for everything else, which a parser then has to judge.
+
+    Example:
+    >>> plain_answer(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
+    (204, 27)
+    >>> plain_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+    (200, 38)
+    >>> plain_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\n{}") is None
+    True
+    """
+    end = data.find(b"\r\n\r\n")
+    status = data[:13]
+    if end < 0 or status not in (b"HTTP/1.1 200 ", b"HTTP/1.1 204 "):
+        return None
+    head = data[:end].lower()
+    if b"encoding" in head or (b"connection:" in head and b"\r\nconnection: keep-alive" not in head):
+        return None
+    lengths = head.count(b"content-length")
+    if status == b"HTTP/1.1 204 ":
+        return (204, end + 4) if not lengths and len(data) == end + 4 else None
+    at = head.find(b"\r\ncontent-length:")
+    if lengths != 1 or at < 0:
+        return None
+    value = head[at + 17 :].partition(b"\r\n")[0].strip()
+    if not value.isdigit() or len(value) > 9 or int(value) != len(data) - end - 4:
+        return None
+    return 200, end + 4
 
 
 @cache
@@ -82,6 +144,7 @@ class HttpPool:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._expiry: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
@@ -95,13 +158,17 @@ class HttpPool:
     def send(self, payload: bytes) -> asyncio.Future[Answer]:
         """Sends a whole request; the future has its answer. Never blocks and never raises."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.start(payload, _FutureTaker(future), 0)
+        return future
+
+    def start(self, payload: bytes, taker: Taker, tag: int) -> None:
+        """Sends a whole request and tells `taker` how it ended. Never blocks and never raises."""
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
-                connection.send(payload, future, again=True)
-                return future
-        self._send_on_new(payload, future)
-        return future
+                connection.send(payload, taker, tag, again=True)
+                return
+        self._send_on_new(payload, taker, tag)
 
     async def fetch(self, method: str, path: str, timeout_s: float, body: bytes = b"", headers: str = "") -> Answer:
         """One exchange, waited for. Errors: see the module."""
@@ -113,31 +180,35 @@ class HttpPool:
             raise TimedOut(f"{self.host_header}: no answer within {timeout_s} s") from e
 
     def close(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         for task in self._connecting:
             task.cancel()
         for connection in list(self._open):
             connection.abort()
 
-    def _send_on_new(self, payload: bytes, future: asyncio.Future[Answer]) -> None:
+    def _send_on_new(self, payload: bytes, taker: Taker, tag: int) -> None:
+        loop = asyncio.get_running_loop()
         if len(self._open) + len(self._connecting) >= self.limits.connections:
-            fail(future, Unavailable(f"{self.host_header}: all {self.limits.connections} connections are busy"))
+            busy = Unavailable(f"{self.host_header}: all {self.limits.connections} connections are busy")
+            loop.call_soon(taker.failed, tag, busy, 0.0)
             return
-        task = asyncio.get_running_loop().create_task(self._connect(payload, future))
+        task = loop.create_task(self._connect(payload, taker, tag))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, payload: bytes, future: asyncio.Future[Answer]) -> None:
+    async def _connect(self, payload: bytes, taker: Taker, tag: int) -> None:
         loop = asyncio.get_running_loop()
         try:
             connection = await asyncio.wait_for(self._connected(loop), self.limits.connect_s)
         except ConnectorError as e:
-            fail(future, e)
+            taker.failed(tag, e, 0.0)
             return
         except (OSError, TimeoutError) as e:
-            fail(future, Unavailable(f"{self.host_header}: {e or 'no connection in time'}"))
+            taker.failed(tag, Unavailable(f"{self.host_header}: {e or 'no connection in time'}"), 0.0)
             return
         self._open.add(connection)
-        connection.send(payload, future, again=False)
+        connection.send(payload, taker, tag, again=False)
 
     async def _connected(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         address = self._host if self._resolve is None else await self._resolve(self._host, self._port)
@@ -159,14 +230,27 @@ class HttpPool:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def again(self, payload: bytes, future: asyncio.Future[Answer]) -> None:
+    def again(self, payload: bytes, taker: Taker, tag: int) -> None:
         """Sends on a new connection what a closed one did not answer."""
-        self._send_on_new(payload, future)
+        self._send_on_new(payload, taker, tag)
 
+    def expire_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Makes sure that unanswered exchanges end: one timer for all connections, not one for each exchange."""
+        if self._expiry is None:
+            self._expiry = loop.call_later(self.limits.exchange_s, self._expire, loop)
 
-def fail(future: asyncio.Future[Answer], error: ConnectorError) -> None:
-    if not future.done():
-        future.set_exception(error)
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._expiry = None
+        oldest_s = time.monotonic() - self.limits.exchange_s
+        next_s = float("inf")
+        for connection in list(self._open):
+            if connection.busy:
+                if connection.sent_s <= oldest_s:
+                    connection.expire()
+                else:
+                    next_s = min(next_s, connection.sent_s)
+        if next_s < float("inf"):
+            self._expiry = loop.call_later(next_s - oldest_s + 0.001, self._expire, loop)
 
 
 class _Connection(asyncio.Protocol):
@@ -177,53 +261,66 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self._parser: httptools.HttpResponseParser | None = None
-        self._future: asyncio.Future[Answer] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._parses_all = bool(pool.keep_headers) or pool.limits.head_only
+        self._taker: Taker | None = None
+        self._tag = 0
         self._payload: bytes | None = None
         self._body: list[bytes] = []
         self._size = 0
         self._headers: dict[bytes, bytes] | None = None
-        self._sent_s = 0.0
+        self._told = False
         self._problem: str | None = None
+        self.sent_s = 0.0
 
     @property
     def usable(self) -> bool:
         return not self._transport.is_closing()
 
-    def send(self, payload: bytes, future: asyncio.Future[Answer], again: bool) -> None:
-        self._future = future
+    @property
+    def busy(self) -> bool:
+        return self._taker is not None
+
+    def send(self, payload: bytes, taker: Taker, tag: int, again: bool) -> None:
+        self._taker, self._tag = taker, tag
         self._payload = payload if again else None
-        self._body, self._size, self._headers, self._problem = [], 0, None, None
-        self._parser = httptools.HttpResponseParser(self)
-        self._sent_s = self._loop.time()
-        self._timer = self._loop.call_later(self._pool.limits.exchange_s, self._expire)
+        self._parser = None
+        self._told = False
+        self.sent_s = time.monotonic()
+        self._pool.expire_from(self._loop)
         self._transport.write(payload)
 
     def abort(self) -> None:
         self._transport.abort()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
         if self._pool.on_answer is not None:
-            self._pool.on_answer(self._loop.time() - self._sent_s)
+            self._pool.on_answer(time.monotonic() - self.sent_s)
         self._end(TimedOut(f"{self._pool.host_header}: no answer within {self._pool.limits.exchange_s} s"))
 
     def _end(self, error: ConnectorError) -> None:
         """Gives up the exchange and its connection."""
-        future, self._future = self._future, None
-        if self._timer is not None:
-            self._timer.cancel()
-        if future is not None:
-            fail(future, error)
+        taker, self._taker = self._taker, None
+        if taker is not None and not self._told:
+            taker.failed(self._tag, error, time.monotonic() - self.sent_s)
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._future is None or self._parser is None:
+        if self._taker is None:
             self._transport.abort()  # an answer that nobody asked for
             return
         self._payload = None
+        if self._parser is None:
+            plain = None if self._parses_all else plain_answer(data)
+            if plain is not None and len(data) - plain[1] <= self._pool.limits.response_bytes:
+                status, start = plain
+                self._complete(status, data[start:] if status == 200 else b"")
+                self._pool.released(self)
+                return
+            self._parser = httptools.HttpResponseParser(self)
+            self._body, self._size, self._headers, self._problem = [], 0, None, None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
@@ -231,15 +328,23 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._pool.lost(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        future, self._future = self._future, None
-        if future is None or future.done():
+        taker, self._taker = self._taker, None
+        if taker is None or self._told:
             return
         if self._payload is not None and error is None:
-            self._pool.again(self._payload, future)
+            self._pool.again(self._payload, taker, self._tag)
             return
-        fail(future, Unavailable(f"{self._pool.host_header}: connection lost: {error or 'closed'}"))
+        lost = Unavailable(f"{self._pool.host_header}: connection lost: {error or 'closed'}")
+        taker.failed(self._tag, lost, time.monotonic() - self.sent_s)
+
+    def _complete(self, status: int, body: bytes) -> None:
+        """The exchange is over: its end is told, if its head was not enough before."""
+        taker, self._taker = self._taker, None
+        latency_s = time.monotonic() - self.sent_s
+        if self._pool.on_answer is not None:
+            self._pool.on_answer(latency_s)
+        if taker is not None and not self._told:
+            taker.answered(self._tag, status, body, latency_s)
 
     # httptools' callbacks
 
@@ -254,8 +359,14 @@ class _Connection(asyncio.Protocol):
             raise ValueError(self._problem)
 
     def on_headers_complete(self) -> None:
-        if self._pool.limits.head_only and self._future is not None and not self._is_interim():
-            self._answer(self._future)
+        taker, parser = self._taker, self._parser
+        if taker is None or parser is None or self._is_interim():
+            return
+        if isinstance(taker, _FutureTaker):
+            taker.headers = self._headers
+        if self._pool.limits.head_only:
+            self._told = True
+            taker.answered(self._tag, parser.get_status_code(), b"", time.monotonic() - self.sent_s)
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
@@ -266,15 +377,11 @@ class _Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        parser, future = self._parser, self._future
-        if parser is None or future is None or self._is_interim():
+        parser = self._parser
+        if parser is None or self._taker is None or self._is_interim():
             return
-        self._future = None
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._pool.on_answer is not None:
-            self._pool.on_answer(self._loop.time() - self._sent_s)
-        self._answer(future)
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._complete(parser.get_status_code(), body)
         if parser.should_keep_alive():
             self._pool.released(self)
         else:
@@ -283,11 +390,3 @@ class _Connection(asyncio.Protocol):
     def _is_interim(self) -> bool:
         """Whether the head is one of those (100, 103) that the answer's own follows. RFC 9110 §15.2."""
         return self._parser is not None and self._parser.get_status_code() < 200
-
-    def _answer(self, future: asyncio.Future[Answer]) -> None:
-        assert self._parser is not None
-        if future.done():
-            return
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        latency_s = self._loop.time() - self._sent_s
-        future.set_result(Answer(self._parser.get_status_code(), body, latency_s, self._headers))
