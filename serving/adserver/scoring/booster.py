@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 
@@ -59,6 +60,8 @@ class Booster:
         self._library = _library()
         self._handle = ctypes.c_void_p()
         iterations = ctypes.c_int()
+        # With sizes of trees it reads them in parallel, and a broken one then ends the process instead of the call.
+        model_text = re.sub(r"\ntree_sizes=[^\n]*", "", model_text, count=1)
         _check(
             self._library.LGBM_BoosterLoadModelFromString(
                 ctypes.c_char_p(model_text.encode()), ctypes.byref(iterations), ctypes.byref(self._handle)

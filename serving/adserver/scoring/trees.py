@@ -1,0 +1,324 @@
+"""A LightGBM model's text, packed into the arrays of `kernel`: the same scores as LightGBM's, bit for bit.
+
+A split on a number is a threshold and the set of leaves on its left. All splits of a tree on one category are one
+table from code to the leaves that are left. Splits on what all candidates of a request share are told once per
+request, here, in NumPy.
+Source: LightGBM 4 `Tree::ToString` (the text), `Tree::NumericalDecision`, `Tree::CategoricalDecision`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from schemas.errors import ContractError
+from serving.adserver.scoring import kernel
+
+#: Entries that tables of categories may have in all (8 bytes each).
+MOST_TABLE_ENTRIES = 1 << 23
+_ALL = np.uint64(2**64 - 1)
+_CATEGORICAL, _DEFAULT_LEFT = 1, 2
+_MISSING_ZERO, _MISSING_NAN = 1, 2
+_ZERO_LEFT, _ZERO_RIGHT = 2, 3  # of kernel.KINDS
+
+
+class NotPackable(Exception):
+    """The model has something that the kernel does not know; LightGBM itself does."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """`lost`: the leaves that a candidate loses by going right, as bits."""
+
+    tree: int
+    column: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Number(_Split):
+    kind: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Category(_Split):
+    codes: np.ndarray  # those that go left
+
+
+class PackedTrees:
+    """A model of up to 64 leaves a tree. Not for two threads at once.
+
+    Errors: ContractError for a text that is no model, NotPackable for one that is none for the kernel.
+    `shared`: columns that are the same for all candidates of a call of `scores`.
+    """
+
+    def __init__(self, text: str, shared: Collection[int] = ()) -> None:
+        self.inputs, leaves, splits = _read(text)
+        self.trees = len(leaves)
+        leaf_value = np.zeros((max(self.trees, 1), kernel.MOST_LEAVES))
+        for tree, values in enumerate(leaves):
+            leaf_value[tree, : len(values)] = values
+        numbers = [s for s in splits if isinstance(s, _Number)]
+        tables = _Tables([s for s in splits if isinstance(s, _Category)])
+        #: Columns with categories, in the order of the rows of codes; each one's greatest code, which stands for all
+        #: that is unknown.
+        self.categories: tuple[int, ...] = tuple(tables.unknown)
+        self._unknown = np.array([tables.unknown[c] for c in self.categories], np.int64)
+        self._shared_numbers = _SharedNumbers([s for s in numbers if s.column in shared])
+        self._shared_tables = [
+            (row, tables.trees_of(column), tables.at_of(column))
+            for row, column in enumerate(self.categories)
+            if column in shared
+        ]
+        self._kept = tables.kept
+        self._keep, self._arrays = self._pack(
+            [s for s in numbers if s.column not in shared],
+            [(tree, column) for tree, column in tables.at if column not in shared],
+            tables,
+            leaf_value,
+        )
+        self._score = kernel.compiled()
+
+    def _pack(
+        self, numbers: list[_Number], pairs: list[tuple[int, int]], tables: _Tables, leaf_value: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], kernel.Arrays]:
+        numbers = sorted(numbers, key=lambda s: (s.tree, s.kind, s.column))
+        of_split = np.array([s.tree * kernel.KINDS + s.kind for s in numbers], np.int64)
+        arrays = {
+            "split_start": np.searchsorted(of_split, np.arange(self.trees * kernel.KINDS + 1)).astype(np.int64),
+            "split_row": np.array([s.column for s in numbers], np.int64),
+            "threshold": np.array([s.threshold for s in numbers], np.float64),
+            "lost": np.array([s.lost for s in numbers], np.uint64),
+            "table_start": np.searchsorted([t for t, _ in pairs], np.arange(self.trees + 1)).astype(np.int64),
+            "table_row": np.array([self.categories.index(c) for _, c in pairs], np.int64),
+            "table_at": np.array([tables.at[pair] for pair in pairs], np.int64),
+            "kept": tables.kept,
+            "leaf_value": leaf_value,
+        }
+        return arrays, kernel.Arrays(self.trees, *(a.ctypes.data for a in arrays.values()))
+
+    def coded(self, row: int, values: np.ndarray) -> np.ndarray:
+        """Codes of a category's values, as `scores` wants them. Shape: float64 to int64.
+
+        NaN, what is negative and what no split names are one code; LightGBM cuts off what is after the point.
+        """
+        unknown = self._unknown[row]
+        known = (values > -1) & (values < unknown)  # false of NaN
+        return np.where(known, values, unknown).astype(np.int64)
+
+    def scores(self, inputs: np.ndarray, codes: np.ndarray, rows: int) -> np.ndarray:
+        """Raw scores (log-odds) of the first `rows` candidates.
+
+        Shape: `inputs` float64, a row per column of the model (those of categories are not read); `codes` int64, a row
+        per category of `categories`, from `coded`. Both C order and equally long, a multiple of kernel.BLOCK.
+        """
+        stride = inputs.shape[1]
+        blocks = -(-rows // kernel.BLOCK)
+        if codes.shape[1] != stride or blocks * kernel.BLOCK > stride or stride % kernel.BLOCK:
+            raise ValueError(f"{rows} candidates in arrays of {stride} and {codes.shape[1]}")
+        leaves = np.full(self.trees, _ALL)
+        self._shared_numbers.apply(inputs[:, 0], leaves)
+        for row, trees, at in self._shared_tables:
+            leaves[trees] &= self._kept[at + codes[row, 0]]
+        out = np.empty(blocks * kernel.BLOCK)
+        self._score(
+            ctypes.byref(self._arrays),
+            inputs.ctypes.data,
+            codes.ctypes.data,
+            stride,
+            blocks,
+            leaves.ctypes.data,
+            out.ctypes.data,
+        )
+        return out[:rows]
+
+    def raw_scores(self, values: np.ndarray) -> np.ndarray:
+        """Raw scores. Shape: `values` float64, one row per candidate, `inputs` columns."""
+        rows = len(values)
+        stride = max(-(-rows // kernel.BLOCK), 1) * kernel.BLOCK
+        inputs = np.zeros((self.inputs, stride))
+        inputs[:, :rows] = values.T
+        codes = np.zeros((len(self.categories), stride), np.int64)
+        for row, column in enumerate(self.categories):
+            codes[row] = self.coded(row, inputs[column])
+        return self.scores(inputs, codes, rows)
+
+
+class _SharedNumbers:
+    """Splits on numbers that all candidates have in common."""
+
+    def __init__(self, splits: list[_Number]) -> None:
+        splits = sorted(splits, key=lambda s: s.tree)
+        self._column = np.array([s.column for s in splits], np.intp)
+        self._threshold = np.array([s.threshold for s in splits], np.float64)
+        self._lost = np.array([s.lost for s in splits], np.uint64)
+        kind = np.array([s.kind for s in splits], np.int64)
+        self._nan_right = (kind == 1) | (kind == _ZERO_RIGHT)
+        self._is_zero_kind = kind >= _ZERO_LEFT
+        self._any_zero_kind = bool(self._is_zero_kind.any())
+        self._trees, self._starts = np.unique(np.array([s.tree for s in splits], np.intp), return_index=True)
+
+    def apply(self, inputs: np.ndarray, leaves: np.ndarray) -> None:
+        """Takes from the trees' leaves what the inputs (float64, one per column) rule out."""
+        if not len(self._trees):
+            return
+        values = inputs[self._column]
+        right = values > self._threshold
+        default = np.isnan(values)
+        if self._any_zero_kind:
+            default |= self._is_zero_kind & (np.abs(values) <= kernel.ZERO)
+        if default.any():
+            right = np.where(default, self._nan_right, right)
+        lost = np.bitwise_or.reduceat(self._lost * right, self._starts)
+        leaves[self._trees] &= ~lost
+
+
+class _Tables:
+    """For each tree and category it splits on, the leaves that each code leaves; the last code is any other."""
+
+    def __init__(self, splits: list[_Category]) -> None:
+        #: Column of a category to the code of what no split names.
+        self.unknown: dict[int, int] = {}
+        of: defaultdict[tuple[int, int], list[_Category]] = defaultdict(list)
+        for split in splits:
+            greatest = int(split.codes.max(initial=-1))
+            self.unknown[split.column] = max(self.unknown.get(split.column, 0), greatest + 1)
+            of[split.tree, split.column].append(split)
+        self.unknown = dict(sorted(self.unknown.items()))
+        entries = sum(self.unknown[column] + 1 for _, column in of)
+        if entries > MOST_TABLE_ENTRIES:
+            raise NotPackable(f"categories of {entries} entries, of at most {MOST_TABLE_ENTRIES}")
+        self.kept = np.full(entries, _ALL)
+        self.at: dict[tuple[int, int], int] = {}
+        end = 0
+        for pair, of_pair in sorted(of.items()):
+            self.at[pair] = end
+            table = self.kept[end : end + self.unknown[pair[1]] + 1]
+            for split in of_pair:
+                goes_right = np.ones(len(table), bool)
+                goes_right[split.codes] = False
+                table[goes_right] &= ~np.uint64(split.lost)
+            end += len(table)
+
+    def trees_of(self, column: int) -> np.ndarray:
+        return np.array([tree for tree, c in self.at if c == column], np.intp)
+
+    def at_of(self, column: int) -> np.ndarray:
+        return np.array([at for (_, c), at in self.at.items() if c == column], np.int64)
+
+
+def _read(text: str) -> tuple[int, list[np.ndarray], list[_Split]]:
+    """(columns, each tree's leaves from left to right, splits). Errors: ContractError, NotPackable."""
+    header, *sections = text.partition("\nend of trees")[0].split("\nTree=")
+    try:
+        unknown = _unknown_form(header)
+        inputs = int(_fields(header)["max_feature_idx"]) + 1
+        leaves: list[np.ndarray] = []
+        splits: list[_Split] = []
+        for tree, section in enumerate(sections):
+            fields = _fields(section)
+            values, found = _tree(tree, fields, inputs)
+            if fields.get("is_linear", "0") != "0":
+                unknown = "linear trees"
+            elif len(values) > kernel.MOST_LEAVES:
+                unknown = f"a tree of {len(values)} leaves, of at most {kernel.MOST_LEAVES}"
+            leaves.append(values)
+            splits += found
+    except (KeyError, ValueError, IndexError, OverflowError) as e:
+        raise ContractError(f"model.txt: {type(e).__name__} {e}") from e
+    if unknown:
+        raise NotPackable(unknown)
+    return inputs, leaves, splits
+
+
+def _unknown_form(header: str) -> str:
+    """What makes a model more than one sum of trees; "" if nothing does."""
+    fields = _fields(header)
+    if fields["num_class"] != "1" or fields["num_tree_per_iteration"] != "1":
+        return "several classes"
+    return "a mean of trees" if "average_output" in header.split("\n") else ""
+
+
+def _fields(section: str) -> Mapping[str, str]:
+    return dict(line.split("=", 1) for line in section.split("\n") if "=" in line)
+
+
+def _tree(tree: int, fields: Mapping[str, str], inputs: int) -> tuple[np.ndarray, list[_Split]]:
+    """(leaves' values from left to right, splits). Errors: KeyError, ValueError, IndexError."""
+    leaf_value = _floats(fields["leaf_value"])
+    if len(leaf_value) == 1:
+        return leaf_value, []
+    order, lost = _left_to_right(_ints(fields["left_child"]), _ints(fields["right_child"]))
+    if sorted(order) != list(range(len(leaf_value))):
+        raise ValueError(f"tree {tree} does not lead to each of its {len(leaf_value)} leaves once")
+    codes = _codes(fields) if int(fields.get("num_cat", 0)) else []
+    found: list[_Split] = []
+    columns, types = _ints(fields["split_feature"]), _ints(fields["decision_type"])
+    for column, threshold, decision, gone in zip(columns, _floats(fields["threshold"]), types, lost, strict=True):
+        if not 0 <= column < inputs:
+            raise ValueError(f"tree {tree} splits on input {column} of {inputs}")
+        if decision & _CATEGORICAL:
+            found.append(_Category(tree, column, gone, codes[int(threshold)]))
+        else:
+            found.append(_Number(tree, column, gone, *_test(float(threshold), decision)))
+    return leaf_value[order], found
+
+
+def _left_to_right(left: list[int], right: list[int]) -> tuple[list[int], list[int]]:
+    """(leaves from left to right, of each split the leaves on its left as bits). A child below 0 is leaf ~child.
+
+    Errors: ValueError, IndexError for what is no tree.
+    """
+    order: list[int] = []
+    lost = [0] * len(left)
+    seen = 0
+    waiting: list[tuple[int, int]] = [(0, -1)]  # (node, number of leaves before it, once its left side is done)
+    while waiting:
+        node, before = waiting.pop()
+        if node < 0:
+            order.append(~node)
+        elif before < 0:
+            seen += 1
+            if seen > len(left):
+                raise ValueError("a split is its own ancestor")
+            waiting += [(right[node], -1), (node, len(order)), (left[node], -1)]
+        else:
+            lost[node] = (1 << len(order)) - (1 << before)
+    return order, lost
+
+
+def _test(threshold: float, decision: int) -> tuple[int, float]:
+    """(kind, threshold) of a split on a number.
+
+    What LightGBM takes for zero is zero to it before it compares, so a threshold in between is moved to the edge.
+    """
+    missing, default_left = decision >> 2 & 3, bool(decision & _DEFAULT_LEFT)
+    if missing == _MISSING_ZERO:
+        return (_ZERO_LEFT if default_left else _ZERO_RIGHT), threshold
+    if abs(threshold) <= kernel.ZERO:
+        threshold = kernel.ZERO if threshold >= 0 else float(np.nextafter(-kernel.ZERO, -1))
+    nan_left = default_left if missing == _MISSING_NAN else threshold >= 0  # otherwise NaN is taken for zero
+    return (0 if nan_left else 1), threshold
+
+
+def _codes(fields: Mapping[str, str]) -> list[np.ndarray]:
+    """For each split on a category, the codes that go left."""
+    words = np.array(fields["cat_threshold"].split(), np.uint32).astype("<u4")
+    return [
+        np.flatnonzero(np.unpackbits(words[first:last].view(np.uint8), bitorder="little"))
+        for first, last in pairwise(_ints(fields["cat_boundaries"]))
+    ]
+
+
+def _floats(values: str) -> np.ndarray:
+    return np.array(values.split(), np.float64)
+
+
+def _ints(values: str) -> list[int]:
+    return [int(v) for v in values.split()]
