@@ -16,6 +16,7 @@ class Outcome(IntEnum):
     INTERNAL_ERROR = 1
     EXPIRED = 2  # "impression opportunity expired": the answer came after the deadline
     INVALID_RESPONSE = 3
+    INVALID_DEAL = 4
     INVALID_AUCTION_ID = 5
     INVALID_ADVERTISER_DOMAIN = 6
     MISSING_MARKUP = 7
@@ -27,8 +28,18 @@ class Outcome(IntEnum):
     LOST_TO_DEAL = 103
     BUYER_BLOCKED = 104
     CREATIVE_FILTERED = 200
+    CREATIVE_PENDING = 201
+    CREATIVE_DISAPPROVED = 202
+    SIZE_NOT_ALLOWED = 203
+    INCORRECT_FORMAT = 204
     ADVERTISER_EXCLUDED = 205
+    APP_EXCLUDED = 206
+    NOT_SECURE = 207
+    LANGUAGE_EXCLUDED = 208
     CATEGORY_EXCLUDED = 209
+    ATTRIBUTE_EXCLUDED = 210
+    AD_TYPE_EXCLUDED = 211
+    NOT_ALLOWED_IN_DEAL = 213
     NO_BID = 1000
     TARGETING = 1001
     FREQUENCY_CAP = 1002
@@ -38,6 +49,9 @@ class Outcome(IntEnum):
     FORMAT = 1006
     DSP_ERROR = 1007
     RESERVATION_LOST = 1008
+    CURRENCY_UNKNOWN = 1009
+    DUPLICATE_BID = 1010
+    GROUPED_BIDS = 1011  # bids that win all together or not at all (`group` 1), which we can't promise
 
 
 class Degraded(IntEnum):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.decisions import Degraded, Outcome
-from serving.adserver.auction import rules
-from serving.adserver.auction.rules import BidRules, Candidate
+from serving.adserver.auction import bids, rules
+from serving.adserver.auction.imp_rules import ImpRules
+from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
-from serving.adserver.dsps.bidders import Turn
+from serving.adserver.dsps.desk import Turn
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits.budget import price_of_win
 from serving.adserver.openrtb.context import Opportunity, RequestContext
@@ -18,11 +20,12 @@ from serving.adserver.store import Reservation
 class Contest:
     """One imp on its way through the auction."""
 
-    __slots__ = ("decision", "house", "internal", "numeric", "opportunity")
+    __slots__ = ("decision", "house", "imp_rules", "internal", "numeric", "opportunity")
 
     def __init__(self, opportunity: Opportunity, inventory: Inventory, context: RequestContext) -> None:
         self.opportunity = opportunity
         self.decision = Decision(opportunity)
+        self.imp_rules = ImpRules(opportunity, context.request)
         self.internal: list[tuple[AdRow, Candidate]] = []
         self.house: list[AdRow] = []
         self.numeric: dict[int, list[float]] = {}
@@ -36,49 +39,40 @@ class Contest:
             )
             self.house.extend(house)
             for row in rows:
-                candidate = rules.from_row(row)
-                refused = rules.fits(row, opportunity.imp, context.request, context.now_ms)
+                candidate = rules.from_row(row, opportunity.deals)
+                refused = self.refuses(row, context.now_ms)
                 if refused is not None:
                     candidate.outcome = refused
                 self.internal.append((row, candidate))
         self.decision.candidates.extend(c for _, c in self.internal)
 
-    def enter_bids(self, turns: Sequence[Turn], context: RequestContext, currency: str) -> None:
+    def refuses(self, row: AdRow, now_ms: int) -> Outcome | None:
+        """Why a targeted creative can't run in this imp now; None when it can."""
+        return self.imp_rules.refuses(row) if row.runs_at(now_ms) else Outcome.NOT_ACTIVE
+
+    def enter_bids(self, turns: Sequence[Turn], context: RequestContext, rates: Rates) -> None:
         """Adds what the DSPs said to an imp's candidates, one entry for each that has no bid for it."""
         if not turns:
             return
-        request, imp_id = context.request, self.opportunity.imp.id
-        bid_rules = BidRules(
-            request.id, currency, {imp.id for imp in request.imp}, set(request.badv), set(request.bcat)
-        )
+        imps = {imp.id for imp in context.request.imp}
         if all(t.outcome in (Outcome.EXPIRED, Outcome.DSP_ERROR, Outcome.INVALID_RESPONSE) for t in turns):
             self.decision.reasons.add(Degraded.ALL_DSPS_FAILED)
         for turn in turns:
-            entered = False
+            found: list[Candidate] = []
             if turn.outcome is None and turn.response is not None:
-                for bid_imp, candidate in rules.from_response(
-                    turn.response, turn.bidder.id, turn.bidder.seat_ids, bid_rules
-                ):
-                    if bid_imp in (imp_id, ""):
-                        if candidate.runs and shown_as(candidate) not in self.opportunity.formats:
-                            candidate.outcome = Outcome.FORMAT
-                        self.decision.candidates.append(candidate)
-                        entered = True
-            if not entered:
+                found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps)
+                self.decision.candidates.extend(found)
+            if not found:
                 silent = Candidate("dsp", "rtb", "", "", "", bidder_id=turn.bidder.id)
                 silent.outcome = turn.outcome or Outcome.NO_BID
                 self.decision.candidates.append(silent)
 
 
 def shown_as(candidate: Candidate) -> str:
-    """Format of a winner's markup. OpenRTB 2.6 `mtype`: 1 banner, 2 video; without it the markup itself tells."""
+    """Format of a winner's markup."""
     if candidate.row is not None:
         return candidate.row.creative.format
-    bid = candidate.bid
-    if bid is not None and bid.mtype in (1, 2):
-        return "video" if bid.mtype == 2 else "banner"
-    start = (bid.adm if bid is not None else "").lstrip()[:200]
-    return "video" if start.startswith(("http://", "https://")) or "<VAST" in start else "banner"
+    return bids.format_of(candidate.bid) if candidate.bid is not None else ""
 
 
 def reservation(winner: Candidate) -> Reservation | None:

@@ -1,30 +1,40 @@
-"""The auction of one imp: who may bid, at what price, who wins. Pure rules: no clock, no network, no state.
+"""The auction of one imp: at what price a candidate takes part, and who wins. Pure: no clock, no network, no state.
 
-First price (`at: 1`): the winner pays its bid. Candidates that click-priced line items send in are ranked by
-pCTR x CPC x 1000. House ads never compete; they are shown when nobody else is.
-Source: OpenRTB 2.6 §2.4 (auction types), §4.2.3 (Bid), loss reason codes.
+First price (`at: 1`): the winner pays its bid; under a deal with a fixed price, that price. How kinds compete:
+
+| pricing | ranked by, as a CPM | pays |
+| --- | --- | --- |
+| cpm, rtb | its bid | its bid |
+| cpc | pCTR x CPC x 1000 | CPC, per click |
+| cpv | probability of a completed view x CPV x 1000 | CPV, per completed view |
+| guaranteed | CPM x urgency, what losing it costs the promise (1 on schedule, more when behind) | its CPM |
+| house | never; shown when nobody else is | nothing |
+
+Deals of a higher priority go before everything of a lower one. Floors hold for all but guaranteed line items, whose
+price was agreed on, and bids under a deal, which has a floor of its own.
+Source: OpenRTB 2.6 §2.4 (auction types), §3.2.12 (deals), loss reason codes.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.decisions import Outcome
-from schemas.money import to_micros
+from serving.adserver.auction.deals import GUARANTEED, PRIVATE, DealTerms
 from serving.adserver.inventory import AdRow
-from serving.adserver.openrtb.messages import Banner, Bid, BidRequest, BidResponse, Imp, Video
+from serving.adserver.openrtb.messages import Bid
 
 
 @dataclass(slots=True)
 class Candidate:
-    """One that took part. `bid_micros` is its price in its own unit (CPM, or CPC for `cpc`), `bid_cpm_micros` what it
-    is ranked by. `outcome` is set as the auction goes; whoever is still in at the end lost to a higher bid.
+    """One that took part. `bid_micros` is its price in its own unit (CPM, CPC for `cpc`, CPV for `cpv`) and the
+    catalogue's currency, `bid_cpm_micros` what it is ranked by. `outcome` is set as the auction goes; whoever is still
+    in at the end lost to a higher bid.
     """
 
     kind: str  # internal or dsp
-    pricing: str  # cpm, cpc, rtb or house
+    pricing: str  # cpm, cpc, cpv, guaranteed, rtb or house
     advertiser_id: str
     campaign_id: str
     creative_id: str
@@ -33,15 +43,28 @@ class Candidate:
     bid_cpm_micros: int = 0
     outcome: Outcome = Outcome.LOST_TO_HIGHER_BID
     p_ctr: float | None = None
+    p_view: float | None = None
+    urgency: float = 1.0
     bidder_id: str | None = None
     seat_id: str | None = None
     row: AdRow | None = None
     bid: Bid | None = None
+    bid_currency: str = ""
+    response_bidid: str = ""
+    priority: int = 0
+    deal_id: str | None = None
+    deal_type: str | None = None
+    under_deal: bool = False
 
     @property
     def runs(self) -> bool:
         """Whether it may still win."""
         return self.outcome is Outcome.LOST_TO_HIGHER_BID
+
+    @property
+    def price_cpm_micros(self) -> int:
+        """What a thousand of it pay, or are expected to."""
+        return self.bid_micros if self.pricing == GUARANTEED else self.bid_cpm_micros
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +75,9 @@ class Choice:
     propensity: float
 
 
-def from_row(row: AdRow) -> Candidate:
-    """An internal candidate, not priced yet."""
-    return Candidate(
+def from_row(row: AdRow, deals: Mapping[str, DealTerms] | None = None) -> Candidate:
+    """An internal candidate, not priced yet. `deals` are the imp's: a line item of one of them runs under it."""
+    made = Candidate(
         kind="internal",
         pricing=row.line_item.pricing,
         advertiser_id=row.advertiser.id,
@@ -64,128 +87,57 @@ def from_row(row: AdRow) -> Candidate:
         bid_micros=row.line_item.bid_micros,
         row=row,
     )
-
-
-def fits(row: AdRow, imp: Imp, request: BidRequest, now_ms: int) -> Outcome | None:
-    """Why a targeted creative can't run in this imp now; None when it can."""
-    if not row.runs_at(now_ms):
-        return Outcome.NOT_ACTIVE
-    if row.advertiser.domain in request.badv:
-        return Outcome.ADVERTISER_EXCLUDED
-    if row.advertiser.category and row.advertiser.category in request.bcat:
-        return Outcome.CATEGORY_EXCLUDED
-    if imp.video is not None and row.creative.format == "video":
-        return None if _fits_video(row, imp.video) else Outcome.FORMAT
-    if imp.banner is not None and row.creative.format == "banner":
-        return None if _fits_banner(row, imp.banner) else Outcome.FORMAT
-    return Outcome.FORMAT
-
-
-def _fits_video(row: AdRow, video: Video) -> bool:
-    seconds = row.creative.duration_s or 0
-    longest = video.maxduration or seconds
-    return video.minduration <= seconds <= longest and (not row.creative.mime or row.creative.mime in video.mimes)
-
-
-def _fits_banner(row: AdRow, banner: Banner) -> bool:
-    sizes = {(f.w, f.h) for f in banner.format}
-    if banner.w and banner.h:
-        sizes.add((banner.w, banner.h))
-    return not sizes or (row.creative.width, row.creative.height) in sizes
+    if deals and row.line_item.targeting.deal_ids:
+        terms = next((deals[d] for d in row.line_item.targeting.deal_ids if d in deals), None)
+        if terms is not None:
+            made.deal_id, made.priority = terms.id, terms.priority
+            made.deal_type = GUARANTEED if made.pricing == GUARANTEED else terms.type or PRIVATE
+    return made
 
 
 def price(candidate: Candidate) -> None:
     """Sets the CPM that an internal candidate is ranked by. Units: micros of a thousand impressions."""
     if candidate.pricing == "cpc":
         candidate.bid_cpm_micros = int((candidate.p_ctr or 0.0) * candidate.bid_micros * 1000)
+    elif candidate.pricing == "cpv":
+        candidate.bid_cpm_micros = int((candidate.p_view or 0.0) * candidate.bid_micros * 1000)
+    elif candidate.pricing == GUARANTEED:
+        candidate.bid_cpm_micros = int(candidate.bid_micros * candidate.urgency)
     else:
         candidate.bid_cpm_micros = candidate.bid_micros
-
-
-@dataclass(frozen=True, slots=True)
-class BidRules:
-    """What a bid is checked against."""
-
-    request_id: str
-    currency: str
-    imps: Collection[str]
-    blocked_domains: Collection[str]
-    blocked_categories: Collection[str]
-
-
-def from_response(
-    response: BidResponse, bidder_id: str, seat_ids: Sequence[str], rules: BidRules
-) -> list[tuple[str, Candidate]]:
-    """(imp id, candidate) of every bid of a DSP's response, the refused ones with their reason.
-
-    A bid for an imp that was not asked for has the imp id "".
-    """
-    found = []
-    for seat in response.seatbid:
-        for bid in seat.bid:
-            outcome = _refusal(response, bid, rules)
-            if outcome is None and seat_ids and seat.seat not in seat_ids:
-                outcome = Outcome.BUYER_BLOCKED
-            bid_micros = to_micros(repr(bid.price)) if _is_price(bid.price) else 0
-            candidate = Candidate(
-                kind="dsp",
-                pricing="rtb",
-                advertiser_id=bid.adomain[0] if bid.adomain else "",
-                campaign_id=f"x-{bidder_id}-{bid.cid or bid.crid}",
-                creative_id=f"x-{bidder_id}-{bid.crid}",
-                bid_micros=bid_micros,
-                bid_cpm_micros=bid_micros,
-                outcome=outcome or Outcome.LOST_TO_HIGHER_BID,
-                bidder_id=bidder_id,
-                seat_id=seat.seat or None,
-                bid=bid,
-            )
-            found.append((bid.impid if bid.impid in rules.imps else "", candidate))
-    return found
-
-
-def _refusal(response: BidResponse, bid: Bid, rules: BidRules) -> Outcome | None:
-    if response.id != rules.request_id:
-        return Outcome.INVALID_AUCTION_ID
-    if response.cur != rules.currency or not bid.id or bid.impid not in rules.imps:
-        return Outcome.INVALID_RESPONSE
-    if not _is_price(bid.price):
-        return Outcome.MISSING_PRICE
-    if not bid.crid:
-        return Outcome.MISSING_CREATIVE_ID
-    if not bid.adomain or not all(bid.adomain):
-        return Outcome.INVALID_ADVERTISER_DOMAIN
-    if not bid.adm:
-        return Outcome.MISSING_MARKUP
-    if any(_blocks(domain, rules.blocked_domains) for domain in bid.adomain):
-        return Outcome.ADVERTISER_EXCLUDED
-    if any(category in rules.blocked_categories for category in bid.cat):
-        return Outcome.CATEGORY_EXCLUDED
-    return None
-
-
-def _is_price(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and 0 < value < 1e9
-
-
-def _blocks(domain: str, blocked: Collection[str]) -> bool:
-    """A blocked domain blocks its subdomains."""
-    return any(domain == b or domain.endswith("." + b) for b in blocked)
 
 
 def apply_floor(candidates: Sequence[Candidate], floor_cpm_micros: int | None) -> None:
     """Takes out bids below the floor; all of them when the floor is unknown (None), as nothing is then above it."""
     for candidate in candidates:
-        if candidate.runs and (floor_cpm_micros is None or candidate.bid_cpm_micros < floor_cpm_micros):
+        if not candidate.runs or candidate.under_deal or candidate.pricing == GUARANTEED:
+            continue
+        if floor_cpm_micros is None or candidate.bid_cpm_micros < floor_cpm_micros:
             candidate.outcome = Outcome.BELOW_FLOOR
 
 
 def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choice | None:
-    """The highest bid of those still in; among equals `draw(n)` picks one of n. None when nobody is left."""
+    """The highest bid of the highest priority of those still in; among equals `draw(n)` picks one of n.
+
+    None when nobody is left.
+    """
     running = [c for c in candidates if c.runs and c.bid_cpm_micros > 0]
     if not running:
         return None
-    highest = max(c.bid_cpm_micros for c in running)
-    equals = [c for c in running if c.bid_cpm_micros == highest]
+    first = max((c.priority, c.bid_cpm_micros) for c in running)
+    equals = [c for c in running if (c.priority, c.bid_cpm_micros) == first]
     chosen = equals[draw(len(equals))] if len(equals) > 1 else equals[0]
     return Choice(chosen, 1.0 / len(equals))
+
+
+def mark_losers(candidates: Sequence[Candidate], winner: Candidate) -> None:
+    """Says of those who bid more than the winner that they lost to its deal."""
+    for candidate in candidates:
+        if candidate.runs and winner.deal_id and candidate.bid_cpm_micros > winner.bid_cpm_micros:
+            candidate.outcome = Outcome.LOST_TO_DEAL
+
+
+def least_to_win(candidates: Sequence[Candidate], winner: Candidate, floor_cpm_micros: int | None) -> int:
+    """The CPM that would have been enough to win: the next bid of those that could, or the floor."""
+    others = [c.bid_cpm_micros for c in candidates if c.runs and c is not winner and c.priority >= winner.priority]
+    return min(max([floor_cpm_micros or 0, *others]), max(winner.bid_cpm_micros, 0))

@@ -66,6 +66,7 @@ class Opportunity:
     live: bool
     deals: dict[str, DealTerms] = field(default_factory=dict)
     private_auction: bool = False
+    is_first: bool = True  # of its request
 
 
 def resolve(
@@ -127,6 +128,7 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
                 live=placement.live if placement else bool(content is not None and content.livestream),
                 deals=terms_of(imp, inventory.deals_of(imp.tagid), inventory.rates),
                 private_auction=imp.pmp is not None and imp.pmp.private_auction == 1,
+                is_first=imp is request.imp[0],
             )
         )
     return found

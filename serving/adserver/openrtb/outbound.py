@@ -78,6 +78,14 @@ class Outbound:
             self._bodies[key] = self._serialised(bidder, permission, seats, deals)
         return self._bodies[key] or None
 
+    def is_named(self, bidder: Bidder) -> bool:
+        """Whether a deal names this bidder or one of its seats, rather than being open to anyone."""
+        return any(
+            bidder.id in deal.bidders or not deal.seats.isdisjoint(bidder.seat_ids)
+            for place in self._asked
+            for deal in place.deals.values()
+        )
+
     def _seats(self, bidder: Bidder) -> tuple[str, ...] | None:
         """`wseat` for a bidder; empty is any, None is none. Without a list of its seats, it may have them all."""
         request = self._context.request

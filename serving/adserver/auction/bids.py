@@ -1,0 +1,168 @@
+"""DSPs' bids as candidates: each one checked alone, and refused with the specification's own reason.
+
+Source: OpenRTB 2.6 §4.2 (responses), "Loss Reason Codes"; §3.2.11-12 (deals).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from schemas.catalog import Bidder
+from schemas.decisions import Outcome
+from schemas.money import to_micros
+from serving.adserver.auction.deals import DealTerms
+from serving.adserver.auction.imp_rules import ImpRules
+from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rules import Candidate
+from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
+
+_MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
+_DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
+_MOST_UNITS = 1e9
+
+
+def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str]) -> list[Candidate]:
+    """Candidates of an imp in a DSP's response, the refused ones with their reason.
+
+    A bid for an imp that the request does not have is given with the first imp, so that it is told of once.
+    """
+    known_response = response.id == rules.request_id
+    seen: set[str] = set()
+    found = []
+    for seat, bid in _bids(response):
+        twice = bool(bid.id) and bid.id in seen
+        seen.add(bid.id)
+        if bid.impid != rules.imp.id and (bid.impid in imps or not rules.place.is_first):
+            continue
+        found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
+    return found
+
+
+def _bids(response: BidResponse) -> Iterator[tuple[SeatBid, Bid]]:
+    for seat in response.seatbid:
+        for bid in seat.bid:
+            yield seat, bid
+
+
+def _candidate(
+    response: BidResponse,
+    seat: SeatBid,
+    bid: Bid,
+    bidder: Bidder,
+    rules: ImpRules,
+    rates: Rates,
+    known_response: bool,
+    twice: bool,
+) -> Candidate:
+    bid_micros = rates.to_ours(to_micros(repr(bid.price)), response.cur) if _is_price(bid.price) else None
+    terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
+    outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
+    outcome = outcome or _malformed(bid, rules, twice) or _unwanted_seat(seat, bidder, rules)
+    if outcome is None and bid_micros is None:
+        outcome = Outcome.CURRENCY_UNKNOWN
+    if outcome is None:
+        outcome = _refused_by_deal(bid, seat, bidder, rules, terms)
+    if outcome is None:
+        outcome = rules.refuses_bid(bid, format_of(bid))
+    made = Candidate(
+        kind="dsp",
+        pricing="rtb",
+        advertiser_id=bid.adomain[0].lower() if bid.adomain else f"x-{bidder.id}",
+        campaign_id=f"x-{bidder.id}-{bid.cid or bid.crid}",
+        creative_id=f"x-{bidder.id}-{bid.crid}",
+        bid_micros=bid_micros or 0,
+        bid_cpm_micros=bid_micros or 0,
+        outcome=outcome or Outcome.LOST_TO_HIGHER_BID,
+        bidder_id=bidder.id,
+        seat_id=seat.seat or None,
+        bid=bid,
+        bid_currency=response.cur,
+        response_bidid=response.bidid,
+        deal_type="open",
+    )
+    if terms is not None:
+        _enter_deal(made, terms)
+    elif bid.dealid:
+        made.deal_id, made.deal_type = bid.dealid, None
+    return made
+
+
+def _malformed(bid: Bid, rules: ImpRules, twice: bool) -> Outcome | None:
+    """What is wrong with a bid whatever it is for."""
+    if isinstance(bid, BrokenBid) or not bid.id or bid.impid != rules.imp.id:
+        return Outcome.INVALID_RESPONSE
+    if twice:
+        return Outcome.DUPLICATE_BID
+    if not _is_price(bid.price):
+        return Outcome.MISSING_PRICE
+    if not bid.crid:
+        return Outcome.MISSING_CREATIVE_ID
+    if any(not _DOMAIN.fullmatch(d) for d in bid.adomain) or (not bid.adomain and rules.blocked_domains):
+        return Outcome.INVALID_ADVERTISER_DOMAIN  # without one, what is blocked can't be told
+    if not bid.adm and (not bid.nurl or bid.mtype == 4):
+        return Outcome.MISSING_MARKUP
+    return None
+
+
+def _unwanted_seat(seat: SeatBid, bidder: Bidder, rules: ImpRules) -> Outcome | None:
+    if bidder.seat_ids and seat.seat not in bidder.seat_ids:
+        return Outcome.BUYER_BLOCKED
+    if (rules.wseat and seat.seat not in rules.wseat) or seat.seat in rules.bseat:
+        return Outcome.BUYER_BLOCKED
+    if seat.group == 1 and len(seat.bid) > 1:
+        return Outcome.GROUPED_BIDS
+    return None
+
+
+def _refused_by_deal(
+    bid: Bid, seat: SeatBid, bidder: Bidder, rules: ImpRules, terms: DealTerms | None
+) -> Outcome | None:
+    """A deal must be one of the imp's, with this buyer; without one, the imp must not be for deals alone."""
+    if not bid.dealid:
+        return Outcome.NOT_ALLOWED_IN_DEAL if rules.place.private_auction else None
+    if terms is None or (terms.bidders and bidder.id not in terms.bidders):
+        return Outcome.INVALID_DEAL
+    if terms.seats and seat.seat not in terms.seats:
+        return Outcome.INVALID_DEAL
+    if terms.domains and not all(_within(d.lower(), terms.domains) for d in bid.adomain or [""]):
+        return Outcome.NOT_ALLOWED_IN_DEAL
+    return None
+
+
+def _enter_deal(made: Candidate, terms: DealTerms) -> None:
+    """A deal's floor stands in for the imp's; a fixed price is what is paid, by whoever bids as much."""
+    made.deal_id, made.deal_type, made.priority = terms.id, terms.type, terms.priority
+    made.under_deal = True
+    if not made.runs:
+        return
+    if terms.floor_cpm_micros is None or made.bid_cpm_micros < terms.floor_cpm_micros:
+        made.outcome = Outcome.BELOW_DEAL_FLOOR
+    elif terms.fixed:
+        made.bid_micros = made.bid_cpm_micros = terms.floor_cpm_micros
+
+
+def format_of(bid: Bid) -> str:
+    """What a bid's markup is. §4.2.3 `mtype`: 1 banner, 2 video, 3 audio, 4 native; without it the markup itself tells.
+
+    Example:
+    >>> format_of(Bid(adm="<VAST version='4.0'/>")), format_of(Bid(adm='{"native":{}}')), format_of(Bid(adm="<a/>"))
+    ('video', 'native', 'banner')
+    """
+    if bid.mtype in _MTYPES:
+        return _MTYPES[bid.mtype]
+    start = (bid.adm or bid.nurl).lstrip()[:512]
+    if start.startswith("{"):
+        return "native"
+    if start.startswith(("http://", "https://")) or "<VAST" in start or "<?xml" in start:
+        return "video"
+    return "banner"
+
+
+def _is_price(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and 0 < value < _MOST_UNITS
+
+
+def _within(domain: str, domains: frozenset[str]) -> bool:
+    return domain in domains or any(domain.endswith("." + d) for d in domains)

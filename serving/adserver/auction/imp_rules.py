@@ -1,0 +1,189 @@
+"""What an ad must be like to run in one imp, for our own creatives and for DSPs' bids alike.
+
+Built once per imp, as sets, and asked once per candidate. Pure: no clock, no network.
+Source: OpenRTB 2.6 §3.2.1 (bcat, badv, bapp, acat, wlang), §3.2.4-3.2.9, §4.2.3; AdCOM 1.0 lists "Creative Attributes",
+"API Frameworks", "Creative Subtypes - Audio/Video" (protocols).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from schemas.decisions import Outcome
+from serving.adserver.inventory import AdRow
+from serving.adserver.openrtb.context import Opportunity
+from serving.adserver.openrtb.impressions import Audio, Banner, Video
+from serving.adserver.openrtb.messages import Bid, BidRequest
+
+#: Protocol codes of AdCOM -> major version of VAST (DAAST, 9 and 10, is none).
+_MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12: 4, 13: 4, 14: 4, 15: 4, 16: 4}
+_VPAID = (1, 2)
+_CONTENT_TAXONOMY_1 = 1
+_VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
+_VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID", re.IGNORECASE)
+#: What a page or player loads by itself over plain HTTP. Where a click leads to is no such thing, nor a namespace.
+_INSECURE_HTML = re.compile(
+    r"(?:\b(?:src|srcset|data|poster|background)\s*=\s*[\"']?\s*|url\(\s*[\"']?\s*)http://", re.IGNORECASE
+)
+_INSECURE_VAST = re.compile(
+    r"<(?!(?:\w+:)?(?:Custom|Companion|NonLinear|Icon)?Click(?:Through|ThroughURLTemplate)\b)[\w:]+(?:\s[^>]*)?>"
+    r"\s*(?:<!\[CDATA\[)?\s*http://",
+    re.IGNORECASE,
+)
+
+
+class ImpRules:
+    """The rules of one imp. `formats` are those that may be shown in it."""
+
+    def __init__(self, place: Opportunity, request: BidRequest) -> None:
+        imp = place.imp
+        self.place = place
+        self.imp = imp
+        self.formats = place.formats
+        self.request_id = request.id
+        self.secure = imp.secure == 1
+        self.blocked_domains = [d.lower() for d in request.badv]
+        self._blocked_set = frozenset(self.blocked_domains)
+        self._blocked_categories = frozenset(request.bcat)
+        self._allowed_categories = frozenset(request.acat)
+        self._taxonomy = request.cattax
+        self._blocked_apps = frozenset(request.bapp)
+        self._languages = frozenset(x.lower() for x in (*request.wlang, *request.wlangb))
+        self.wseat = frozenset(request.wseat)
+        self.bseat = frozenset(request.bseat)
+        self._sizes = imp.banner.sizes() if imp.banner is not None else set()
+        self._ratios = _ratios(imp.banner)
+        self._interstitial = imp.instl == 1
+
+    def refuses(self, row: AdRow) -> Outcome | None:
+        """Why a targeted creative of ours can't run here; None when it can."""
+        advertiser, creative = row.advertiser, row.creative
+        if self._blocked_set and self.blocks_domain(advertiser.domain):
+            return Outcome.ADVERTISER_EXCLUDED
+        if advertiser.category and self.blocks_category([advertiser.category], _CONTENT_TAXONOMY_1):
+            return Outcome.CATEGORY_EXCLUDED
+        timed = self.timed(creative.format)
+        if timed is not None:
+            if not _lasts(timed, creative.duration_s or 0) or (creative.mime and creative.mime not in timed.mimes):
+                return Outcome.FORMAT
+        elif creative.format == "banner":
+            if not self.size_allowed(creative.width, creative.height):
+                return Outcome.FORMAT
+        elif creative.format != "native" or self.imp.native is None:
+            return Outcome.FORMAT
+        if self.secure and creative.media_url.startswith("http://"):
+            return Outcome.NOT_SECURE
+        return None
+
+    def timed(self, ad_format: str) -> Video | Audio | None:
+        return self.imp.video if ad_format == "video" else self.imp.audio if ad_format == "audio" else None
+
+    def blocks_domain(self, domain: str) -> bool:
+        """A blocked domain blocks its subdomains."""
+        if not self._blocked_set:
+            return False
+        domain = domain.lower()
+        return domain in self._blocked_set or any(domain.endswith("." + b) for b in self.blocked_domains)
+
+    def blocks_category(self, categories: Sequence[str], taxonomy: int) -> bool:
+        """Whether a category is blocked, or not among those allowed. Codes of another taxonomy say nothing.
+
+        In content taxonomy 1.0 a category contains those that begin with it (IAB7 contains IAB7-39).
+        """
+        if not categories or taxonomy != self._taxonomy or not (self._blocked_categories or self._allowed_categories):
+            return False
+        parents = taxonomy == _CONTENT_TAXONOMY_1
+        if any(_listed(c, self._blocked_categories, parents) for c in categories):
+            return True
+        allowed = self._allowed_categories
+        return bool(allowed) and not all(_listed(c, allowed, parents) for c in categories)
+
+    def size_allowed(self, w: int | None, h: int | None) -> bool:
+        """Whether a banner of this size fits. A bid that says no size is taken at its word to fit."""
+        if not self._sizes and not self._ratios:
+            return True
+        if not w or not h or (w, h) in self._sizes:
+            return bool(not w or not h or (w, h) in self._sizes)
+        if any(w * rh == h * rw and w >= least for rw, rh, least in self._ratios):
+            return True
+        return self._interstitial and any(w <= sw and h <= sh for sw, sh in self._sizes)
+
+    def refuses_bid(self, bid: Bid, ad_format: str) -> Outcome | None:
+        """Why a bid's creative can't run here, as far as it tells; None when it can."""
+        if ad_format not in self.formats:
+            return Outcome.INCORRECT_FORMAT
+        if any(self.blocks_domain(d) for d in bid.adomain):
+            return Outcome.ADVERTISER_EXCLUDED
+        if self.blocks_category(bid.cat, bid.cattax):
+            return Outcome.CATEGORY_EXCLUDED
+        if bid.bundle and bid.bundle in self._blocked_apps:
+            return Outcome.APP_EXCLUDED
+        if self._languages and bid.language and bid.language.lower() not in self._languages:
+            return Outcome.LANGUAGE_EXCLUDED
+        if self.imp.exp and bid.exp and bid.exp < self.imp.exp:
+            return Outcome.EXPIRED
+        return self._refuses_creative(bid, ad_format)
+
+    def _refuses_creative(self, bid: Bid, ad_format: str) -> Outcome | None:
+        part = getattr(self.imp, ad_format)
+        if bid.attr and part.battr and not set(bid.attr).isdisjoint(part.battr):
+            return Outcome.ATTRIBUTE_EXCLUDED
+        if ad_format == "banner" and not self.size_allowed(bid.w, bid.h):
+            return Outcome.SIZE_NOT_ALLOWED
+        if self.secure and _loads_insecurely(bid.adm or bid.nurl, ad_format):
+            return Outcome.NOT_SECURE
+        frameworks = bid.apis or ([bid.api] if bid.api else [])
+        if frameworks and part.api and set(frameworks).isdisjoint(part.api):
+            return Outcome.INCORRECT_FORMAT
+        timed = self.timed(ad_format)
+        if timed is None:
+            return None
+        if bid.dur is not None and not _lasts(timed, bid.dur):
+            return Outcome.INCORRECT_FORMAT
+        return Outcome.INCORRECT_FORMAT if not _playable(bid, timed) else None
+
+
+def _listed(category: str, listed: Collection[str], parents: bool) -> bool:
+    return category in listed or (parents and category.partition("-")[0] in listed)
+
+
+def _ratios(banner: Banner | None) -> list[tuple[int, int, int]]:
+    """(width, height, least width) of flexible formats."""
+    if banner is None:
+        return []
+    return [(f.wratio, f.hratio, f.wmin or 0) for f in banner.format if f.wratio and f.hratio]
+
+
+def _lasts(timed: Video | Audio, duration_s: int) -> bool:
+    """Whether a duration is one of those asked for; a pod's ads are not longer than the pod."""
+    if timed.rqddurs:
+        return duration_s in timed.rqddurs
+    longest = timed.maxduration if timed.maxduration is not None else timed.poddur
+    return duration_s >= timed.minduration and (not longest or duration_s <= longest)
+
+
+def _playable(bid: Bid, timed: Video | Audio) -> bool:
+    """Whether a player that knows these protocols and frameworks can play the markup, as far as that tells."""
+    if timed.protocols:
+        if bid.protocol and bid.protocol not in timed.protocols:
+            return False
+        found = _VAST_VERSION.search(bid.adm, 0, 1024)
+        majors = {_MAJOR_OF_PROTOCOL[p] for p in timed.protocols if p in _MAJOR_OF_PROTOCOL}
+        if found and majors and int(found.group(1)) not in majors:
+            return False
+    needs_vpaid = bool(timed.api) and _VPAID_MEDIA.search(bid.adm) is not None
+    return not needs_vpaid or any(a in timed.api for a in _VPAID)
+
+
+def _loads_insecurely(markup: str, ad_format: str) -> bool:
+    """Whether markup loads something over plain HTTP by itself; an address instead of markup is loaded, too."""
+    if "http://" not in markup:
+        return False
+    if markup.lstrip().startswith("http://"):
+        return True
+    if ad_format in ("video", "audio"):
+        return _INSECURE_VAST.search(markup) is not None
+    if ad_format == "native":
+        return '"url":"http://' in markup.replace(" ", "")
+    return _INSECURE_HTML.search(markup) is not None
