@@ -31,7 +31,8 @@ from serving.adserver.auction.contest import Contest, reservation, shown_as
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision, ad_record, identity, log_record
 from serving.adserver.decision_log import DecisionLog
-from serving.adserver.dsps.bidders import Bidders, Fanout
+from serving.adserver.dsps.bidders import Bidders
+from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.features.reader import NUMERIC, EntityCounters, FeatureReader
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits import caps
@@ -114,8 +115,9 @@ class Decider:
         pending: Counter[int] = Counter()
         decisions = []
         for contest in contests:
-            contest.enter_bids(turns, context, inventory.currency)
+            contest.enter_bids(turns, context, inventory.rates)
             decisions.append(await self._settle(contest, standing, pending, inventory, context))
+        fanout.settled(decisions)
         latency_ms = (loop.time() - arrived_s) * 1000
         for decision in decisions:
             self._report(decision, context, inventory.currency, latency_ms)
@@ -133,7 +135,7 @@ class Decider:
         if left_ms <= 0:
             return Fanout()
         outbound = Outbound(context, sold, inventory.rates, left_ms, self._settings.exchange_domain)
-        return self._bidders.call(outbound.body, context.country, due_s)
+        return self._bidders.call(outbound.body, context.country, due_s, outbound.is_named)
 
     def _enter(self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext) -> None:
         """Checks caps and budgets of the internal candidates, scores and prices those that stay."""
@@ -270,9 +272,7 @@ class Decider:
         """The house ad, counted if the registry takes it, else without trackers. Nothing, if there is none."""
         decision = contest.decision
         decision.propensity = 1.0
-        fitting = [
-            r for r in contest.house if rules.fits(r, contest.opportunity.imp, context.request, context.now_ms) is None
-        ]
+        fitting = [r for r in contest.house if contest.refuses(r, context.now_ms) is None]
         if not fitting:
             decision.reasons.add(Degraded.NO_CANDIDATE)
             return
