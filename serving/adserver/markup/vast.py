@@ -141,6 +141,7 @@ def wrapper(identity: AdIdentity, tag_url: str, trackers: Trackers, player: Play
         "VideoClicks": _video_clicks(trackers, version, {}),
     }
     body = _head(identity, trackers) | {
+        "Impression": _impression(trackers, with_id=version.name >= "4.0"),  # older Wrappers have none
         "VASTAdTagURI": f"<VASTAdTagURI>{_cdata(tag_url)}</VASTAdTagURI>",
         "Creatives": f'<Creatives><Creative id="{_attribute(identity.creative_id)}"><Linear>'
         f"{version.joined('Linear', linear)}</Linear></Creative></Creatives>",
@@ -223,10 +224,11 @@ def _head(identity: AdIdentity, trackers: Trackers) -> dict[str, str]:
     }
 
 
-def _impression(trackers: Trackers) -> str:
+def _impression(trackers: Trackers, with_id: bool = True) -> str:
     url = trackers.urls.get("impression")
+    name = ' id="headwater"' if with_id else ""
     # the XSD asks for one Impression; an ad that may not be counted has an empty one, which players skip
-    return f'<Impression id="headwater">{_cdata(url)}</Impression>' if url else '<Impression id="headwater"/>'
+    return f"<Impression{name}>{_cdata(url)}</Impression>" if url else f"<Impression{name}/>"
 
 
 def _error(trackers: Trackers) -> str:
