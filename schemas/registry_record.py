@@ -16,7 +16,7 @@ _PREFIX = bytes([VERSION])
 #: Fields of a record that no event repeats.
 NOT_IN_EVENTS = frozenset(
     {
-        *("trackers", "decision_time_ms", "impression_cost_micros", "click_cost_micros"),
+        *("trackers", "decision_time_ms", "impression_cost_micros", "click_cost_micros", "view_cost_micros"),
         *("device_ip", "device_user_agent", "device_language", "device_referer", "device_app"),
     }
 )
@@ -26,7 +26,8 @@ NOT_IN_EVENTS = frozenset(
 class AdRecord:
     """Static part of every event of one ad. Names and units as in ad_event.avsc.
 
-    `impression_cost_micros` and `click_cost_micros` are charged on the first impression and click.
+    `impression_cost_micros`, `click_cost_micros` and `view_cost_micros` are charged on the first impression, click and
+    complete.
     `trackers` maps an event type to third parties' URLs that are fired later by the event handler.
     `device_*` are for the headers of those calls alone: only of users who may be known, the address truncated to its
     /24 or /48, and in no topic (`NOT_IN_EVENTS`).
@@ -46,6 +47,7 @@ class AdRecord:
     user_pseudonym: str | None = None
     household_pseudonym: str | None = None
     deal_id: str | None = None
+    deal_type: str | None = None
     site_id: str | None = None
     app_id: str | None = None
     content_id: str | None = None
@@ -55,6 +57,7 @@ class AdRecord:
     pricing: str = "cpm"
     impression_cost_micros: int = 0
     click_cost_micros: int = 0
+    view_cost_micros: int = 0
     currency: str = "USD"
     creative_format: str | None = None
     creative_length_s: int | None = None

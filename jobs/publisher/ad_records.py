@@ -28,6 +28,7 @@ class KnownAd:
 
     impression_cost_micros: int
     click_cost_micros: int
+    view_cost_micros: int
     encoded: EarlyPart
     key: bytes
     stored: bytes
@@ -103,4 +104,5 @@ class AdRecords:
         except (ContractError, msgspec.MsgspecError):
             return None
         key = self._key_of_ad(repeated["user_pseudonym"], record.record_id)
-        return KnownAd(record.impression_cost_micros, record.click_cost_micros, encoded, key, value)
+        costs = (record.impression_cost_micros, record.click_cost_micros, record.view_cost_micros)
+        return KnownAd(*costs, encoded, key, value)

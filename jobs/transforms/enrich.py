@@ -1,7 +1,8 @@
 """What was sent, and what is known about the ad, as one AdEvent, or the reason why not.
 
 Times (docs/architecture.md, two clocks): the event time is the sender's, but never after the received time; a sender
-whose clock is nonsense is refused. Costs: an impression's on `impression`, a click's on `click`, else 0.
+whose clock is nonsense is refused. Costs: an impression's on `impression`, a click's on `click`, a
+completed view's on `complete`, else 0.
 An opted-out user's events have no pseudonym, whatever the sources say.
 """
 
@@ -41,6 +42,8 @@ class Costs(Protocol):
     def impression_cost_micros(self) -> int: ...
     @property
     def click_cost_micros(self) -> int: ...
+    @property
+    def view_cost_micros(self) -> int: ...
 
 
 def repeated_fields(record: AdRecord) -> Event:
@@ -258,6 +261,8 @@ def _cost_micros(kind: EventType, ad: Costs) -> int:
         return ad.impression_cost_micros
     if kind.name == "click":
         return ad.click_cost_micros
+    if kind.name == "complete":
+        return ad.view_cost_micros
     return 0
 
 

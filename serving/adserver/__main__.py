@@ -11,7 +11,6 @@ import uvloop
 from pydantic import ValidationError
 
 from connectors.endpoints import Endpoints, endpoints
-from connectors.http_client import PoolLimits
 from connectors.http_messages import Limits
 from connectors.http_server import serve_until_terminated
 from connectors.keys import KeyRing
@@ -24,7 +23,8 @@ from serving.adserver import metrics
 from serving.adserver.decider import Decider, Serving
 from serving.adserver.decision_log import DecisionLog
 from serving.adserver.doors.app import Doors
-from serving.adserver.dsps.bidders import Bidders
+from serving.adserver.dsps.bidders import Bidders, call_rules
+from serving.adserver.dsps.notifier import Notifier
 from serving.adserver.files import FileWatch
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup.trackers import TrackerMaker
@@ -45,11 +45,12 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
     keys = KeyRing.load(ends.secrets)
     valkey = AsyncValkey(ends.valkey_url)
     store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.reservation_s)
-    bidders = Bidders(PoolLimits(connections=settings.dsp_connections, response_bytes=settings.dsp_response_bytes))
+    bidders = Bidders(call_rules(settings))
     counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s, settings.win_open_s)
     log = DecisionLog(settings.log_queue_messages)
     trackers = TrackerMaker(TokenMinter(keys), ends.collector_url, settings.token_ttl_s)
-    decider = Decider(serving, settings, keys, store, counters.snapshot, bidders, trackers, log)
+    notifier = Notifier(settings.notices_allow_private)
+    decider = Decider(serving, settings, keys, store, counters.snapshot, bidders, trackers, log, notify=notifier.send)
 
     def use_catalog(text: str) -> None:
         serving.inventory = Inventory(load_catalog(text))
@@ -102,6 +103,8 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
             task.cancel()
         champion.close()
         bidders.close()
+        await notifier.drain(settings.drain_s)
+        notifier.close()
         await log.close(settings.drain_s)
         await valkey.close()
 

@@ -28,6 +28,7 @@ from schemas.ids import encode_id
 from serving.adserver import metrics
 from serving.adserver.auction import rules
 from serving.adserver.auction.contest import Contest, reservation, shown_as
+from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision, ad_record, identity, log_record
 from serving.adserver.decision_log import DecisionLog
@@ -36,8 +37,8 @@ from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.features.reader import NUMERIC, EntityCounters, FeatureReader
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits import caps
-from serving.adserver.markup import banner, vast
-from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker, Trackers
+from serving.adserver.markup.shown import Unshowable, shown
+from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
 from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
 from serving.adserver.openrtb.outbound import Outbound
@@ -75,6 +76,7 @@ class Decider:
         trackers: TrackerMaker,
         log: DecisionLog,
         clock: Callable[[], float] = time.time,
+        notify: Callable[[str], None] = lambda _url: None,
         rng: random.Random | None = None,
     ) -> None:
         self._serving = serving
@@ -86,6 +88,7 @@ class Decider:
         self._trackers = trackers
         self._log = log
         self._clock = clock
+        self._notify = notify
         self._draw = (rng or random.Random()).randrange
         self._features = FeatureReader(settings.counters_expired_s)
         self._rates = SmoothedRates()
@@ -235,24 +238,32 @@ class Decider:
 
         None when its markup can't be shown.
         """
-        decision = contest.decision
+        decision, place = contest.decision, contest.opportunity
+        is_test = context.request.test == 1
         raw_id = os.urandom(_RECORD_BYTES)
         record_id = encode_id(raw_id)
         ad_format = shown_as(winner)
-        trackers = (self._trackers.video if ad_format == "video" else self._trackers.banner)(raw_id, context.now_s)
+        trackers = NO_TRACKERS if is_test else self._trackers.of(ad_format, raw_id, context.now_s)
+        macros = macro_values(decision, winner, context.request.id, inventory.rates)
+        named = identity(winner, record_id, inventory.currency)
         try:
-            markup = self._markup(winner, ad_format, record_id, inventory.currency, trackers)
-        except vast.NotVast:
+            markup = shown(winner, ad_format, place.imp, named, trackers, self._settings.dsp_vast_bytes, macros)
+        except Unshowable:
             winner.outcome = Outcome.INVALID_RESPONSE
             return None
+        if is_test:  # shown, and nowhere written down: it is no traffic, and costs nothing
+            winner.outcome = Outcome.WON
+            decision.winner, decision.markup, decision.markup_format = winner, markup, ad_format
+            return Commit.DONE
         record = ad_record(
             winner,
             record_id,
-            contest.opportunity,
+            place,
             context,
             inventory.currency,
             ad_format,
             decision.model_version,
+            billing_url(winner, macros),
         )
         committed = await self._store.commit(record, reservation(winner))
         if committed is Commit.DONE:
@@ -289,28 +300,21 @@ class Decider:
         house.outcome = Outcome.WON
         decision.winner = house
         decision.markup_format = shown_as(house)
-        decision.markup = self._markup(house, decision.markup_format, "", inventory.currency, NO_TRACKERS)
-
-    def _markup(self, winner: Candidate, ad_format: str, record_id: str, currency: str, trackers: Trackers) -> str:
-        """What the player or page gets. Errors: vast.NotVast for a DSP's document that can't be shown."""
-        if winner.row is not None:
-            creative = winner.row.creative
-            if ad_format == "banner":
-                return banner.own(creative, trackers)
-            title = winner.row.campaign.name
-            return vast.inline(identity(winner, record_id, currency), creative, title, trackers)
-        markup = winner.bid.adm if winner.bid is not None else ""
-        if ad_format == "banner":
-            return banner.with_trackers(markup, trackers)
-        limit_bytes = self._settings.dsp_vast_bytes
-        return vast.with_trackers(markup, identity(winner, record_id, currency), trackers, limit_bytes)
+        named, imp = identity(house, "", inventory.currency), contest.opportunity.imp
+        decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
 
     def _report(self, decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> None:
-        """Logs and counts a decision."""
+        """Logs and counts a decision, and tells its bidders. Test traffic is counted alone."""
+        if decision.winner is not None:
+            rules.mark_losers(decision.candidates, decision.winner)
+        metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()
+        if context.request.test:
+            return
+        for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
+            self._notify(url)
         if not self._log.available:
             decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
         if not self._log.write(log_record(decision, context, currency, latency_ms)):
             decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
         for reason in decision.reasons:
             metrics.DEGRADED.labels(reason.name.lower()).inc()
-        metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()

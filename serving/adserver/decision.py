@@ -35,11 +35,22 @@ class Decision:
         return sorted(int(r) for r in self.reasons)
 
 
-def costs(candidate: Candidate) -> tuple[int, int]:
-    """(cost of the impression, cost of a click) in micros, charged once each."""
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What an ad costs, in micros, charged once each."""
+
+    impression_micros: int = 0
+    click_micros: int = 0
+    view_micros: int = 0
+
+
+def costs(candidate: Candidate) -> Costs:
+    """What an ad costs when it is seen, clicked on, or seen to its end."""
     if candidate.pricing == "cpc":
-        return 0, candidate.bid_micros
-    return impression_cost_micros(candidate.bid_micros), 0
+        return Costs(click_micros=candidate.bid_micros)
+    if candidate.pricing == "cpv":
+        return Costs(view_micros=candidate.bid_micros)
+    return Costs(impression_cost_micros(candidate.bid_micros))
 
 
 def identity(candidate: Candidate, record_id: str, currency: str) -> AdIdentity:
@@ -64,11 +75,13 @@ def ad_record(
     currency: str,
     creative_format: str,
     model_version: str | None,
+    billing_url: str = "",
 ) -> AdRecord:
-    """What every event of this ad will be enriched with."""
+    """What every event of this ad will be enriched with. `billing_url` is called for its impression."""
     creative = candidate.row.creative if candidate.row is not None else None
     bid = candidate.bid
-    impression_cost, click_cost = costs(candidate)
+    trackers = creative.trackers if creative is not None else {}
+    cost = costs(candidate)
     return AdRecord(
         record_id=record_id,
         request_id=context.request.id,
@@ -83,7 +96,8 @@ def ad_record(
         publisher_id=opportunity.publisher_id,
         user_pseudonym=context.pseudonym,
         household_pseudonym=context.household,
-        deal_id=(bid.dealid or None) if bid is not None else None,
+        deal_id=candidate.deal_id,
+        deal_type=candidate.deal_type,
         site_id=context.site_id,
         app_id=context.app_id,
         content_id=context.content_id,
@@ -91,8 +105,9 @@ def ad_record(
         bidder_id=candidate.bidder_id,
         seat_id=candidate.seat_id,
         pricing=candidate.pricing,
-        impression_cost_micros=impression_cost,
-        click_cost_micros=click_cost,
+        impression_cost_micros=cost.impression_micros,
+        click_cost_micros=cost.click_micros,
+        view_cost_micros=cost.view_micros,
         currency=currency,
         creative_format=creative_format,
         creative_length_s=creative.duration_s if creative is not None else bid.dur if bid is not None else None,
@@ -104,7 +119,7 @@ def ad_record(
         session_context=context.session_context,
         consent=context.consent,
         model_version=model_version,
-        trackers=creative.trackers if creative is not None else {},
+        trackers=trackers | {"impression": [billing_url]} if billing_url else trackers,
         **context.device_fields,
     )
 
@@ -137,7 +152,7 @@ def log_record(decision: Decision, context: RequestContext, currency: str, laten
         ],
         "winner_campaign_id": winner.campaign_id if winner is not None else None,
         "winner_creative_id": winner.creative_id if winner is not None else None,
-        "price_cpm_micros": winner.bid_cpm_micros if winner is not None else 0,
+        "price_cpm_micros": winner.price_cpm_micros if winner is not None else 0,
         "currency": currency,
         "propensity": decision.propensity,
         "model_version": decision.model_version,

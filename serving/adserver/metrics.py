@@ -14,6 +14,7 @@ DSP_CALLS = Counter("adserver_dsp_calls_total", "Calls by DSP and outcome", ["bi
 DSP_LATENCY = Histogram(
     "adserver_dsp_latency_seconds", "Answers of DSPs, late ones included", ["bidder"], buckets=_SECONDS
 )
+NOTICES = Counter("adserver_notices_total", "Win and loss notices to DSPs, by what came of them", ["outcome"])
 LOST_RESERVATIONS = Counter("adserver_lost_reservations_total", "Wins given up because the budget was gone")
 LOGGED = Counter("adserver_decisions_logged_total", "Decisions that Kafka acknowledged")
 NOT_LOGGED = Counter("adserver_decisions_not_logged_total", "Decisions that did not reach Kafka", ["why"])

@@ -12,8 +12,9 @@ from collections.abc import Collection, Sequence
 
 from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
+from serving.adserver.markup import native
 from serving.adserver.openrtb.context import Opportunity
-from serving.adserver.openrtb.impressions import Audio, Banner, Video
+from serving.adserver.openrtb.impressions import Audio, Banner, Video, native_request
 from serving.adserver.openrtb.messages import Bid, BidRequest
 
 #: Protocol codes of AdCOM -> major version of VAST (DAAST, 9 and 10, is none).
@@ -55,6 +56,7 @@ class ImpRules:
         self._sizes = imp.banner.sizes() if imp.banner is not None else set()
         self._ratios = _ratios(imp.banner)
         self._interstitial = imp.instl == 1
+        self._native = native_request(imp.native.request) if imp.native is not None else None
 
     def refuses(self, row: AdRow) -> Outcome | None:
         """Why a targeted creative of ours can't run here; None when it can."""
@@ -70,7 +72,7 @@ class ImpRules:
         elif creative.format == "banner":
             if not self.size_allowed(creative.width, creative.height):
                 return Outcome.FORMAT
-        elif creative.format != "native" or self.imp.native is None:
+        elif self._native is None or not native.fills(creative, self._native):
             return Outcome.FORMAT
         if self.secure and creative.media_url.startswith("http://"):
             return Outcome.NOT_SECURE

@@ -28,7 +28,7 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics
 from serving.adserver.decider import Decider
-from serving.adserver.decision import Decision, costs
+from serving.adserver.decision import Costs, Decision, costs
 from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
@@ -42,7 +42,7 @@ _OPENRTB_VERSION = ("x-openrtb-version", "2.6")
 _NO_STORE = ("Cache-Control", "no-store")
 _ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")  # players in browsers fetch tags from pages of any origin
 _OWN_SEAT = "headwater"
-_MTYPES = {"banner": 1, "video": 2}
+_MTYPES = {"banner": 1, "video": 2, "audio": 3, "native": 4}
 _REQUEST_ID_BYTES = 16
 
 
@@ -139,7 +139,7 @@ def _bid(decision: Decision, currency: str) -> Bid:
         raise ValueError("a decision without a winner has no bid")
     record_id = decision.record.record_id if decision.record is not None else ""
     creative = winner.row.creative if winner.row is not None else None
-    impression_cost, click_cost = costs(winner)
+    cost = costs(winner) if decision.record is not None else Costs()
     details: dict[str, Any] = {
         "record_id": record_id,
         "advertiser_id": winner.advertiser_id,
@@ -147,8 +147,8 @@ def _bid(decision: Decision, currency: str) -> Bid:
         "line_item_id": winner.line_item_id,
         "creative_id": winner.creative_id,
         "pricing": winner.pricing,
-        "impression_cost_micros": impression_cost,
-        "click_cost_micros": click_cost,
+        "impression_cost_micros": cost.impression_micros,
+        "click_cost_micros": cost.click_micros,
         "currency": currency,
     }
     if decision.markup_format == "banner":

@@ -45,6 +45,10 @@ class TrackerMaker:
         self._prefix = collector_url.rstrip("/") + "/t/"
         self._ttl_s = ttl_s
 
+    def of(self, ad_format: str, record_id: bytes, now_s: int) -> Trackers:
+        """Everything that whoever shows an ad of this format can report."""
+        return (self.video if ad_format in ("video", "audio") else self.banner)(record_id, now_s)
+
     def video(self, record_id: bytes, now_s: int) -> Trackers:
         """Everything that a video player can report."""
         names = ("impression", "viewable", "click", "error", *LINEAR_EVENTS)

@@ -1,0 +1,61 @@
+"""A winner's markup, whatever it is and whoever made it: banner, native, video or audio, with our trackers in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from serving.adserver.auction.macros import substitute
+from serving.adserver.auction.rules import Candidate
+from serving.adserver.markup import banner, native, vast
+from serving.adserver.markup.trackers import Trackers
+from serving.adserver.openrtb.impressions import Imp
+
+
+class Unshowable(Exception):
+    """Markup of a DSP that can't be shown; the message says why."""
+
+
+def shown(
+    winner: Candidate,
+    ad_format: str,
+    imp: Imp,
+    identity: vast.AdIdentity,
+    trackers: Trackers,
+    limit_bytes: int,
+    macros: Mapping[str, str],
+) -> str:
+    """What the player or page gets. `macros` are values of a bid's own. Errors: Unshowable."""
+    if winner.row is not None:
+        creative = winner.row.creative
+        if ad_format == "banner":
+            return banner.own(creative, trackers)
+        if ad_format == "native":
+            return native.own(creative, imp.native.request if imp.native is not None else "", trackers)
+        return vast.inline(identity, creative, winner.row.campaign.name, trackers, _player(imp))
+    bid = winner.bid
+    if bid is None:
+        raise Unshowable("no bid")
+    markup = substitute(bid.adm or bid.nurl, macros)
+    if ad_format == "banner":
+        return banner.with_trackers(markup if bid.adm else _frame(markup, bid.w, bid.h), trackers)
+    try:
+        if ad_format == "native":
+            return native.with_trackers(markup, imp.native.request if imp.native is not None else "", trackers)
+        return vast.with_trackers(markup, identity, trackers, limit_bytes, _player(imp))
+    except (vast.NotVast, native.NotNative) as e:
+        raise Unshowable(str(e)) from e
+
+
+def _player(imp: Imp) -> vast.Player:
+    return vast.player_of(imp) or vast.ANY_PLAYER
+
+
+def _frame(url: str, w: int | None, h: int | None) -> str:
+    """A banner that the win notice's answer holds (OpenRTB 2.6 §4.3, markup served on the win notice): the page loads
+    it, and with that gives the notice.
+    """
+    return (
+        f'<iframe src="{escape(url)}" width="{w or 0}" height="{h or 0}" frameborder="0" scrolling="no" '
+        'style="border:0"></iframe>'
+    )
