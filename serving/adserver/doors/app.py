@@ -7,8 +7,8 @@
 | `GET /status` | 200 when decisions can be made, else 503; what is in service |
 | `GET /metrics` | Prometheus |
 
-`X-Headwater-Reason` holds numbers of `schemas.decisions`. A player or page never gets a 5xx: what nobody foresaw is
-logged, and answered as "no ad".
+`X-Headwater-Reason` holds numbers of `schemas.decisions`, `X-Openrtb-Nbr` the specification's reason for no bid. A
+player or page never gets a 5xx: what nobody foresaw is logged, and answered as "no ad".
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics
 from serving.adserver.decider import Decider
-from serving.adserver.decision import Costs, Decision, costs
+from serving.adserver.doors.answer import (
+    TECHNICAL_ERROR,
+    UNKNOWN_ERROR,
+    answer_currency,
+    bid_response,
+    debug,
+    no_bid,
+    wants_reason,
+)
 from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
-from serving.adserver.openrtb.messages import BadRequest, Bid, BidResponse, SeatBid, decode_request, encode
+from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request, encode
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +49,7 @@ _XML = "application/xml; charset=utf-8"
 _OPENRTB_VERSION = ("x-openrtb-version", "2.6")
 _NO_STORE = ("Cache-Control", "no-store")
 _ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")  # players in browsers fetch tags from pages of any origin
-_OWN_SEAT = "headwater"
-_MTYPES = {"banner": 1, "video": 2, "audio": 3, "native": 4}
+_NBR_HEADER = "X-Openrtb-Nbr"
 _REQUEST_ID_BYTES = 16
 
 
@@ -87,20 +94,24 @@ class Doors:
             asked = decode_request(request.body)
         except BadRequest as e:
             return refusal(400, e.reason, path=e.path)
-        currency = self._inventory().currency
-        if asked.cur and currency not in asked.cur:
-            return Response(204, headers=(_reasons([Degraded.NO_CANDIDATE]),))
+        rates = self._inventory().rates
+        currency = answer_currency(asked, rates)
+        if currency is None:
+            return _no_bid(asked, [Degraded.NO_CANDIDATE], UNKNOWN_ERROR)
         try:
             decisions = await self._decider.decide(asked, arrived_s, request.body)
+            made = bid_response(asked, decisions, rates, currency)
         except Exception:
             logger.exception("auction failed")
-            return Response(204, headers=((REASON_HEADER, str(int(Outcome.INTERNAL_ERROR))),))
+            return _no_bid(asked, [Outcome.INTERNAL_ERROR], TECHNICAL_ERROR)
         reasons = {reason for d in decisions for reason in d.reasons}
-        bids = [_bid(d, currency) for d in decisions if d.winner is not None]
-        if not bids:
-            return Response(204, headers=(_reasons(reasons), _OPENRTB_VERSION))
-        body = encode(BidResponse(id=asked.id, seatbid=[SeatBid(bid=bids, seat=_OWN_SEAT)], cur=currency))
-        return Response(200, body, JSON, (_OPENRTB_VERSION, *([_reasons(reasons)] if reasons else ())))
+        if asked.test:
+            made = made or no_bid(asked, UNKNOWN_ERROR)
+            latency_ms = (asyncio.get_running_loop().time() - arrived_s) * 1000
+            made.ext = {"headwater": {"debug": debug(decisions, latency_ms)}}
+        if made is None:
+            return _no_bid(asked, reasons, UNKNOWN_ERROR)
+        return Response(200, encode(made), JSON, (_OPENRTB_VERSION, *([_reasons(reasons)] if reasons else ())))
 
     async def _vast(self, request: Request, arrived_s: float) -> Response:
         try:
@@ -128,42 +139,13 @@ def _vast_answer(markup: str, *headers: tuple[str, str]) -> Response:
     return Response(200, markup.encode(), _XML, (_NO_STORE, _ANY_ORIGIN, *headers))
 
 
-def _reasons(reasons: Iterable[Degraded]) -> tuple[str, str]:
+def _reasons(reasons: Iterable[Degraded | Outcome]) -> tuple[str, str]:
     return REASON_HEADER, ",".join(str(int(r)) for r in sorted(reasons))
 
 
-def _bid(decision: Decision, currency: str) -> Bid:
-    """A decision as the bid of our response. `ext.headwater` says in one place what the markup says in many."""
-    winner = decision.winner
-    if winner is None:
-        raise ValueError("a decision without a winner has no bid")
-    record_id = decision.record.record_id if decision.record is not None else ""
-    creative = winner.row.creative if winner.row is not None else None
-    cost = costs(winner) if decision.record is not None else Costs()
-    details: dict[str, Any] = {
-        "record_id": record_id,
-        "advertiser_id": winner.advertiser_id,
-        "campaign_id": winner.campaign_id,
-        "line_item_id": winner.line_item_id,
-        "creative_id": winner.creative_id,
-        "pricing": winner.pricing,
-        "impression_cost_micros": cost.impression_micros,
-        "click_cost_micros": cost.click_micros,
-        "currency": currency,
-    }
-    if decision.markup_format == "banner":
-        details["trackers"] = decision.trackers
-    return Bid(
-        id=record_id or decision.opportunity.imp.id,
-        impid=decision.opportunity.imp.id,
-        price=winner.bid_cpm_micros / 1_000_000,
-        adm=decision.markup,
-        adomain=[winner.row.advertiser.domain] if winner.row is not None else winner.bid.adomain if winner.bid else [],
-        cid=winner.campaign_id,
-        crid=winner.creative_id,
-        w=creative.width if creative is not None else winner.bid.w if winner.bid else None,
-        h=creative.height if creative is not None else winner.bid.h if winner.bid else None,
-        dur=creative.duration_s if creative is not None else winner.bid.dur if winner.bid else None,
-        mtype=_MTYPES[decision.markup_format],
-        ext={"headwater": details},
-    )
+def _no_bid(asked: BidRequest, reasons: Iterable[Degraded | Outcome], nbr: int) -> Response:
+    """§4.2.1: nothing to buy is 204; a body says the reason to whoever asked for it."""
+    headers = (_reasons(reasons), _OPENRTB_VERSION, (_NBR_HEADER, str(nbr)))
+    if wants_reason(asked):
+        return Response(200, encode(no_bid(asked, nbr)), JSON, headers)
+    return Response(204, headers=headers)

@@ -33,7 +33,7 @@ def to_request(
 
     `user_agent` and `language` are the caller's own headers: a server that asks for a device says ua and lang.
     Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w, h,
-    tmax, opt_out, lmt, gpc, us_privacy, coppa, gdpr, consent. Errors: BadRequest.
+    tmax, opt_out, lmt, gpc, us_privacy, gpp, gpp_sid, coppa, gdpr, consent, test. Errors: BadRequest.
     """
     placement_id = params.get("placement", "")
     if not placement_id:
@@ -82,8 +82,11 @@ def to_request(
             coppa=int(_flag(params, "coppa")),
             gdpr=int(_flag(params, "gdpr")),
             us_privacy=params.get("us_privacy", ""),
+            gpp=params.get("gpp", ""),
+            gpp_sid=[int(s) for s in params.get("gpp_sid", "").replace("_", ",").split(",") if s.isdecimal()],
             ext={"gpc": int(_flag(params, "gpc"))},
         ),
+        test=int(_flag(params, "test")),
         tmax=_number(params, "tmax") or 0,
         at=1,
         ext={"session": params.get("session", "")},
