@@ -52,6 +52,12 @@ class Outcome(IntEnum):
     CURRENCY_UNKNOWN = 1009
     DUPLICATE_BID = 1010
     GROUPED_BIDS = 1011  # bids that win all together or not at all (`group` 1), which we can't promise
+    CREATIVE_BROKEN = 1020  # what its VAST wraps can't be shown: known since it was unwrapped
+    GHOST = 1021  # would have won, but its viewer is held out: a ghost impression, which costs nothing
+    HELD_OUT = 1022  # of a campaign that its viewer is held out from, and would not have won
+    EXPERIMENT_OFF = 1023  # its line item is switched off in the viewer's cell
+    POD_SEPARATION = 1024  # kept apart from a winner of the same pod
+    POD_DURATION = 1025  # nothing says how long it lasts
 
 
 class Degraded(IntEnum):
@@ -66,3 +72,9 @@ class Degraded(IntEnum):
     DECISION_LOG_UNAVAILABLE = 2007
     NO_CANDIDATE = 2008
     HOUSE_AD = 2009
+    TRAFFIC_DATA_CENTER = 2101
+    TRAFFIC_BOT = 2102
+    TRAFFIC_ADDRESS_RATE = 2103
+    TRAFFIC_USER_RATE = 2104
+    TRAFFIC_INCONSISTENT = 2105
+    TRAFFIC_VERDICT = 2106

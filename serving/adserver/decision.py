@@ -29,6 +29,7 @@ class Decision:
     feature_status: dict[str, str] = field(default_factory=dict)
     model_version: str | None = None
     reasons: set[Degraded] = field(default_factory=set)
+    sequence: int = 0  # place in its pod, from 1; 0 outside of pods
 
     @property
     def reason_codes(self) -> list[int]:

@@ -1,0 +1,262 @@
+"""Ad pods in the flow: the imps of one pod are settled together, so that the break as a whole earns most.
+
+The set is chosen by `auction/pods.py`; every winner is written down on its own (markup, budget, caps, registry), and
+one that is refused makes room for the next best set around those that are sold already.
+Source: OpenRTB 2.6 §7.6 (structured, dynamic and hybrid pods), §3.2.7 Video (`podid`, `poddur`, `maxseq`,
+`mincpmpersec`, `slotinpod`).
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from schemas.decisions import Outcome
+from schemas.money import to_micros
+from serving.adserver.auction.contest import Contest, shown_as
+from serving.adserver.auction.pods import Filling, Place, PodAd, Section, fill, lowest_cpm_micros
+from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rules import Candidate
+from serving.adserver.decision import Decision
+from serving.adserver.markup.vast_parse import seconds
+from serving.adserver.openrtb.impressions import Audio, Imp, Video
+from serving.adserver.store import Commit
+
+#: Ads that one dynamic imp is given at most, whatever it asks for.
+MOST_ADS = 24
+_SHORTEST_S = 5
+#: Sets that are tried when winners are refused.
+_MOST_ROUNDS = 8
+#: A deal of a higher priority outweighs any bid of a lower one.
+_PRIORITY_MICROS = 10**13
+_DURATION = re.compile(r"<(?:\w+:)?Duration>\s*(?:<!\[CDATA\[)?\s*([\d:.]{8,12})")
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What keeps two ads apart: `pod` (not in one pod), `adjacent` (not next to each other) or `none`.
+
+    One creative is never shown twice in a pod.
+    """
+
+    advertiser: str = "pod"
+    label: str = "pod"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What the flow does with an ad of a pod, as functions of the decider's.
+
+    `prepare` takes out who may not win now; `attempt` writes a winner down, setting its outcome when it is refused;
+    `won` follows a sale; `house` shows a house ad where nothing was sold.
+    """
+
+    prepare: Callable[[Contest], None]
+    attempt: Callable[[Candidate, Contest], Awaitable[Commit | None]]
+    won: Callable[[Candidate, Contest], None]
+    house: Callable[[Contest], Awaitable[None]]
+
+
+def timed_part(imp: Imp) -> Video | Audio | None:
+    return imp.video or imp.audio
+
+
+def groups(contests: Sequence[Contest]) -> Iterator[list[Contest]]:
+    """The contests in order, those of one pod together: a group of one without a pod is an imp on its own."""
+    pods: dict[object, list[Contest]] = {}
+    for contest in contests:
+        part = timed_part(contest.opportunity.imp)
+        name = part.podid if part is not None else None
+        pods.setdefault(("pod", name) if name is not None else id(contest), []).append(contest)
+    yield from pods.values()
+
+
+def is_pod(group: Sequence[Contest]) -> bool:
+    return len(group) > 1 or is_dynamic(group[0].opportunity.imp)
+
+
+def is_dynamic(imp: Imp) -> bool:
+    """Whether an imp is filled with several ads that share its seconds."""
+    part = timed_part(imp)
+    return part is not None and bool(part.poddur)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One imp of a pod: its candidates as ads, and what was sold of it."""
+
+    contest: Contest
+    rates: Rates
+    apart: Apart
+    sold: list[tuple[PodAd, Contest]] = field(default_factory=list)
+    _ads: dict[int, PodAd] = field(default_factory=dict)
+
+    def section(self) -> Section:
+        imp = self.contest.opportunity.imp
+        part = timed_part(imp)
+        fixed = [ad for ad, _ in self.sold]
+        running = {k: c for k, c in enumerate(self.contest.decision.candidates) if c.runs and c.bid_cpm_micros > 0}
+        ads = [ad for k, c in running.items() if (ad := self._ad(k, c)) is not None]
+        if part is None:
+            return Section([], 0, 0)
+        place = Place(part.slotinpod) if part.slotinpod in iter(Place) else Place.ANY
+        if not part.poddur:
+            longest = max([a.duration_s for a in (*ads, *fixed)], default=0)
+            return Section(ads, longest, 1, place, fixed)
+        shortest = min(part.rqddurs, default=0) or part.minduration or _SHORTEST_S
+        most = min(part.maxseq or part.poddur // shortest, MOST_ADS)
+        return Section(ads, part.poddur, most, place, fixed)
+
+    def candidate(self, ad: PodAd) -> Candidate:
+        return self.contest.decision.candidates[ad.key]
+
+    def _ad(self, key: int, candidate: Candidate) -> PodAd | None:
+        """A candidate as an ad of the pod; None, with its outcome, when it can't be one."""
+        known = self._ads.get(key)
+        if known is not None:
+            return known
+        part = timed_part(self.contest.opportunity.imp)
+        if part is None or shown_as(candidate) not in ("video", "audio"):
+            return None
+        duration_s = _duration_s(candidate) or (0 if part.poddur else part.maxduration or 1)
+        if not duration_s:
+            candidate.outcome = Outcome.POD_DURATION
+            return None
+        if part.poddur and not candidate.under_deal and candidate.pricing != "guaranteed":
+            floor = self.contest.opportunity.floor_cpm_micros or 0
+            per_second = self.rates.floor_to_ours(
+                to_micros(repr(part.mincpmpersec or 0.0)), self.contest.opportunity.imp.bidfloorcur
+            )
+            if per_second is None or candidate.bid_cpm_micros < lowest_cpm_micros(floor, per_second, duration_s):
+                candidate.outcome = Outcome.BELOW_FLOOR
+                return None
+        in_pod, adjacent = separators(candidate, self.apart)
+        said = candidate.bid.slotinpod if candidate.bid is not None and part.poddur else None
+        place = Place(said) if said in iter(Place) else Place.ANY
+        ad = PodAd(
+            key,
+            duration_s,
+            candidate.bid_cpm_micros + candidate.priority * _PRIORITY_MICROS,
+            in_pod,
+            adjacent,
+            place,
+        )
+        self._ads[key] = ad
+        return ad
+
+
+def separators(candidate: Candidate, apart: Apart) -> tuple[frozenset[str], frozenset[str]]:
+    """What a candidate shares with its rivals: (kept apart in the pod, kept apart next to each other).
+
+    Advertisers are told apart by domain, since a DSP may bring the same one as a campaign of ours.
+    """
+    row, bid = candidate.row, candidate.bid
+    in_pod, adjacent = {f"creative {candidate.creative_id}"}, set()
+    domains = [row.advertiser.domain] if row is not None else bid.adomain if bid is not None else []
+    advertisers = [f"advertiser {d.lower()}" for d in domains if d] or [f"advertiser {candidate.advertiser_id}"]
+    labels: list[str] = []
+    if row is not None:
+        labels = [f"label {x}" for x in (*row.advertiser.exclusion_labels, *row.line_item.exclusion_labels)]
+    for rule, names in ((apart.advertiser, advertisers), (apart.label, labels)):
+        if rule == "pod":
+            in_pod.update(names)
+        elif rule == "adjacent":
+            adjacent.update(names)
+    return frozenset(in_pod), frozenset(adjacent)
+
+
+async def settle(group: Sequence[Contest], rates: Rates, apart: Apart, steps: Steps) -> list[Decision]:
+    """Decisions of a pod in playing order: at least one per imp, one for each ad that is shown."""
+    slots = [_Slot(contest, rates, apart) for contest in group]
+    for contest in group:
+        steps.prepare(contest)
+    for _ in range(_MOST_ROUNDS):
+        again, stopped = await _sell(slots, fill([s.section() for s in slots]), steps)
+        if stopped or not again:
+            break
+    return await _decisions(slots, fill([_without_ads(s.section()) for s in slots]), steps)
+
+
+async def _sell(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> tuple[bool, bool]:
+    """Writes down the chosen ads that are not sold yet. (whether one was refused, whether nothing can be sold)."""
+    refused = False
+    for i in filling.order:
+        slot = slots[i]
+        sold = {id(ad) for ad, _ in slot.sold}
+        for ad in filling.sections[i]:
+            if id(ad) in sold:
+                continue
+            candidate = slot.candidate(ad)
+            own = _own_contest(slot, candidate)
+            steps.prepare(slot.contest)  # caps, with what was won in the meantime
+            committed = await steps.attempt(candidate, own) if candidate.runs else None
+            if committed is Commit.DONE:
+                slot.sold.append((ad, own))
+                steps.won(candidate, own)
+                continue
+            if committed is Commit.NOT_REGISTERED:
+                candidate.outcome = Outcome.INTERNAL_ERROR
+                return refused, True
+            refused = True
+            if candidate.runs:
+                candidate.outcome = Outcome.INTERNAL_ERROR
+    return refused, False
+
+
+def _own_contest(slot: _Slot, candidate: Candidate) -> Contest:
+    """The slot's contest for its first ad, for each other one a copy with a decision of its own."""
+    if not slot.sold:
+        return slot.contest
+    own, first = copy.copy(slot.contest), slot.contest.decision
+    own.decision = Decision(first.opportunity, [candidate])
+    own.decision.model_version, own.decision.feature_status = first.model_version, first.feature_status
+    return own
+
+
+async def _decisions(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> list[Decision]:
+    """Decisions in playing order, each ad's place in its `sequence`; house ads where an imp sold nothing."""
+    found: list[Decision] = []
+    shown = [c for slot in slots for ad, own in slot.sold if (c := own.decision.winner) is not None]
+    for i in filling.order:
+        slot = slots[i]
+        first = slot.contest.decision
+        _mark_rivals(slot, shown)
+        others = {id(own.decision.winner) for _, own in slot.sold[1:]}
+        first.candidates = [c for c in first.candidates if id(c) not in others]  # each ad has one entry in the log
+        by_ad = {id(ad): own.decision for ad, own in slot.sold}
+        in_order = [by_ad[id(ad)] for ad in filling.sections[i]]
+        if not in_order:
+            await steps.house(slot.contest)
+            in_order = [first]
+        found += in_order
+    for place, decision in enumerate([d for d in found if d.winner is not None], 1):
+        decision.sequence = place
+    return found
+
+
+def _mark_rivals(slot: _Slot, shown: Sequence[Candidate]) -> None:
+    """Says of those that could have won that they were kept apart from a winner."""
+    taken = {s for c in shown for s in separators(c, slot.apart)[0]}
+    for candidate in slot.contest.decision.candidates:
+        if candidate.runs and not taken.isdisjoint(separators(candidate, slot.apart)[0]):
+            candidate.outcome = Outcome.POD_SEPARATION
+
+
+def _without_ads(section: Section) -> Section:
+    return Section([], section.seconds, section.most_ads, section.place, section.fixed)
+
+
+def _duration_s(candidate: Candidate) -> int:
+    """Seconds that an ad lasts, rounded up; 0 when nothing says so."""
+    if candidate.row is not None:
+        return candidate.row.creative.duration_s or 0
+    bid = candidate.bid
+    if bid is None:
+        return 0
+    if bid.dur:
+        return bid.dur
+    said = _DURATION.search(bid.adm)
+    found = seconds(said.group(1)) if said is not None else None
+    return -int(-found // 1) if found else 0
