@@ -203,7 +203,7 @@ class Catalog:
 @dataclass(frozen=True, slots=True)
 class Bidder:
     """One DSP. `timeout_ms` is the most that it is ever given, `tcf_vendor_id` its number in the Global Vendor List (0:
-    it is not in it, and learns of nobody in the EEA who they are).
+    it is not in it, and learns of nobody in the EEA who they are), `max_qps` the most requests a second (0: any).
     """
 
     id: str
@@ -213,6 +213,7 @@ class Bidder:
     regions: list[str] = field(default_factory=list)
     timeout_ms: int = 120
     tcf_vendor_id: int = 0
+    max_qps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

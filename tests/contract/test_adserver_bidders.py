@@ -15,7 +15,7 @@ from connectors.http_client import HttpPool, PoolLimits
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import ConfigError, Refused, Unavailable
-from serving.adserver.dsps.bidders import Bidders
+from serving.adserver.dsps.bidders import Bidders, CallRules
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -103,7 +103,7 @@ def test_every_bad_dsp_loses_alone_and_on_time() -> None:
             server, url = await _started(behaviour)
             servers.append(server)
             rows.append(Bidder(name, url, timeout_ms=150))
-        bidders = Bidders(PoolLimits(connections=4, response_bytes=100_000))
+        bidders = Bidders(CallRules(PoolLimits(connections=4, response_bytes=100_000)))
         bidders.replace(rows)
         loop = asyncio.get_running_loop()
         for _ in range(3):  # also on connections that were used before
@@ -176,7 +176,7 @@ def test_a_connection_closed_meanwhile_is_replaced() -> None:
 def test_a_broken_bidders_file_changes_nothing() -> None:
     async def run() -> None:
         server, url = await _started(_answers(_response(GOOD)))
-        bidders = Bidders(PoolLimits())
+        bidders = Bidders(CallRules(PoolLimits()))
         bidders.replace([Bidder("good", url)])
         for rows in ([Bidder("a", "ftp://x.test/")], [Bidder("a", url), Bidder("a", url)]):
             with pytest.raises(ConfigError):

@@ -1,141 +1,141 @@
-"""The DSP fan-out: one request serialised once, sent to every bidder in parallel, collected until the deadline.
+"""The DSPs that may be called, and which of them a request is sent to.
 
-Each bidder is alone: one that errs, hangs or floods loses its own turn and nobody else's. Connections are kept;
-an answer after the deadline is read off-path and counted, never used.
+A request goes to every DSP that buys in its country, that its rate limit and breaker let through, and that is worth
+asking: DSPs of tier 1 and those that a deal of the request names always are, others for a share of the requests that
+never falls to nothing, so that each can win its place back.
 Source: OpenRTB 2.6 §2 (transport: POST, JSON, `x-openrtb-version`, 204 for no bid).
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from connectors.http_client import Answer, HttpPool, PoolLimits
+from connectors.http_client import HttpPool, PoolLimits
 from schemas.catalog import Bidder
-from schemas.decisions import Outcome
-from schemas.errors import ConfigError, TimedOut
-from serving.adserver import metrics
-from serving.adserver.openrtb.messages import BidResponse, decode_response
+from schemas.errors import ConfigError
+from serving.adserver.dsps.desk import Desk
+from serving.adserver.dsps.fanout import Fanout
+from serving.adserver.dsps.latency import AdaptiveTimeout
+from serving.adserver.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-_HELD_UP_S = 0.005
-_LAST_LOOK_S = 0.001
-
-_HEADERS = "Content-Type: application/json\r\nAccept: application/json\r\nx-openrtb-version: 2.6\r\n"
+#: Share of requests that a DSP is asked for, by tier; the last is also the least that anyone gets.
+TIER_SHARES: Mapping[int, float] = {1: 1.0, 2: 0.5, 3: 0.05}
 
 
-@dataclass(slots=True)
-class Turn:
-    """What came of calling one DSP for one request. `outcome` is None when it answered with bids to look at."""
+@dataclass(frozen=True, slots=True)
+class CallRules:
+    """How DSPs are called. `workers` share a DSP's rate limit."""
 
-    bidder: Bidder
-    outcome: Outcome | None
-    response: BidResponse | None = None
-
-
-@dataclass(slots=True)
-class Fanout:
-    """Calls in flight. `due_s` is the loop time at which each bidder's answer is no longer waited for."""
-
-    calls: list[tuple[Bidder, asyncio.Future[Answer], float]] = field(default_factory=list)
-
-    async def collect(self) -> list[Turn]:
-        """Every bidder's turn, once all have answered or their time is over."""
-        loop = asyncio.get_running_loop()
-        waiting = [(future, due_s) for _, future, due_s in self.calls if not future.done()]
-        if waiting:
-            latest_s = max(due_s for _, due_s in waiting)
-            futures = [future for future, _ in waiting]
-            await asyncio.wait(futures, timeout=max(0.0, latest_s - loop.time()))
-            if loop.time() - latest_s > _HELD_UP_S and not all(f.done() for f in futures):
-                # our own loop was held up: timers ran before the sockets were read, so look at those once more
-                await asyncio.wait(futures, timeout=_LAST_LOOK_S)
-        turns = [_turn(bidder, future, due_s, loop.time()) for bidder, future, due_s in self.calls]
-        for turn in turns:
-            metrics.DSP_CALLS.labels(turn.bidder.id, "bid" if turn.outcome is None else turn.outcome.name.lower()).inc()
-        return turns
+    limits: PoolLimits
+    timeout_floor_s: float = 0.02
+    timeout_quantile: float = 0.97
+    timeout_headroom: float = 1.3
+    probe_share: float = 0.02  # of calls that wait for a DSP's own limit, whatever was learnt
+    workers: int = 1
 
 
-def _turn(bidder: Bidder, future: asyncio.Future[Answer], due_s: float, now_s: float) -> Turn:
-    if not future.done():
-        future.add_done_callback(_read_late)
-        return Turn(bidder, Outcome.EXPIRED)
-    error = future.exception()
-    if error is not None:
-        return Turn(bidder, Outcome.EXPIRED if isinstance(error, TimedOut) else Outcome.DSP_ERROR)
-    answer = future.result()
-    if answer.latency_s * 1000 > bidder.timeout_ms:
-        return Turn(bidder, Outcome.EXPIRED)
-    if answer.status == 204:
-        return Turn(bidder, Outcome.NO_BID)
-    if answer.status != 200:
-        return Turn(bidder, Outcome.DSP_ERROR)
-    try:
-        response = decode_response(answer.body)
-    except ValueError:  # msgspec's errors and undecodable text are such
-        return Turn(bidder, Outcome.INVALID_RESPONSE)
-    return Turn(bidder, None if any(s.bid for s in response.seatbid) else Outcome.NO_BID, response)
-
-
-def _read_late(future: asyncio.Future[Answer]) -> None:
-    """Takes the exception of a call that nobody waits for, so that it is not reported as forgotten."""
-    if not future.cancelled():
-        future.exception()
+def call_rules(settings: Settings, workers: int = 1) -> CallRules:
+    """How this server calls DSPs."""
+    return CallRules(
+        PoolLimits(connections=settings.dsp_connections, response_bytes=settings.dsp_response_bytes),
+        timeout_floor_s=settings.dsp_timeout_floor_ms / 1000,
+        timeout_quantile=settings.dsp_timeout_quantile,
+        timeout_headroom=settings.dsp_timeout_headroom,
+        probe_share=settings.dsp_probe_share,
+        workers=workers,
+    )
 
 
 class Bidders:
-    """Pools of connections to the DSPs of a bidders file. `replace` swaps the file's rows without a restart."""
+    """Desks of the DSPs of a bidders file. `replace` swaps the file's rows without a restart."""
 
-    def __init__(self, limits: PoolLimits) -> None:
-        self._limits = limits
-        self._pools: dict[str, tuple[Bidder, HttpPool, bytes]] = {}
-
-    def replace(self, bidders: Sequence[Bidder]) -> None:
-        """Calls these from now on; pools of unchanged endpoints are kept. Errors: ConfigError changes nothing."""
-        pools: dict[str, tuple[Bidder, HttpPool, bytes]] = {}
-        for bidder in bidders:
-            known = self._pools.get(bidder.id)
-            pool = known[1] if known and known[0].endpoint == bidder.endpoint else self._pool(bidder)
-            parts = urlsplit(bidder.endpoint)
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            pools[bidder.id] = (bidder, pool, pool.request_bytes("POST", path, _HEADERS))
-        if len(pools) != len(bidders):
-            raise ConfigError("bidders: an id is given twice")
-        kept = {id(pool) for _, pool, _ in pools.values()}
-        for _, pool, _ in self._pools.values():
-            if id(pool) not in kept:
-                pool.close()
-        self._pools = pools
+    def __init__(self, rules: CallRules, draw: Callable[[], float] = random.random) -> None:
+        self._rules = rules
+        self._draw = draw
+        self.desks: dict[str, Desk] = {}
+        self._by_country: dict[str | None, tuple[Desk, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self._pools)
+        return len(self.desks)
 
-    def call(self, body_of: Callable[[Bidder], bytes | None], country: str | None, deadline_s: float) -> Fanout:
-        """Sends every DSP that buys in this country its request, if there is one. Never blocks. `deadline_s` is loop
-        time.
+    def replace(self, bidders: Sequence[Bidder]) -> None:
+        """Calls these from now on; desks of unchanged rows are kept. Errors: ConfigError changes nothing."""
+        desks: dict[str, Desk] = {}
+        for bidder in bidders:
+            known = self.desks.get(bidder.id)
+            desks[bidder.id] = known if known is not None and known.bidder == bidder else self._desk(bidder, known)
+        if len(desks) != len(bidders):
+            raise ConfigError("bidders: an id is given twice")
+        kept = {id(desk.pool) for desk in desks.values()}
+        for desk in self.desks.values():
+            if id(desk.pool) not in kept:
+                desk.pool.close()
+        self.desks = desks
+        self._by_country = {}
+
+    def call(
+        self,
+        body_of: Callable[[Bidder], bytes | None],
+        country: str | None,
+        deadline_s: float,
+        is_named: Callable[[Bidder], bool] | None = None,
+    ) -> Fanout:
+        """Sends every DSP its request. Never blocks. `deadline_s` is monotonic time.
+
+        `body_of` gives a DSP's request, or None when there is none for it, and the same object to those that get the
+        same. `is_named` says whether a deal of the request names a DSP.
         """
-        now_s = asyncio.get_running_loop().time()
-        fanout = Fanout()
+        now_s = time.monotonic()
         if deadline_s <= now_s:
-            return fanout
-        for bidder, pool, head in self._pools.values():
-            if not bidder.regions or country in bidder.regions:
-                body = body_of(bidder)
-                if body is None:
-                    continue
-                tail = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-                due_s = min(deadline_s, now_s + bidder.timeout_ms / 1000)
-                fanout.calls.append((bidder, pool.send(head + tail), due_s))
+            return Fanout()
+        calls: list[Desk] = []
+        due_s: list[float] = []
+        payloads: list[bytes] = []
+        lengths: dict[int, bytes] = {}
+        draw, probe_share = self._draw, self._rules.probe_share
+        for desk in self._buying_in(country):
+            bidder = desk.bidder
+            if desk.tier > 1 and draw() >= TIER_SHARES[desk.tier] and not (is_named is not None and is_named(bidder)):
+                desk.tally.skipped_tier += 1
+                continue
+            body = body_of(bidder)
+            if body is None or not desk.may_ask(now_s):
+                continue
+            tail = lengths.get(id(body))
+            if tail is None:
+                tail = lengths[id(body)] = b"%d\r\n\r\n%b" % (len(body), body)
+            timeout_s = desk.timeout.longest_s if draw() < probe_share else desk.timeout.timeout_s
+            calls.append(desk)
+            due_s.append(min(deadline_s, now_s + timeout_s))
+            payloads.append(desk.head + tail)
+        fanout = Fanout(calls, due_s)
+        for tag, desk in enumerate(calls):
+            desk.tally.calls += 1
+            desk.tally.sent_bytes += len(payloads[tag])
+            desk.pool.start(payloads[tag], fanout, tag)
         return fanout
 
     def close(self) -> None:
-        for _, pool, _ in self._pools.values():
-            pool.close()
+        for desk in self.desks.values():
+            desk.pool.close()
 
-    def _pool(self, bidder: Bidder) -> HttpPool:
-        latency = metrics.DSP_LATENCY.labels(bidder.id)
-        return HttpPool(bidder.endpoint, self._limits, latency.observe)
+    def _buying_in(self, country: str | None) -> tuple[Desk, ...]:
+        found = self._by_country.get(country)
+        if found is None:
+            if len(self._by_country) > 1000:  # countries are checked, but nothing grows with what others send
+                self._by_country.clear()
+            found = tuple(d for d in self.desks.values() if not d.bidder.regions or country in d.bidder.regions)
+            self._by_country[country] = found
+        return found
+
+    def _desk(self, bidder: Bidder, known: Desk | None) -> Desk:
+        rules = self._rules
+        same = known is not None and known.bidder.endpoint == bidder.endpoint
+        pool = known.pool if known is not None and same else HttpPool(bidder.endpoint, rules.limits)
+        timeout = AdaptiveTimeout(
+            bidder.timeout_ms / 1000, rules.timeout_floor_s, rules.timeout_quantile, rules.timeout_headroom
+        )
+        return Desk(bidder, pool, timeout, rules.workers)
