@@ -44,7 +44,7 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
     serving = Serving(Inventory(_NO_CATALOG))
     keys = KeyRing.load(ends.secrets)
     valkey = AsyncValkey(ends.valkey_url)
-    store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.reservation_s)
+    store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.budget_times)
     bidders = Bidders(call_rules(settings))
     counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s, settings.win_open_s)
     log = DecisionLog(settings.log_queue_messages)
@@ -89,6 +89,7 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
             catalog_file.run(settings.files_poll_s),
             bidders_file.run(settings.files_poll_s),
             counters.run(),
+            store.budgets.run(lambda: serving.inventory),
             champion.run(),
         )
     ]
@@ -106,6 +107,7 @@ async def serve(settings: Settings, ends: Endpoints) -> None:
         await notifier.drain(settings.drain_s)
         notifier.close()
         await log.close(settings.drain_s)
+        await store.budgets.close()
         await valkey.close()
 
 

@@ -17,7 +17,6 @@ import asyncio
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -35,8 +34,8 @@ from serving.adserver.decision_log import DecisionLog
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.features.reader import NUMERIC, EntityCounters, FeatureReader
-from serving.adserver.inventory import AdRow, Inventory
-from serving.adserver.limits import caps
+from serving.adserver.inventory import Inventory
+from serving.adserver.limits import gate
 from serving.adserver.markup.shown import Unshowable, shown
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
 from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
@@ -48,8 +47,6 @@ from serving.adserver.store import Commit, Standing, Store
 
 #: Winners that may lose their budget or turn out to be unshowable before the imp goes to the house.
 MAX_WINNERS = 8
-#: How long a campaign whose budget refused a win is not tried again.
-EXHAUSTED_S = 1.0
 _RECORD_BYTES = 16
 
 
@@ -59,7 +56,6 @@ class Serving:
 
     inventory: Inventory
     scorer: Scorer = field(default_factory=SmoothedRates)
-    exhausted: dict[str, float] = field(default_factory=dict)  # campaign -> epoch s until which it is not tried
 
 
 class Decider:
@@ -106,20 +102,17 @@ class Decider:
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
         contests = [Contest(o, inventory, context) for o in asked]
-        campaigns = {r.campaign.id for contest in contests for r, _ in contest.internal}
+        session = context.session_context if inventory.has_stream_caps else None
         spare_s = due_s - loop.time() if fanout.calls else 0.0
-        standing = await self._store.read(
-            context.pseudonym, context.household, list(campaigns), context.now_ms, spare_s
-        )
+        standing = await self._store.read(context.pseudonym, context.household, session, context.now_ms, spare_s)
         for contest in contests:
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()
 
-        pending: Counter[int] = Counter()
         decisions = []
         for contest in contests:
             contest.enter_bids(turns, context, inventory.rates)
-            decisions.append(await self._settle(contest, standing, pending, inventory, context))
+            decisions.append(await self._settle(contest, standing, inventory, context))
         fanout.settled(decisions)
         latency_ms = (loop.time() - arrived_s) * 1000
         for decision in decisions:
@@ -145,10 +138,9 @@ class Decider:
         decision = contest.decision
         if not standing.read:
             decision.reasons |= {Degraded.FEATURES_UNAVAILABLE, Degraded.CAPS_UNAVAILABLE}
+        if contest.internal and not self._store.budgets.known:
             decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
-        for row, candidate in contest.internal:
-            if candidate.runs:
-                self._check(row, candidate, standing, context.now_s)
+        gate.check(contest.internal, standing.caps, self._store.budgets, context.request.id)
         running = [(r, c) for r, c in contest.internal if c.runs]
         if not running:
             return
@@ -179,60 +171,33 @@ class Decider:
             candidate.p_ctr = p_ctr
             rules.price(candidate)
 
-    def _check(self, row: AdRow, candidate: Candidate, standing: Standing, now_s: int) -> None:
-        """Caps and budget of one candidate. A viewer who may not be known can't be counted: capped ads stay away."""
-        if row.caps and (standing.viewer is None or not caps.allowed(row.caps, standing.viewer, {}, now_s)):
-            candidate.outcome = Outcome.FREQUENCY_CAP
-            return
-        spend = standing.spend_micros
-        campaign = row.campaign
-        if (
-            spend is None
-            or spend.get(campaign.id, 0) >= campaign.daily_budget_micros
-            or self._serving.exhausted.get(campaign.id, 0.0) > now_s
-        ):
-            candidate.outcome = Outcome.BUDGET
-
     async def _settle(
-        self,
-        contest: Contest,
-        standing: Standing,
-        pending: Counter[int],
-        inventory: Inventory,
-        context: RequestContext,
+        self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext
     ) -> Decision:
         """Holds the auction: the best that can be shown, paid for and written down wins, else the house."""
         decision = contest.decision
         rules.apply_floor(decision.candidates, contest.opportunity.floor_cpm_micros)
-        self._apply_pending(contest, standing, pending, context.now_s)
+        gate.check_again(contest.internal, standing.caps)
         for _ in range(MAX_WINNERS):
             choice = rules.choose(decision.candidates, self._draw)
             if choice is None:
                 break
             winner = choice.candidate
-            committed = await self._try(winner, contest, inventory, context)
+            committed = await self._try(winner, contest, standing, inventory, context)
             if committed is Commit.DONE:
                 decision.propensity = choice.propensity
                 if winner.row is not None:
-                    pending.update(winner.row.scopes)
                     decision.features = dict(zip(NUMERIC, contest.numeric[winner.row.row], strict=True))
                 return decision
             if committed is Commit.NOT_REGISTERED:
                 winner.outcome = Outcome.INTERNAL_ERROR
                 decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
                 break
-        await self._show_house(contest, inventory, context)
+        await self._show_house(contest, standing, inventory, context)
         return decision
 
-    def _apply_pending(self, contest: Contest, standing: Standing, pending: Counter[int], now_s: int) -> None:
-        """Caps once more, with what earlier imps of this request have won."""
-        if pending and standing.viewer is not None:
-            for row, candidate in contest.internal:
-                if candidate.runs and row.caps and not caps.allowed(row.caps, standing.viewer, pending, now_s):
-                    candidate.outcome = Outcome.FREQUENCY_CAP
-
     async def _try(
-        self, winner: Candidate, contest: Contest, inventory: Inventory, context: RequestContext
+        self, winner: Candidate, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext
     ) -> Commit | None:
         """Makes a winner's markup and writes it down; on `DONE` the contest's decision shows it.
 
@@ -265,21 +230,27 @@ class Decider:
             decision.model_version,
             billing_url(winner, macros),
         )
-        committed = await self._store.commit(record, reservation(winner))
+        claims = gate.claims(winner.row, standing.caps)
+        committed = await self._store.commit(record, reservation(winner), claims)
         if committed is Commit.DONE:
+            gate.note_win(winner.row, standing.caps)
             winner.outcome = Outcome.WON
             decision.winner, decision.record = winner, record
             decision.markup, decision.markup_format, decision.trackers = markup, ad_format, trackers.urls
         elif committed is Commit.NO_BUDGET:
             winner.outcome = Outcome.RESERVATION_LOST
-            self._serving.exhausted[winner.campaign_id] = context.now_s + EXHAUSTED_S
             metrics.LOST_RESERVATIONS.inc()
+        elif committed is Commit.CAPPED:
+            winner.outcome = Outcome.FREQUENCY_CAP
+            metrics.LOST_CAPS.inc()
         elif committed is Commit.BUDGET_UNKNOWN:
             winner.outcome = Outcome.BUDGET
             decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
         return committed
 
-    async def _show_house(self, contest: Contest, inventory: Inventory, context: RequestContext) -> None:
+    async def _show_house(
+        self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext
+    ) -> None:
         """The house ad, counted if the registry takes it, else without trackers. Nothing, if there is none."""
         decision = contest.decision
         decision.propensity = 1.0
@@ -294,7 +265,7 @@ class Decider:
         decision.propensity = 1.0 / len(fitting)
         decision.reasons.add(Degraded.HOUSE_AD)
         if Degraded.REGISTRY_UNAVAILABLE not in decision.reasons:
-            if await self._try(house, contest, inventory, context) is Commit.DONE:
+            if await self._try(house, contest, standing, inventory, context) is Commit.DONE:
                 return
             decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
         house.outcome = Outcome.WON

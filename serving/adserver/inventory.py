@@ -6,7 +6,6 @@ Immutable: a changed catalogue becomes a new `Inventory`, and requests in flight
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -16,10 +15,15 @@ from schemas.features import id_of
 from schemas.ids import scope_hash
 from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
 from serving.adserver.auction.rates import Rates
-from serving.adserver.limits.caps import CapRule, cap_rules
+from serving.adserver.limits.budget import price_of_win
+from serving.adserver.limits.caps import PER_STREAM, PER_VIEWER, CapRule, cap_rules, capped_scopes
+from serving.adserver.limits.ledger import Budget
+from serving.adserver.limits.pacing import AS_FAST_AS_POSSIBLE, PACINGS, Curve
+from serving.adserver.limits.pending import SCOPE_CODES, Scope
+from serving.adserver.targeting import Audience, TargetingIndex
 
-HOUSE = "house"
-PRICINGS = ("cpm", "cpc", "cpv", "guaranteed", HOUSE)
+HOUSE, GUARANTEED = "house", "guaranteed"
+PRICINGS = ("cpm", "cpc", "cpv", GUARANTEED, HOUSE)
 FORMATS = ("video", "audio", "banner", "native")
 
 
@@ -34,14 +38,28 @@ class AdRow:
     advertiser: Advertiser
     caps: tuple[CapRule, ...]
     scopes: tuple[int, int, int]  # hashes of creative, campaign and advertiser id, as caps and features name them
+    budget: Budget
+    win_price_micros: int  # the most that a win costs
+    viewer_scopes: tuple[Scope, ...]  # whose wins are kept, because a cap of this or of another ad counts them
+    stream_scopes: tuple[Scope, ...]
+    exclusion_labels: frozenset[str]  # ads with one in common are not shown together
 
     @property
     def is_house(self) -> bool:
         return self.line_item.pricing == HOUSE
 
+    @property
+    def cap_scopes(self) -> tuple[Scope, ...]:
+        """Creative, campaign and advertiser, as wins are counted."""
+        return tuple(Scope(code, scope) for code, scope in zip(SCOPE_CODES.values(), self.scopes, strict=True))
+
     def runs_at(self, now_ms: int) -> bool:
-        campaign = self.campaign
-        return campaign.status == "active" and campaign.start_ms <= now_ms < campaign.end_ms
+        campaign, line = self.campaign, self.line_item
+        return (
+            campaign.status == "active"
+            and campaign.start_ms <= now_ms < campaign.end_ms
+            and line.start_ms <= now_ms < line.end_ms
+        )
 
 
 class Inventory:
@@ -56,11 +74,23 @@ class Inventory:
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
         advertisers = {a.id: a for a in catalog.advertisers}
-        self.rows: list[AdRow] = []
+        owners = []
         for creative in catalog.creatives:
             line_item = line_items[creative.line_item_id]
             campaign = campaigns[line_item.campaign_id]
-            self.rows.append(_row(len(self.rows), creative, line_item, campaign, advertisers[campaign.advertiser_id]))
+            owners.append((creative, line_item, campaign, advertisers[campaign.advertiser_id]))
+        _check(catalog)
+        rules = [_cap_rules(creative, campaign, advertiser) for creative, _, campaign, advertiser in owners]
+        capped = {per: {s for r in rules for s in capped_scopes(r, per)} for per in (PER_VIEWER, PER_STREAM)}
+        self.rows: list[AdRow] = [
+            _row(i, *owner, caps, capped) for i, (owner, caps) in enumerate(zip(owners, rules, strict=True))
+        ]
+        #: Budgets of the campaigns that have something to sell, and those of them that are paced.
+        self.budgets: dict[str, Budget] = {r.campaign.id: r.budget for r in self.rows if not r.is_house}
+        self.paced_campaigns = [
+            c for c in catalog.campaigns if c.id in self.budgets and c.pacing != AS_FAST_AS_POSSIBLE
+        ]
+        self.has_stream_caps = bool(capped[PER_STREAM])
         #: Ids of what creatives belong to, and of creatives, by kind of entity; and where each creative's is in them.
         self.entity_ids: dict[str, list[str]] = {}
         self.entity_of_row: dict[str, np.ndarray] = {}
@@ -70,33 +100,26 @@ class Inventory:
             self.entity_ids[kind] = list(position)
             self.entity_of_row[kind] = np.array([position[entity_id] for entity_id in of_row], np.intp)
         self.campaign_ids = [c.id for c in catalog.campaigns]
-        self._by_format = {f: [r for r in self.rows if r.creative.format == f] for f in FORMATS}
-        # targeting does not depend on the moment, so its answers can be kept; the cache dies with this inventory
-        self.targeted = lru_cache(maxsize=8192)(self._targeted)
+        self._index = TargetingIndex([r.line_item for r in self.rows])
+        approved = {
+            f: [r for r in self.rows if r.creative.format == f and r.creative.review == "approved"] for f in FORMATS
+        }
+        self._competing = {f: self._index.bits(r.row for r in rows if not r.is_house) for f, rows in approved.items()}
+        self._house = {f: self._index.bits(r.row for r in rows if r.is_house) for f, rows in approved.items()}
 
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:
         """Deals that are offered on a placement."""
         return self._deals.get(placement_id) or self._deals.get("", ())
 
-    def _targeted(
-        self,
-        creative_format: str,
-        placement_id: str,
-        country: str | None,
-        device_type: str | None,
-        category: str | None,
-    ) -> tuple[tuple[AdRow, ...], tuple[AdRow, ...]]:
-        """(rows to compete, house rows): approved, of this format, whose targeting wants this opportunity."""
-        chosen = [
-            r
-            for r in self._by_format.get(creative_format, ())
-            if r.creative.review == "approved"
-            and _wants(r.line_item.targeting.countries, country)
-            and _wants(r.line_item.targeting.device_types, device_type)
-            and _wants(r.line_item.targeting.content_categories, category)
-            and _wants(r.line_item.targeting.placement_ids, placement_id)
-        ]
-        return tuple(r for r in chosen if not r.is_house), tuple(r for r in chosen if r.is_house)
+    def targeted(self, creative_format: str, audience: Audience) -> tuple[list[AdRow], list[AdRow]]:
+        """(rows to compete, house rows): approved, of this format, whose targeting wants this audience."""
+        rows, index = self.rows, self._index
+        competing = index.find(audience, self._competing[creative_format])
+        return [rows[i] for i in competing], [rows[i] for i in index.find(audience, self._house[creative_format])]
+
+    def audience(self, audience: Audience) -> Audience:
+        """An audience with nothing in it that no line item asks for, which `targeted` answers from memory."""
+        return self._index.reduced(audience)
 
 
 def _deals(catalog: Catalog) -> dict[str, tuple[DealTerms, ...]]:
@@ -125,13 +148,70 @@ def _wants(values: list[str], value: str | None) -> bool:
     return not values or value in values
 
 
-def _row(row: int, creative: Creative, line: LineItem, campaign: Campaign, advertiser: Advertiser) -> AdRow:
-    if line.pricing not in PRICINGS:
-        raise ConfigError(f"line item {line.id}: pricing {line.pricing!r} is none of {PRICINGS}")
+def _check(catalog: Catalog) -> None:
+    """Errors: ConfigError for what a campaign or line item says and the server can't keep."""
+    lines_of: dict[str, list[LineItem]] = {}
+    for line in catalog.line_items:
+        if line.pricing not in PRICINGS:
+            raise ConfigError(f"line item {line.id}: pricing {line.pricing!r} is none of {PRICINGS}")
+        lines_of.setdefault(line.campaign_id, []).append(line)
+    for campaign in catalog.campaigns:
+        if campaign.pacing not in PACINGS:
+            raise ConfigError(f"campaign {campaign.id}: pacing {campaign.pacing!r} is none of {PACINGS}")
+        try:
+            Curve(campaign.traffic_curve)
+        except ValueError as e:
+            raise ConfigError(f"campaign {campaign.id}: traffic_curve: {e}") from e
+        lines = lines_of.get(campaign.id, [])
+        promised = [line for line in lines if line.pricing == GUARANTEED]
+        # what was delivered is known per campaign
+        if promised and len(lines) > 1:
+            raise ConfigError(f"campaign {campaign.id}: a guaranteed line item needs a campaign of its own")
+        for line in promised:
+            if line.goal_impressions <= 0 or price_of_win(line.pricing, line.bid_micros) <= 0:
+                raise ConfigError(f"line item {line.id}: guaranteed needs goal_impressions and bid_micros >= 1000")
+
+
+def _budget(campaign: Campaign, line: LineItem) -> Budget:
+    """A campaign's budget; a promise of impressions is a lifetime budget too, so it is kept and never exceeded."""
+    lifetime_micros = campaign.lifetime_budget_micros
+    if line.pricing == GUARANTEED:
+        promised_micros = line.goal_impressions * price_of_win(line.pricing, line.bid_micros)
+        lifetime_micros = min(lifetime_micros or promised_micros, promised_micros)
+    return Budget(campaign.id, campaign.daily_budget_micros, lifetime_micros)
+
+
+def _cap_rules(creative: Creative, campaign: Campaign, advertiser: Advertiser) -> tuple[CapRule, ...]:
+    ids = {"creative": creative.id, "campaign": campaign.id, "advertiser": advertiser.id}
+    return cap_rules(campaign.frequency_caps, ids)
+
+
+def _row(
+    row: int,
+    creative: Creative,
+    line: LineItem,
+    campaign: Campaign,
+    advertiser: Advertiser,
+    caps: tuple[CapRule, ...],
+    capped: dict[str, set[Scope]],
+) -> AdRow:
     if creative.format not in FORMATS:
         raise ConfigError(f"creative {creative.id}: format {creative.format!r} is none of {FORMATS}")
     if creative.format in ("video", "audio") and not creative.duration_s:
         raise ConfigError(f"creative {creative.id}: {creative.format} needs its duration_s")
-    ids = {"creative": creative.id, "campaign": campaign.id, "advertiser": advertiser.id}
     scopes = (scope_hash(creative.id), scope_hash(campaign.id), scope_hash(advertiser.id))
-    return AdRow(row, creative, line, campaign, advertiser, cap_rules(campaign.frequency_caps, ids), scopes)
+    own = [Scope(code, scope) for code, scope in zip(SCOPE_CODES.values(), scopes, strict=True)]
+    return AdRow(
+        row,
+        creative,
+        line,
+        campaign,
+        advertiser,
+        caps,
+        scopes,
+        _budget(campaign, line),
+        price_of_win(line.pricing, line.bid_micros),
+        tuple(s for s in own if s in capped[PER_VIEWER]),
+        tuple(s for s in own if s in capped[PER_STREAM]),
+        frozenset(advertiser.exclusion_labels) | frozenset(line.exclusion_labels),
+    )

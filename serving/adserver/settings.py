@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.adserver.limits.budgets import BudgetTimes
+
 
 class Settings(BaseSettings):
     """Everything that can be tuned. Times of one request are in ms, lives and periods in s."""
@@ -18,6 +20,15 @@ class Settings(BaseSettings):
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
     token_ttl_s: int = Field(default=86_400, ge=10, description="life of a tracker's token")
     reservation_s: int = Field(default=120, ge=1, description="life of a budget reservation without its impression")
+    settle_s: float = Field(
+        default=15, ge=0, description="how far a partition of the stream may lag behind the newest, for releases"
+    )
+    budget_refresh_s: float = Field(default=1.0, gt=0, description="how often the campaigns' ledgers are settled")
+    budget_expired_s: float = Field(default=5.0, gt=0, description="age from which what is known of budgets is not used")
+    pacing_s: float = Field(default=5.0, gt=0, description="how often paced campaigns are looked at")
+    lease_s: float = Field(default=5.0, gt=0, description="life of a lease of budget")
+    lease_wins_per_s: float = Field(default=20.0, ge=0, description="wins per second that make a lease; 0: no leases")
+    stream_kept_s: float = Field(default=14_400, gt=0, description="how long wins of a stream count for its caps")
     win_open_s: int = Field(
         default=900, ge=60, description="how long a win counts as in flight; HEADWATER_STREAMING_WIN_OPEN_S beside it"
     )
@@ -40,3 +51,17 @@ class Settings(BaseSettings):
     tcf_vendor_id: int = Field(default=0, ge=0, description="our number in the Global Vendor List; 0: not in it")
     exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")
     notices_allow_private: bool = Field(default=False, description="whether notices may go to private addresses")
+
+    @property
+    def budget_times(self) -> BudgetTimes:
+        """What the limits room reads of these."""
+        return BudgetTimes(
+            reservation_s=self.reservation_s,
+            settle_s=self.settle_s,
+            refresh_s=self.budget_refresh_s,
+            expired_s=self.budget_expired_s,
+            pacing_s=self.pacing_s,
+            lease_s=self.lease_s,
+            lease_wins_per_s=self.lease_wins_per_s,
+            stream_kept_s=self.stream_kept_s,
+        )

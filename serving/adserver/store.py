@@ -1,29 +1,32 @@
 """What a decision reads from and writes to Valkey: one pipelined round trip each. Never raises: absence is an answer.
 
-Reading: the user's counters, and the day's committed spend of the candidates' campaigns. Writing: the win's budget
-reservation and its registry record.
+Reading: the viewer's counters, and wins that are not counted yet; what campaigns may spend is in memory (`budgets`).
+Writing: the win's claim on caps, its budget reservation and its registry record.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from connectors.valkey import AsyncValkey, Command, is_unknown_script
 from schemas.errors import ConnectorError
 from schemas.redis_layout import (
+    MATERIALIZER_MARKER,
     REGISTRY_LAG_S,
     OpenWins,
     entity_key,
+    has_everything,
     household_key,
     open_wins_key,
     parse_open_wins,
+    pending_key,
     registry_key,
-    spend_key,
+    stream_pending_key,
     user_key,
 )
 from schemas.registry_record import AdRecord
@@ -31,7 +34,11 @@ from serving.adserver import metrics
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.reader import ENTITIES, EntityCounters, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
-from serving.adserver.limits.budget import RESERVE, in_flight, reserve_arguments, reserve_keys
+from serving.adserver.limits.budget import in_flight
+from serving.adserver.limits.budgets import SCRIPTS, Budgets, BudgetTimes
+from serving.adserver.limits.caps import Lives, PendingRead, RequestCaps
+from serving.adserver.limits.ledger import Reservation, account
+from serving.adserver.limits.pending import Claim, PendingWins
 
 _KEYS_PER_PIPELINE = 200
 _REFRESH_TIMEOUT_S = 1.0
@@ -39,15 +46,15 @@ _REFRESH_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How things stand for one request. `user` is None when unknown or unread, `spend_micros` None when unread.
+    """How things stand for one request. `user` is None when unknown or unread.
 
     `household` is read for an unknown user only: for it, caps count what the household has seen.
     """
 
+    caps: RequestCaps
     user: CounterBlob | None = None
-    spend_micros: dict[str, int] | None = field(default_factory=dict)
-    read: bool = True
     household: CounterBlob | None = None
+    read: bool = True
 
     @property
     def viewer(self) -> CounterBlob | None:
@@ -56,100 +63,134 @@ class Standing:
 
 
 class Commit(Enum):
-    """What came of writing a win down."""
+    """What came of writing a win down. `CAPPED`: other requests of this viewer have won what a cap allowed."""
 
     DONE = "done"
+    CAPPED = "capped"
     NO_BUDGET = "no_budget"
     BUDGET_UNKNOWN = "budget_unknown"
     NOT_REGISTERED = "not_registered"
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """The budget that a win needs. Integer micros."""
-
-    campaign_id: str
-    price_micros: int
-    daily_budget_micros: int
-
-
-def utc_day(now_ms: int) -> str:
-    """yyyymmdd, as spend is kept.
-
-    Example:
-    >>> utc_day(86_400_000)
-    '19700102'
-    """
-    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d")
-
-
 class Store:
     """The ad server's side of Valkey. `timeout_s` bounds each round trip of a request."""
 
-    def __init__(self, valkey: AsyncValkey, timeout_s: float, token_ttl_s: int, reservation_s: int) -> None:
+    def __init__(self, valkey: AsyncValkey, timeout_s: float, token_ttl_s: int, times: BudgetTimes) -> None:
         self._valkey = valkey
         self._timeout_s = timeout_s
         self._record_life_s = token_ttl_s + REGISTRY_LAG_S
-        self._reservation_ms = reservation_s * 1000
+        self.budgets = Budgets(valkey, times)
 
     @property
     def connected(self) -> bool:
         return self._valkey.connected
 
     async def read(
-        self,
-        pseudonym: str | None,
-        household: str | None,
-        campaign_ids: Collection[str],
-        now_ms: int,
-        spare_s: float,
+        self, pseudonym: str | None, household: str | None, session: str | None, now_ms: int, spare_s: float
     ) -> Standing:
-        """The user's (else the household's) counters and the campaigns' committed spend of the day.
+        """The user's (else the household's) counters, and the wins of theirs and of the session that are under way.
 
         `spare_s` is time that the request waits for DSPs anyway: it may be used up as well.
         """
-        day = utc_day(now_ms)
-        commands: list[Command] = [("HGET", spend_key(c), day) for c in campaign_ids]
-        if pseudonym:
-            commands.append(("HGETALL", user_key(pseudonym)))
-        elif household:
-            commands.append(("HGETALL", household_key(household)))
+        viewer = user_key(pseudonym) if pseudonym else household_key(household) if household else None
+        stream = stream_pending_key(session) if session else None
+        commands: list[Command] = []
+        if viewer is not None:
+            # wins before counters: one that is counted in between is in both rather than in neither
+            commands += [("HGETALL", pending_key(viewer)), ("HGETALL", viewer)]
+        if stream is not None:
+            commands.append(("HGETALL", stream))
         try:
             replies = await self._valkey.pipeline(commands, max(self._timeout_s, spare_s))
         except ConnectorError:
-            return Standing(None, None, read=False)
-        if any(isinstance(reply, ConnectorError) for reply in replies):
-            return Standing(None, None, read=False)
-        blob = CounterBlob(replies.pop()) if pseudonym or household else None
-        spend = {c: int(r or 0) for c, r in zip(campaign_ids, replies, strict=True)}
-        return Standing(blob, spend) if pseudonym else Standing(None, spend, household=blob)
+            replies = []
+        if len(replies) < len(commands) or any(isinstance(reply, ConnectorError) for reply in replies):
+            return Standing(self._caps(None, PendingRead(), now_ms), read=False)
+        read = self._valkey.connected
+        stream_wins = PendingWins(replies.pop()) if stream is not None else PendingWins()
+        if viewer is None:
+            return Standing(self._caps(None, PendingRead(stream_key=stream, stream=stream_wins), now_ms), read=read)
+        pending = PendingRead(pending_key(viewer), PendingWins(replies[0]), stream, stream_wins)
+        blob = CounterBlob(replies[1])
+        caps = self._caps(blob, pending, now_ms)
+        return Standing(caps, blob, read=read) if pseudonym else Standing(caps, household=blob, read=read)
 
-    async def commit(self, record: AdRecord, reservation: Reservation | None) -> Commit:
-        """Reserves and registers a win, in one round trip. Repeating it for the same record id changes nothing."""
-        commands: list[Command] = []
+    def _caps(self, viewer: CounterBlob | None, pending: PendingRead, now_ms: int) -> RequestCaps:
+        times = self.budgets.times
+        lives = Lives(round(times.reservation_s * 1000), round(times.stream_kept_s * 1000), self.budgets.counted_ms)
+        return RequestCaps(viewer, pending, lives, now_ms)
+
+    async def commit(
+        self, record: AdRecord, reservation: Reservation | None, claims: Sequence[Claim] = ()
+    ) -> Commit:
+        """Claims the viewer's attention, reserves the money and registers a win, in one round trip; what of it was
+        done when another part was refused is undone. Repeating it for the same record id changes nothing.
+        """
+        budgets = self.budgets
+        if reservation is not None and not budgets.known:
+            return Commit.BUDGET_UNKNOWN
+        leased = reservation is not None and budgets.take(reservation)
+        commands = [claim.win(record.record_id) for claim in claims]
         if reservation is not None:
-            arguments = reserve_arguments(
-                record.record_id,
-                reservation.price_micros,
-                reservation.daily_budget_micros,
-                utc_day(record.decision_time_ms),
-                self._reservation_ms,
-            )
-            commands.append(RESERVE.call(reserve_keys(reservation.campaign_id), arguments))
+            if not leased:
+                commands.append(budgets.reserve(reservation, record.record_id))
+            commands.append(("GET", MATERIALIZER_MARKER))  # behind the grant: what was emptied before is seen
         commands.append(("SET", registry_key(record.record_id), record.to_bytes(), "EX", self._record_life_s))
+        undo = [claim.undo(record.record_id) for claim in claims]
+        if reservation is not None and not leased:
+            undo.append(budgets.release(reservation, record.record_id))
         try:
-            replies = await self._valkey.pipeline(commands, self._timeout_s)
-            if reservation is not None and is_unknown_script(replies[0]):
-                replies[:1] = await self._valkey.pipeline([RESERVE.full(commands[0])], self._timeout_s)
+            replies = await self._scripts(commands)
         except ConnectorError:
-            return Commit.NOT_REGISTERED
+            result = Commit.NOT_REGISTERED
+        else:
+            result = self._outcome(replies, reservation, leased, len(claims))
+        if result is Commit.DONE:
+            if reservation is not None:
+                budgets.won(reservation)
+            return result
+        if reservation is not None and leased:
+            budgets.give_back(reservation)
+        if undo:
+            await self._undo(undo)
+        return result
+
+    def _outcome(
+        self, replies: Sequence[Any], reservation: Reservation | None, leased: bool, claims: int
+    ) -> Commit:
         if isinstance(replies[-1], ConnectorError):
             return Commit.NOT_REGISTERED
-        if reservation is None:
-            return Commit.DONE
-        if isinstance(replies[0], ConnectorError):
-            return Commit.BUDGET_UNKNOWN
-        return Commit.DONE if replies[0][0] == 1 else Commit.NO_BUDGET
+        if reservation is not None:
+            if isinstance(replies[-2], ConnectorError) or not has_everything(replies[-2]):
+                self.budgets.lost()
+                return Commit.BUDGET_UNKNOWN
+            if not leased:
+                if isinstance(replies[claims], ConnectorError):
+                    return Commit.BUDGET_UNKNOWN
+                found = account(replies[claims])
+                if found.granted_micros < reservation.price_micros:
+                    self.budgets.refused(reservation.campaign_id, found)
+                    return Commit.NO_BUDGET
+        return Commit.DONE if all(reply == 0 for reply in replies[:claims]) else Commit.CAPPED
+
+    async def _scripts(self, commands: Sequence[Command]) -> list[Any]:
+        """Replies of commands; scripts that the server does not know are given to it. Errors: ConnectorError."""
+        replies = await self._valkey.pipeline(commands, self._timeout_s)
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
+        if unknown:
+            full = [SCRIPTS[str(commands[i][1])].full(commands[i]) for i in unknown]
+            for i, reply in zip(unknown, await self._valkey.pipeline(full, self._timeout_s), strict=True):
+                replies[i] = reply
+        return replies
+
+    async def _undo(self, commands: Sequence[Command]) -> None:
+        """Takes back what was granted in vain; later, when it can't be now."""
+        try:
+            failed = any(isinstance(reply, ConnectorError) for reply in await self._scripts(commands))
+        except ConnectorError:
+            failed = True
+        if failed:
+            self.budgets.undo_later(commands)
 
     async def entity_counters(self, inventory: Inventory, now_s: int) -> EntityCounters:
         """Features of all ads and of what they belong to. Errors: ConnectorError."""

@@ -6,6 +6,7 @@ The stand-ins only say what a test planned; the real ones have tests of their ow
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 
 from connectors.keys import KeyRing
 from connectors.tokens import TokenMinter
+from connectors.valkey import AsyncValkey
 from schemas.catalog import (
     Advertiser,
     Bidder,
@@ -28,18 +30,22 @@ from schemas.catalog import (
 )
 from schemas.decisions import Outcome
 from schemas.features import COUNTER_BY_NAME
-from schemas.redis_layout import pack_counters
+from schemas.redis_layout import pack_counters, pending_key, stream_pending_key, user_key
 from schemas.registry_record import AdRecord
 from serving.adserver.decider import Decider, Serving
 from serving.adserver.dsps.bidders import Fanout, Turn
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.reader import EntityCounters
 from serving.adserver.inventory import Inventory
+from serving.adserver.limits.budgets import Budgets
+from serving.adserver.limits.caps import Lives, PendingRead, RequestCaps
+from serving.adserver.limits.ledger import Account, Reservation
+from serving.adserver.limits.pending import Claim, PendingWins
 from serving.adserver.markup.trackers import TrackerMaker
 from serving.adserver.openrtb.messages import BidResponse
 from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.settings import Settings
-from serving.adserver.store import Commit, Reservation, Standing
+from serving.adserver.store import Commit, Standing
 
 #: 2026-01-05 12:00:00 UTC, a Monday: the clock of all cases.
 NOW_S = 1_767_614_400
@@ -127,8 +133,11 @@ class PlannedStore:
         reads: bool = True,
         writes: bool = True,
         refused_budgets: Sequence[str] = (),
+        capped: Sequence[str] = (),
     ) -> None:
         self.connected = reads or writes
+        self.budgets = Budgets(AsyncValkey("redis://nowhere.test"))
+        self.claims: list[tuple[Claim, ...]] = []
         self.records: list[AdRecord] = []
         self.reservations: list[Reservation | None] = []
         self._user = user or CounterBlob()
@@ -137,22 +146,37 @@ class PlannedStore:
         self._reads = reads
         self._writes = writes
         self._refused = refused_budgets
+        self._capped = capped
+        self.pending = PendingWins()
 
     async def read(
-        self, pseudonym: str | None, household: str | None, campaign_ids: Sequence[str], now_ms: int, spare_s: float
+        self, pseudonym: str | None, household: str | None, session: str | None, now_ms: int, spare_s: float
     ) -> Standing:
+        viewer = self._user if pseudonym else self._household if household else None
+        key = None if viewer is None else pending_key(user_key(pseudonym or household or ""))
+        lives = Lives(120_000, 3_600_000, now_ms)
+        stream = stream_pending_key(session) if session else None
         if not self._reads:
-            return Standing(None, None, read=False)
-        spend = {c: self._spend.get(c, 0) for c in campaign_ids}
-        if pseudonym:
-            return Standing(self._user, spend)
-        return Standing(None, spend, household=self._household if household else None)
+            return Standing(RequestCaps(None, PendingRead(), lives, now_ms), read=False)
+        caps = RequestCaps(viewer, PendingRead(key, self.pending, stream), lives, now_ms)
+        return Standing(caps, viewer) if pseudonym else Standing(caps, household=viewer)
 
-    async def commit(self, record: AdRecord, reservation: Reservation | None) -> Commit:
+    def plan_budgets(self, inventory: Inventory) -> None:
+        """What is known of budgets: all that was not spent as planned; nothing when reading fails."""
+        if self._reads:
+            left = {c: b.daily_micros - self._spend.get(c, 0) for c, b in inventory.budgets.items()}
+            self.budgets.know({c: Account(0, micros, 0, 0, 0, 0, 0) for c, micros in left.items()}, time.monotonic())
+
+    async def commit(
+        self, record: AdRecord, reservation: Reservation | None, claims: Sequence[Claim] = ()
+    ) -> Commit:
+        self.claims.append(tuple(claims))
         if not self._writes:
             return Commit.NOT_REGISTERED
         if reservation is not None and reservation.campaign_id in self._refused:
             return Commit.NO_BUDGET
+        if record.campaign_id in self._capped:
+            return Commit.CAPPED
         self.records.append(record)
         self.reservations.append(reservation)
         return Commit.DONE
@@ -217,12 +241,15 @@ def decider(
 ) -> tuple[Decider, Serving]:
     """A decider over a small market, with a fixed clock and seeded draws."""
     keys = KeyRing.load(secrets)
+    store = store or PlannedStore()
     serving = Serving(Inventory(catalog(ads, floor_cpm_micros)), scorer or SmoothedRates())
+    if isinstance(store, PlannedStore):
+        store.plan_budgets(serving.inventory)
     made = Decider(
         serving,
         Settings(),
         keys,
-        store or PlannedStore(),
+        store,
         lambda _inventory: EntityCounters(0.0),
         bidders or PlannedBidders({}),
         TrackerMaker(TokenMinter(keys), COLLECTOR_URL, 3600),

@@ -194,8 +194,12 @@ def test_a_window_is_never_counted_short_and_less_than_a_bucket_long(
     reach_s = LIFETIME_S if window_s is None else window_s
     assert seen >= sum(t > now_s - reach_s for t in times_s)
     assert seen <= sum(t > now_s - reach_s - grain_of(window_s).bucket_s for t in times_s)
-    assert caps.allowed([rule], blob, {}, now_s) == (seen < limit)
-    assert not caps.allowed([rule], blob, {rule.scope: limit}, now_s)
+    lives = caps.Lives(120_000, 3_600_000, now_s * 1000)
+    request = caps.RequestCaps(blob, caps.PendingRead(), lives, now_s * 1000)
+    assert request.allowed([rule]) == (seen < limit)
+    for _ in range(limit):
+        request.won([rule.pending_scope])
+    assert not request.allowed([rule])
     assert caps.seen(caps.cap_rules([FrequencyCap(scope, 1, None)], ids)[0], blob, now_s) == len(times_s)
 
 

@@ -13,8 +13,8 @@ from serving.adserver.decision import Decision
 from serving.adserver.dsps.desk import Turn
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits.budget import price_of_win
-from serving.adserver.openrtb.context import Opportunity, RequestContext
-from serving.adserver.store import Reservation
+from serving.adserver.limits.ledger import Reservation
+from serving.adserver.openrtb.context import Opportunity, RequestContext, audience
 
 
 class Contest:
@@ -29,14 +29,9 @@ class Contest:
         self.internal: list[tuple[AdRow, Candidate]] = []
         self.house: list[AdRow] = []
         self.numeric: dict[int, list[float]] = {}
+        wanted = inventory.audience(audience(context, opportunity))
         for ad_format in opportunity.formats:
-            rows, house = inventory.targeted(
-                ad_format,
-                opportunity.placement_id,
-                context.country,
-                context.device_type,
-                opportunity.category,
-            )
+            rows, house = inventory.targeted(ad_format, wanted)
             self.house.extend(house)
             for row in rows:
                 candidate = rules.from_row(row, opportunity.deals)
@@ -78,5 +73,4 @@ def shown_as(candidate: Candidate) -> str:
 def reservation(winner: Candidate) -> Reservation | None:
     if winner.row is None or winner.row.is_house:
         return None
-    price_micros = price_of_win(winner.pricing, winner.bid_micros)
-    return Reservation(winner.campaign_id, price_micros, winner.row.campaign.daily_budget_micros)
+    return Reservation(winner.row.budget, price_of_win(winner.pricing, winner.bid_micros))

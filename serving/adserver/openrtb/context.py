@@ -14,6 +14,7 @@ from serving.adserver.openrtb.countries import alpha2
 from serving.adserver.openrtb.device import DeviceFields, device_fields
 from serving.adserver.openrtb.messages import BidRequest, Imp
 from serving.adserver.openrtb.messages import Inventory as Place
+from serving.adserver.targeting import Audience, hour_of_week
 
 #: AdCOM 1.0 "Device Types" in the contract's words.
 _DEVICE_TYPES = {1: "phone", 2: "desktop", 3: "ctv", 4: "phone", 5: "tablet", 6: "ctv", 7: "ctv"}
@@ -132,6 +133,34 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
             )
         )
     return found
+
+
+def audience(context: RequestContext, place: Opportunity) -> Audience:
+    """An opportunity as line items target it. Of a user who may not be known, neither segments nor city."""
+    request = context.request
+    device, where = request.device, _place(request)
+    geo = device.geo if device is not None else None
+    content = where.content if where is not None else None
+    user = request.user if not context.opted_out else None
+    region = context.region
+    if region is not None and context.country is not None and "-" not in region:
+        region = f"{context.country}-{region}"
+    offset = geo.utcoffset if geo is not None else None
+    return Audience(
+        place.placement_id,
+        context.country,
+        region,
+        (geo.city or None) if geo is not None and user is not None else None,
+        context.device_type,
+        context.platform,
+        place.category,
+        context.content_id,
+        (content.genre or None) if content is not None else None,
+        frozenset(s.id for data in user.data for s in data.segment if s.id) if user is not None else frozenset(),
+        frozenset(place.deals),
+        hour_of_week(context.now_ms),
+        hour_of_week(context.now_ms, offset or 0),
+    )
 
 
 def _formats(imp: Imp, placement: Placement | None) -> tuple[str, ...]:
