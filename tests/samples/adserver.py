@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,10 @@ from schemas.features import COUNTER_BY_NAME
 from schemas.redis_layout import pack_counters, pending_key, stream_pending_key, user_key
 from schemas.registry_record import AdRecord
 from serving.adserver.decider import Decider, Serving
-from serving.adserver.dsps.bidders import Fanout, Turn
+from serving.adserver.dsps.desk import Turn
+from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.features.reader import EntityCounters
+from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits.budgets import Budgets
 from serving.adserver.limits.caps import Lives, PendingRead, RequestCaps
@@ -51,6 +53,15 @@ from serving.adserver.store import Commit, Standing
 NOW_S = 1_767_614_400
 DOLLAR = 1_000_000
 COLLECTOR_URL = "http://collector.test"
+#: Markup of a DSP that breaks no rule.
+VAST_MARKUP = (
+    '<VAST version="4.2"><Ad id="1"><InLine><AdSystem>d</AdSystem><AdTitle>t</AdTitle><Impression/><Creatives>'
+    "<Creative><Linear><Duration>00:00:15</Duration><MediaFiles/></Linear></Creative></Creatives></InLine></Ad></VAST>"
+)
+NATIVE_MARKUP = (
+    '{"ver":"1.2","assets":[{"id":1,"title":{"text":"A title"}}],"link":{"url":"https://brand.example/"},'
+    '"imptrackers":["https://dsp.example/i"]}'
+)
 
 
 def catalog(ads: Sequence[Mapping[str, Any]], floor_cpm_micros: int = 0) -> Catalog:
@@ -74,20 +85,23 @@ def catalog(ads: Sequence[Mapping[str, Any]], floor_cpm_micros: int = 0) -> Cata
         )
         targeting = Targeting(**ad.get("targeting", {}))
         lines.append(LineItem(f"li-{name}", f"cmp-{name}", ad["pricing"], ad["bid_micros"], targeting))
-        video = ad.get("format", "video") == "video"
+        ad_format = ad.get("format", "video")
+        video = ad_format in ("video", "audio")
         fields = {
-            "format": "video" if video else "banner",
+            "format": ad_format,
             "landing_url": f"https://{name}.example/?a=1&b=2",
             "duration_s": 15 if video else None,
             "width": 1280 if video else 300,
             "height": 720 if video else 250,
             "media_url": f"https://media.example/{name}",
-            "mime": "video/mp4" if video else "image/png",
+            "mime": {"video": "video/mp4", "audio": "audio/mp4"}.get(ad_format, "image/png"),
         }
         creatives.append(Creative(id=f"cr-{name}", line_item_id=f"li-{name}", **(fields | ad.get("creative", {}))))
     placements = [
         Placement("pl-video", "pub-1", "video", "IAB17", floor_cpm_micros, site_id="site-1"),
         Placement("pl-banner", "pub-1", "banner", "IAB19", floor_cpm_micros, app_id="app-1"),
+        Placement("pl-audio", "pub-1", "audio", "IAB1", floor_cpm_micros, app_id="app-1"),
+        Placement("pl-native", "pub-1", "native", "IAB12", floor_cpm_micros, site_id="site-1"),
     ]
     publishers = [Publisher("pub-1", "Publisher", "publisher.example")]
     return Catalog(7, "USD", advertisers, campaigns, lines, creatives, publishers, placements)
@@ -201,7 +215,13 @@ class PlannedBidders:
     def __len__(self) -> int:
         return len(self._plan)
 
-    def call(self, body_of: Callable[[Bidder], bytes | None], country: str | None, deadline_s: float) -> Fanout:
+    def call(
+        self,
+        body_of: Callable[[Bidder], bytes | None],
+        country: str | None,
+        deadline_s: float,
+        is_named: Callable[[Bidder], bool] | None = None,
+    ) -> Fanout:
         turns = []
         for bidder_id, said in self._plan.items():
             bidder = Bidder(bidder_id, f"http://{bidder_id}.test/bid", said.get("seat_ids", []), **said.get("row", {}))
@@ -238,16 +258,20 @@ def decider(
     floor_cpm_micros: int = 0,
     scorer: Scorer | None = None,
     seed: int = 1,
+    changes: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    notify: Callable[[str], None] = lambda _url: None,
+    kind: type[Decider] = Decider,
 ) -> tuple[Decider, Serving]:
-    """A decider over a small market, with a fixed clock and seeded draws."""
+    """A decider over a small market, with a fixed clock and seeded draws. `changes` replace fields of the catalogue."""
     keys = KeyRing.load(secrets)
     store = store or PlannedStore()
-    serving = Serving(Inventory(catalog(ads, floor_cpm_micros)), scorer or SmoothedRates())
+    serving = Serving(Inventory(replace(catalog(ads, floor_cpm_micros), **(changes or {}))), scorer or SmoothedRates())
     if isinstance(store, PlannedStore):
         store.plan_budgets(serving.inventory)
-    made = Decider(
+    made = kind(
         serving,
-        Settings(),
+        Settings(**(settings or {})),
         keys,
         store,
         lambda _inventory: EntityCounters(0.0),
@@ -255,6 +279,7 @@ def decider(
         TrackerMaker(TokenMinter(keys), COLLECTOR_URL, 3600),
         log or KeptLog(),
         clock=lambda: float(NOW_S),
+        notify=notify,
         rng=random.Random(seed),
     )
     return made, serving
