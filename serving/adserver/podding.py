@@ -13,10 +13,10 @@ import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from schemas.decisions import Outcome
+from schemas.decisions import Degraded, Outcome
 from schemas.money import to_micros
 from serving.adserver.auction.contest import Contest, shown_as
-from serving.adserver.auction.pods import Filling, Place, PodAd, Section, fill, lowest_cpm_micros
+from serving.adserver.auction.pods import Apart, Filling, Place, PodAd, Section, fill, lowest_cpm_micros
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
@@ -35,27 +35,15 @@ _DURATION = re.compile(r"<(?:\w+:)?Duration>\s*(?:<!\[CDATA\[)?\s*([\d:.]{8,12})
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
-    """What keeps two ads apart: `pod` (not in one pod), `adjacent` (not next to each other) or `none`.
-
-    One creative is never shown twice in a pod.
-    """
-
-    advertiser: str = "pod"
-    label: str = "pod"
-
-
-@dataclass(frozen=True, slots=True)
 class Steps:
     """What the flow does with an ad of a pod, as functions of the decider's.
 
     `prepare` takes out who may not win now; `attempt` writes a winner down, setting its outcome when it is refused;
-    `won` follows a sale; `house` shows a house ad where nothing was sold.
+    `house` shows a house ad where nothing was sold.
     """
 
     prepare: Callable[[Contest], None]
     attempt: Callable[[Candidate, Contest], Awaitable[Commit | None]]
-    won: Callable[[Candidate, Contest], None]
     house: Callable[[Contest], Awaitable[None]]
 
 
@@ -101,7 +89,7 @@ class _Slot:
         ads = [ad for k, c in running.items() if (ad := self._ad(k, c)) is not None]
         if part is None:
             return Section([], 0, 0)
-        place = Place(part.slotinpod) if part.slotinpod in iter(Place) else Place.ANY
+        place = _place(part.slotinpod)
         if not part.poddur:
             longest = max([a.duration_s for a in (*ads, *fixed)], default=0)
             return Section(ads, longest, 1, place, fixed)
@@ -134,15 +122,8 @@ class _Slot:
                 return None
         in_pod, adjacent = separators(candidate, self.apart)
         said = candidate.bid.slotinpod if candidate.bid is not None and part.poddur else None
-        place = Place(said) if said in iter(Place) else Place.ANY
-        ad = PodAd(
-            key,
-            duration_s,
-            candidate.bid_cpm_micros + candidate.priority * _PRIORITY_MICROS,
-            in_pod,
-            adjacent,
-            place,
-        )
+        weight = candidate.bid_cpm_micros + candidate.priority * _PRIORITY_MICROS
+        ad = PodAd(key, duration_s, weight, in_pod, adjacent, _place(said))
         self._ads[key] = ad
         return ad
 
@@ -194,10 +175,14 @@ async def _sell(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> tuple
             committed = await steps.attempt(candidate, own) if candidate.runs else None
             if committed is Commit.DONE:
                 slot.sold.append((ad, own))
-                steps.won(candidate, own)
+                if candidate.row is not None:
+                    own.decision.keep_inputs(own.inputs_of(candidate.row))
                 continue
             if committed is Commit.NOT_REGISTERED:
                 candidate.outcome = Outcome.INTERNAL_ERROR
+                for unsold in slots:
+                    if not unsold.sold:
+                        unsold.contest.decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
                 return refused, True
             refused = True
             if candidate.runs:
@@ -242,6 +227,11 @@ def _mark_rivals(slot: _Slot, shown: Sequence[Candidate]) -> None:
     for candidate in slot.contest.decision.candidates:
         if candidate.runs and not taken.isdisjoint(separators(candidate, slot.apart)[0]):
             candidate.outcome = Outcome.POD_SEPARATION
+
+
+def _place(said: int | None) -> Place:
+    """`slotinpod`; what is no code of the list says nothing."""
+    return Place(said) if said is not None and -1 <= said <= 2 else Place.ANY
 
 
 def _without_ads(section: Section) -> Section:

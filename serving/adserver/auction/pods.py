@@ -42,6 +42,17 @@ class Place(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """What keeps two ads apart: `pod` (not in one pod), `adjacent` (not next to each other) or `none`.
+
+    One creative is never shown twice in a pod.
+    """
+
+    advertiser: str = "pod"
+    label: str = "pod"
+
+
+@dataclass(frozen=True, slots=True)
 class PodAd:
     """One ad that may run. `cpm_micros` is what it is ranked by, `key` whatever the caller knows it by."""
 

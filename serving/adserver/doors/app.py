@@ -26,7 +26,7 @@ from connectors.http_messages import JSON, TEXT, Request, Response
 from connectors.http_server import refusal
 from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
-from serving.adserver import metrics
+from serving.adserver import metrics, podding
 from serving.adserver.decider import Decider
 from serving.adserver.doors.answer import (
     TECHNICAL_ERROR,
@@ -127,12 +127,14 @@ class Doors:
         except ValueError as e:  # more parameters than a query may have
             return Response(400, str(e).encode(), TEXT)
         try:
-            (decision,) = await self._decider.decide(asked, arrived_s)
+            decisions = await self._decider.decide(asked, arrived_s)
         except Exception:
             logger.exception("vast failed")
             return _vast_answer(vast.EMPTY, (REASON_HEADER, str(int(Outcome.INTERNAL_ERROR))))
-        markup = decision.markup if decision.winner is not None else vast.EMPTY
-        return _vast_answer(markup, *([_reasons(decision.reasons)] if decision.reasons else ()))
+        reasons = {reason for d in decisions for reason in d.reasons}
+        shown = [d.markup for d in decisions if d.winner is not None]
+        is_pod = podding.is_dynamic(asked.imp[0])
+        return _vast_answer(vast.answer(shown, asked.imp[0], is_pod), *([_reasons(reasons)] if reasons else ()))
 
 
 def _vast_answer(markup: str, *headers: tuple[str, str]) -> Response:

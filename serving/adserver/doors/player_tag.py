@@ -23,7 +23,16 @@ from serving.adserver.openrtb.messages import Inventory as Place
 
 #: Media types that a tag's player is taken to play.
 MIMES = ("video/mp4", "video/webm", "application/vnd.apple.mpegurl")
-_VAST_4_PROTOCOLS = [7, 8, 11, 12, 13, 14]
+#: AdCOM's codes of a version, and of those before it, InLine and Wrapper.
+_PROTOCOLS = {
+    "2.0": (2, 5),
+    "3.0": (2, 5, 3, 6),
+    "4.0": (3, 6, 7, 8),
+    "4.1": (3, 6, 7, 8, 11, 12),
+    "4.2": (3, 6, 7, 8, 11, 12, 13, 14),
+    "4.3": (3, 6, 7, 8, 11, 12, 13, 14, 15, 16),
+}
+_NEWEST = "4.2"
 
 
 def to_request(
@@ -32,8 +41,10 @@ def to_request(
     """The request of a tag. Parameters that are not known are ignored.
 
     `user_agent` and `language` are the caller's own headers: a server that asks for a device says ua and lang.
-    Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w, h,
-    tmax, opt_out, lmt, gpc, us_privacy, gpp, gpp_sid, coppa, gdpr, consent, test. Errors: BadRequest.
+    Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w,
+    h, vast (newest version that the player knows: 2, 3, 4, 4.1, ...), skip, skip_after_s, pod_duration_s (asks for
+    a pod) and max_ads, min_duration_s, max_duration_s (of each ad), tmax, opt_out, lmt, gpc, us_privacy, gpp,
+    gpp_sid, coppa, gdpr, consent, test. Errors: BadRequest.
     """
     placement_id = params.get("placement", "")
     if not placement_id:
@@ -55,10 +66,16 @@ def to_request(
                 tagid=placement_id,
                 video=Video(
                     mimes=list(MIMES),
-                    protocols=_VAST_4_PROTOCOLS,
+                    protocols=_protocols(params),
                     w=_number(params, "w"),
                     h=_number(params, "h"),
                     linearity=1,
+                    minduration=_number(params, "min_duration_s") or 0,
+                    maxduration=_number(params, "max_duration_s"),
+                    poddur=_number(params, "pod_duration_s") or None,
+                    maxseq=1 if params.get("vast", "").startswith("2") else _number(params, "max_ads") or None,
+                    skip=1 if _flag(params, "skip") else None,
+                    skipafter=_number(params, "skip_after_s") or 0,
                 ),
             )
         ],
@@ -91,6 +108,17 @@ def to_request(
         at=1,
         ext={"session": params.get("session", "")},
     )
+
+
+def _protocols(params: Mapping[str, str]) -> list[int]:
+    """OpenRTB's codes of the versions up to the one that the player says it knows. Errors: BadRequest."""
+    text = params.get("vast", "")
+    if not text:
+        return list(_PROTOCOLS[_NEWEST])
+    found = _PROTOCOLS.get(text if "." in text else f"{text}.0")
+    if found is None:
+        raise BadRequest("vast", f"expected one of {', '.join(_PROTOCOLS)}, got {text[:16]!r}")
+    return list(found)
 
 
 def _flag(params: Mapping[str, str], name: str) -> bool:

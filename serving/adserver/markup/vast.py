@@ -169,6 +169,17 @@ def pod(documents: Sequence[str], version: Version) -> str:
     return f"{_DECLARATION}{version.root}>{''.join(ads)}</VAST>\n"
 
 
+def answer(documents: Sequence[str], imp: Imp, is_pod: bool) -> str:
+    """What the player of an imp gets: the ad, the pod of its ads, or a document without an Ad.
+
+    A player of VAST 2.0 knows no pods, and is sold one ad (doors/player_tag.py).
+    """
+    if not documents:
+        return EMPTY
+    version = (player_of(imp) or ANY_PLAYER).version
+    return pod(documents, version) if is_pod and version.has_pods else documents[0]
+
+
 def with_trackers(
     markup: str, identity: AdIdentity, trackers: Trackers, limit_bytes: int, player: Player = ANY_PLAYER
 ) -> str:
