@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from serving.adserver.auction.pods import Apart
 from serving.adserver.limits.budgets import BudgetTimes
 
 
@@ -24,7 +27,9 @@ class Settings(BaseSettings):
         default=15, ge=0, description="how far a partition of the stream may lag behind the newest, for releases"
     )
     budget_refresh_s: float = Field(default=1.0, gt=0, description="how often the campaigns' ledgers are settled")
-    budget_expired_s: float = Field(default=5.0, gt=0, description="age from which what is known of budgets is not used")
+    budget_expired_s: float = Field(
+        default=5.0, gt=0, description="age from which what is known of budgets is not used"
+    )
     pacing_s: float = Field(default=5.0, gt=0, description="how often paced campaigns are looked at")
     lease_s: float = Field(default=5.0, gt=0, description="life of a lease of budget")
     lease_wins_per_s: float = Field(default=20.0, ge=0, description="wins per second that make a lease; 0: no leases")
@@ -51,6 +56,18 @@ class Settings(BaseSettings):
     tcf_vendor_id: int = Field(default=0, ge=0, description="our number in the Global Vendor List; 0: not in it")
     exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")
     notices_allow_private: bool = Field(default=False, description="whether notices may go to private addresses")
+
+    pod_advertisers_apart: Literal["pod", "adjacent", "none"] = Field(
+        default="pod", description="where two ads of one advertiser may not be: in a pod, next to each other"
+    )
+    pod_labels_apart: Literal["pod", "adjacent", "none"] = Field(
+        default="pod", description="where two ads with one exclusion label may not be"
+    )
+
+    @property
+    def apart_in_pods(self) -> Apart:
+        """What keeps two ads of a pod apart."""
+        return Apart(self.pod_advertisers_apart, self.pod_labels_apart)
 
     @property
     def budget_times(self) -> BudgetTimes:
