@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.batch.counters import amount, counts_event, has_ids, id_expression
-from schemas.features import CATEGORICAL_FEATURES, COUNTER_BY_NAME, FEATURE_BY_NAME, FEATURES, Counter, Feature
+from schemas.features import CATEGORIES, CONTEXT_FEATURES, COUNTER_BY_NAME, FEATURE_BY_NAME, FEATURES, Counter, Feature
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,7 +34,17 @@ _KEYS = (
     "placement_id",
 )
 #: Columns of an impression that the training set and its keys need.
-_COLUMNS = (*dict.fromkeys((*_KEYS, *CATEGORICAL_FEATURES)), "bidder_id", "event_time_ms", "event_hour")
+_COLUMNS = (
+    *dict.fromkeys((*_KEYS, *(column for columns in CATEGORIES.values() for column in columns))),
+    *("live", "creative_length_s", "bidder_id", "event_time_ms", "event_hour"),
+)
+#: SQL of `schemas.features.CONTEXT_FEATURES`. The epoch was a Thursday.
+_CONTEXT: dict[str, str] = {
+    "hour_of_day": "CAST(decision_time_ms DIV 3600000 % 24 AS DOUBLE)",
+    "hour_of_week": "CAST((decision_time_ms DIV 3600000 + 72) % 168 AS DOUBLE)",
+    "live_content": "IF(live, 1D, 0D)",
+    "creative_duration_s": "CAST(coalesce(creative_length_s, 0) AS DOUBLE)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +125,16 @@ def training_set(silver: DataFrame, shown: DataFrame) -> DataFrame:
     return joined.selectExpr(
         *joined.columns,
         *[f"{feature_expression(f)} AS {f.name}" for f in FEATURES],
-        "CAST(decision_time_ms DIV 3600000 % 24 AS DOUBLE) AS hour_of_day",
+        *[f"{_CONTEXT[name]} AS {name}" for name in CONTEXT_FEATURES],
+        *[f"{category_expression(name)} AS {name}" for name, columns in CATEGORIES.items() if columns != (name,)],
     )
+
+
+def category_expression(name: str) -> str:
+    """SQL of `schemas.features.category_value`."""
+    columns = CATEGORIES[name]
+    there = " AND ".join(f"coalesce({column}, '') <> ''" for column in columns)
+    return f"IF({there}, concat_ws('/', {', '.join(columns)}), NULL)"
 
 
 def feature_expression(feature: Feature) -> str:

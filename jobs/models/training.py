@@ -12,7 +12,7 @@ import numpy as np
 from jobs.models.dataset import NUMERIC, Dataset, vocabulary
 from jobs.models.logistic import fit_logistic, platt, sigmoid
 from jobs.models.settings import ModelSettings
-from schemas.features import CATEGORICAL_FEATURES, FEATURES, FEATURES_VERSION, model_inputs
+from schemas.features import CATEGORICAL_FEATURES, COUNTER_BY_NAME, FEATURES, FEATURES_VERSION, model_inputs
 
 if TYPE_CHECKING:
     import lightgbm
@@ -85,7 +85,7 @@ def parameters(settings: ModelSettings, data: Dataset) -> dict[str, Any]:
     """
     smallest = max(20, len(data) // 100)
     leaves = min(settings.max_leaves, max(_MIN_LEAVES, int(data.clicked.sum()) // _CLICKS_PER_LEAF))
-    rates = {f.name for f in FEATURES if f.denominator is not None}
+    rates = {f.name for f in FEATURES if f.denominator and COUNTER_BY_NAME[f.numerator].event_types == ("click",)}
     return {
         "objective": "binary",
         "learning_rate": settings.learning_rate,

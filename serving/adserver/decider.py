@@ -22,9 +22,8 @@ from dataclasses import dataclass, field
 
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
-from schemas.errors import ContractError
 from schemas.ids import encode_id
-from serving.adserver import metrics
+from serving.adserver import metrics, podding
 from serving.adserver.auction import rules
 from serving.adserver.auction.contest import Contest, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
@@ -33,7 +32,8 @@ from serving.adserver.decision import Decision, ad_record, identity, log_record
 from serving.adserver.decision_log import DecisionLog
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
-from serving.adserver.features.reader import NUMERIC, EntityCounters, FeatureReader
+from serving.adserver.features.reader import FeatureReader
+from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import gate
 from serving.adserver.markup.shown import Unshowable, shown
@@ -42,6 +42,7 @@ from serving.adserver.openrtb.context import Opportunity, RequestContext, opport
 from serving.adserver.openrtb.messages import BidRequest
 from serving.adserver.openrtb.outbound import Outbound
 from serving.adserver.scoring.model import Scorer, SmoothedRates
+from serving.adserver.scoring.service import score
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing, Store
 
@@ -87,7 +88,6 @@ class Decider:
         self._notify = notify
         self._draw = (rng or random.Random()).randrange
         self._features = FeatureReader(settings.counters_expired_s)
-        self._rates = SmoothedRates()
 
     async def decide(self, request: BidRequest, arrived_s: float, body: bytes = b"") -> list[Decision]:
         """A decision per imp, logged. `arrived_s` is the loop's time at which the request was complete, `body` its JSON
@@ -109,10 +109,13 @@ class Decider:
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()
 
-        decisions = []
         for contest in contests:
             contest.enter_bids(turns, context, inventory.rates)
-            decisions.append(await self._settle(contest, standing, inventory, context))
+        decisions: list[Decision] = []
+        for group in podding.groups(contests):
+            decisions += await self._settle_group(group, standing, inventory, context)
+        for contest in contests:
+            contest.release()
         fanout.settled(decisions)
         latency_ms = (loop.time() - arrived_s) * 1000
         for decision in decisions:
@@ -144,40 +147,35 @@ class Decider:
         running = [(r, c) for r, c in contest.internal if c.runs]
         if not running:
             return
-        rows = [r for r, _ in running]
         counters = self._counters(inventory)
-        place = contest.opportunity
-        numeric, status = self._features.matrix(
-            inventory, rows, place.placement_id, place.category, standing.user, counters, context.now_s
-        )
-        decision.feature_status = status
-        contest.numeric = dict(zip((r.row for r in rows), numeric.tolist(), strict=True))
-        categories = {
-            "placement_id": place.placement_id,
-            "content_category": place.category,
-            "device_type": context.device_type,
-            "country": context.country,
-        }
-        scorer = self._serving.scorer
-        try:
-            scores = scorer.p_ctr(inventory, rows, numeric, categories, counters)
-        except ContractError:
-            scorer = self._rates
-            scores = scorer.p_ctr(inventory, rows, numeric, categories, counters)
-        if scorer.version is None:
-            decision.reasons.add(Degraded.MODEL_UNAVAILABLE)
-        decision.model_version = scorer.version
-        for (_, candidate), p_ctr in zip(running, scores.tolist(), strict=True):
-            candidate.p_ctr = p_ctr
+        score(self._features, self._serving.scorer, contest, running, standing.user, counters, inventory, context)
+        for _, candidate in running:
             rules.price(candidate)
+
+    async def _settle_group(
+        self, group: Sequence[Contest], standing: Standing, inventory: Inventory, context: RequestContext
+    ) -> list[Decision]:
+        """Decisions of one imp, or of the imps of one pod."""
+        if not podding.is_pod(group):
+            return [await self._settle(contest, standing, inventory, context) for contest in group]
+        steps = podding.Steps(
+            prepare=lambda contest: self._prepare(contest, standing),
+            attempt=lambda winner, contest: self._try(winner, contest, standing, inventory, context),
+            house=lambda contest: self._show_house(contest, standing, inventory, context),
+        )
+        return await podding.settle(group, inventory.rates, self._settings.apart_in_pods, steps)
+
+    def _prepare(self, contest: Contest, standing: Standing) -> None:
+        """Takes out bids below the floor, and caps that earlier imps of this request have filled."""
+        rules.apply_floor(contest.decision.candidates, contest.opportunity.floor_cpm_micros)
+        gate.check_again(contest.internal, standing.caps)
 
     async def _settle(
         self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext
     ) -> Decision:
         """Holds the auction: the best that can be shown, paid for and written down wins, else the house."""
         decision = contest.decision
-        rules.apply_floor(decision.candidates, contest.opportunity.floor_cpm_micros)
-        gate.check_again(contest.internal, standing.caps)
+        self._prepare(contest, standing)
         for _ in range(MAX_WINNERS):
             choice = rules.choose(decision.candidates, self._draw)
             if choice is None:
@@ -186,8 +184,6 @@ class Decider:
             committed = await self._try(winner, contest, standing, inventory, context)
             if committed is Commit.DONE:
                 decision.propensity = choice.propensity
-                if winner.row is not None:
-                    decision.features = dict(zip(NUMERIC, contest.numeric[winner.row.row], strict=True))
                 return decision
             if committed is Commit.NOT_REGISTERED:
                 winner.outcome = Outcome.INTERNAL_ERROR
@@ -235,6 +231,7 @@ class Decider:
         if committed is Commit.DONE:
             gate.note_win(winner.row, standing.caps)
             winner.outcome = Outcome.WON
+            decision.keep_inputs(contest.inputs_of(winner))
             decision.winner, decision.record = winner, record
             decision.markup, decision.markup_format, decision.trackers = markup, ad_format, trackers.urls
         elif committed is Commit.NO_BUDGET:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.decisions import Degraded
+from schemas.features import features_hash
 from schemas.money import impression_cost_micros
 from schemas.registry_record import AdRecord
 from serving.adserver.auction.rules import Candidate
+from serving.adserver.features.columns import COLUMNS
 from serving.adserver.markup.vast import AdIdentity
 from serving.adserver.openrtb.context import Opportunity, RequestContext
 
@@ -26,10 +29,17 @@ class Decision:
     trackers: dict[str, str] = field(default_factory=dict)
     propensity: float = 1.0
     features: dict[str, float] = field(default_factory=dict)
+    features_hash: str | None = None
     feature_status: dict[str, str] = field(default_factory=dict)
     model_version: str | None = None
     reasons: set[Degraded] = field(default_factory=set)
     sequence: int = 0  # place in its pod, from 1; 0 outside of pods
+
+    def keep_inputs(self, values: Sequence[float]) -> None:
+        """What the winner was scored with, in the order of COLUMNS, and its name for an exact comparison."""
+        if values:
+            self.features = dict(zip(COLUMNS.names, values, strict=True))
+            self.features_hash = features_hash(values)
 
     @property
     def reason_codes(self) -> list[int]:
@@ -158,6 +168,7 @@ def log_record(decision: Decision, context: RequestContext, currency: str, laten
         "propensity": decision.propensity,
         "model_version": decision.model_version,
         "features": decision.features,
+        "features_hash": decision.features_hash,
         "feature_status": decision.feature_status,
         "reasons": decision.reason_codes,
         "experiments": {},

@@ -31,8 +31,9 @@ from schemas.redis_layout import (
 )
 from schemas.registry_record import AdRecord
 from serving.adserver import metrics
+from serving.adserver.features.columns import ENTITIES
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.features.reader import ENTITIES, EntityCounters, entity_counters, entity_ids
+from serving.adserver.features.snapshot import EntityCounters, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits.budget import in_flight
 from serving.adserver.limits.budgets import SCRIPTS, Budgets, BudgetTimes
@@ -120,9 +121,7 @@ class Store:
         lives = Lives(round(times.reservation_s * 1000), round(times.stream_kept_s * 1000), self.budgets.counted_ms)
         return RequestCaps(viewer, pending, lives, now_ms)
 
-    async def commit(
-        self, record: AdRecord, reservation: Reservation | None, claims: Sequence[Claim] = ()
-    ) -> Commit:
+    async def commit(self, record: AdRecord, reservation: Reservation | None, claims: Sequence[Claim] = ()) -> Commit:
         """Claims the viewer's attention, reserves the money and registers a win, in one round trip; what of it was
         done when another part was refused is undone. Repeating it for the same record id changes nothing.
         """
@@ -155,9 +154,7 @@ class Store:
             await self._undo(undo)
         return result
 
-    def _outcome(
-        self, replies: Sequence[Any], reservation: Reservation | None, leased: bool, claims: int
-    ) -> Commit:
+    def _outcome(self, replies: Sequence[Any], reservation: Reservation | None, leased: bool, claims: int) -> Commit:
         if isinstance(replies[-1], ConnectorError):
             return Commit.NOT_REGISTERED
         if reservation is not None:
@@ -201,7 +198,7 @@ class Store:
         for entity in ENTITIES:
             by_entity[entity] = replies[position : position + len(ids[entity])]
             position += len(ids[entity])
-        return entity_counters(ids, by_entity, now_s)
+        return entity_counters(inventory, by_entity, now_s)
 
     async def open_wins(self, campaign_ids: Sequence[str]) -> dict[str, dict[int, OpenWins]]:
         """Wins of each campaign by minute of decision (epoch s). Errors: ConnectorError."""

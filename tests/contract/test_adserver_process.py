@@ -31,7 +31,7 @@ from schemas.ids import encode_id
 from schemas.redis_layout import registry_key
 from schemas.registry_record import AdRecord
 from schemas.topics import AD_DECISIONS
-from serving.adserver.features.reader import NUMERIC
+from serving.adserver.features.columns import COLUMNS
 from tests.samples.adserver import bid_request, catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,7 +138,7 @@ def test_an_ad_is_answered_registered_and_logged(server: Process, local_services
     assert record.user_pseudonym == keys.pseudonym("someone") and record.session_context == "s1"
     decision = _logged(record.request_id)
     assert (decision["record_id"], decision["winner_creative_id"]) == (record_id, "cr-a")
-    assert set(decision["features"]) == set(NUMERIC)
+    assert set(decision["features"]) == set(COLUMNS.names)
     assert decision["reasons"] == [Degraded.MODEL_UNAVAILABLE]
     assert {c["creative_id"] for c in decision["candidates"]} == {"cr-a", "cr-b"}
     assert "someone" not in (server.home / "log").read_text()

@@ -24,24 +24,17 @@ from schemas.features import (
     window_buckets,
 )
 from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
+from serving.adserver.features.columns import COLUMNS, ENTITIES
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.features.reader import (
-    DEFAULT,
-    ENTITIES,
-    EXPIRED,
-    MISSING,
-    NUMERIC,
-    PRESENT,
-    EntityCounters,
-    FeatureReader,
-    entity_counters,
-    entity_ids,
-)
+from serving.adserver.features.inputs import InputPool
+from serving.adserver.features.reader import DEFAULT, EXPIRED, MISSING, PRESENT, Asked, FeatureReader
+from serving.adserver.features.snapshot import EntityCounters, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import caps
 from serving.adserver.limits.budget import in_flight
 from tests.samples.adserver import NOW_S, catalog
 
+READER = FeatureReader(60.0)
 ADS = [{"id": n, "pricing": "cpm", "bid_micros": 1_000_000} for n in ("a", "b", "c")]
 INVENTORY = Inventory(catalog(ADS))
 IDS = {
@@ -60,7 +53,7 @@ def _hash(draw: st.DrawFn, entity: str) -> dict[bytes, bytes]:
     for counter in draw(st.lists(st.sampled_from(counters), max_size=25)):
         at_s = NOW_S - draw(st.integers(0, 9 * 86_400))
         scope = draw(st.sampled_from(IDS[counter.scope])) if counter.scope else ""
-        found[counter, scope, at_s - at_s % counter.bucket_s] = draw(st.integers(0, 50))
+        found[counter, scope, at_s - at_s % counter.bucket_s] = draw(st.integers(1, 50))
     return pack_counters(found)
 
 
@@ -103,22 +96,24 @@ def test_every_value_equals_the_reference_reader(
 ) -> None:
     ids = entity_ids(INVENTORY)
     assert ids["creative_format"] == ["adv-a/video", "adv-b/video", "adv-c/video"]
-    assert ids["category"] == ["IAB17", "IAB19"]
     replies = {
         "creative": [_reply(v) for v in creatives],
         "campaign": [_reply(v) for v in campaigns],
         "advertiser": [_reply(v) for v in advertisers],
         "creative_format": [_reply(v) for v in formats],
-        "placement": [_reply(placement), []],
-        "category": [_reply(category), []],
+        "placement": [_reply(placement) if name == "pl-video" else [] for name in ids["placement"]],
+        "category": [_reply(category) if name == "IAB17" else [] for name in ids["category"]],
     }
-    counters = entity_counters(ids, replies, NOW_S)
+    counters = entity_counters(INVENTORY, replies, NOW_S)
     rows = list(reversed(INVENTORY.rows))
-    values, status = FeatureReader(60.0).matrix(
-        INVENTORY, rows, "pl-video", "IAB17", CounterBlob(_reply(user)), counters, NOW_S
-    )
-    for line, row in zip(values, rows, strict=True):
+    blob = CounterBlob(_reply(user))
+    for _ in range(2):  # the reader keeps arrays from one request to the next
+        inputs, status = READER.read(INVENTORY, rows, Asked("pl-video", "IAB17", True), blob, counters, NOW_S)
+        inputs.release()
+    for row in rows:
+        line = inputs.of(row)
         scopes = {"creative": row.creative.id, "campaign": row.campaign.id, "category": "IAB17", "": ""}
+        scopes["advertiser"] = row.advertiser.id
         sources = {
             "user": user,
             "creative": creatives[row.row],
@@ -130,8 +125,8 @@ def test_every_value_equals_the_reference_reader(
         }
         for feature in FEATURES:
             expected = _reference(feature.name, sources, scopes)
-            assert line[NUMERIC.index(feature.name)] == pytest.approx(expected, abs=1e-15), feature.name
-        assert line[NUMERIC.index("hour_of_day")] == 12
+            assert line[COLUMNS.row[feature.name]] == pytest.approx(expected, abs=1e-15), feature.name
+        assert line[-4:] == [12.0, 12.0, 1.0, 15.0]
     assert status == {"user": PRESENT if user else MISSING, **dict.fromkeys(ENTITIES, PRESENT)}
 
 
@@ -140,22 +135,35 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
     hour_s = NOW_S - NOW_S % 3600
     replies: dict[str, list[list[bytes]]] = {entity: [[] for _ in ids] for entity, ids in entity_ids(INVENTORY).items()}
     replies["advertiser"][0] = _reply(pack_counters({(shown, "", hour_s): 300, (clicks, "", hour_s): 27}))
-    counters = entity_counters(entity_ids(INVENTORY), replies, NOW_S)
-    values, status = FeatureReader(60.0).matrix(INVENTORY, INVENTORY.rows, "elsewhere", None, None, counters, NOW_S)
+    counters = entity_counters(INVENTORY, replies, NOW_S)
+    inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("elsewhere"), None, counters, NOW_S)
+    values = inputs.values[:, :3]
     assert (status["placement"], status["category"], status["user"]) == (MISSING, MISSING, DEFAULT)
-    assert values[0, NUMERIC.index("category_ctr_24h")] == 0.01
+    assert values[COLUMNS.row["category_ctr_24h"], 0] == 0.01
     # (27 + 0.01 * 100) / (300 + 100), and the levels below have nothing to add to it
     for name in ("advertiser_ctr_24h", "creative_format_ctr_24h", "creative_shrunk_ctr_24h"):
-        assert values[:, NUMERIC.index(name)] == pytest.approx([0.07, 0.01, 0.01])
+        assert values[COLUMNS.row[name]] == pytest.approx([0.07, 0.01, 0.01])
 
 
 def test_without_counters_every_feature_has_its_default() -> None:
-    reader = FeatureReader(60.0)
-    defaults = [f.default for f in FEATURES]
+    defaults = [[f.default] * 3 for f in FEATURES]
     for counters, state in ((EntityCounters(0.0), MISSING), (EntityCounters(NOW_S - 61.0), EXPIRED)):
-        values, status = reader.matrix(INVENTORY, INVENTORY.rows, "pl-video", "IAB17", None, counters, NOW_S)
-        assert np.array_equal(values[:, : len(FEATURES)], [defaults] * 3)
+        inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("pl-video", "IAB17"), None, counters, NOW_S)
+        assert np.array_equal(inputs.values[: len(FEATURES), :3], defaults)
         assert status == {"user": DEFAULT, **dict.fromkeys(ENTITIES, state)}
+        inputs.release()
+
+
+def test_an_array_is_lent_to_one_at_a_time_and_reused() -> None:
+    pool = InputPool(3)
+    first, second = pool.lease(INVENTORY, np.arange(2)), pool.lease(INVENTORY, np.arange(2))
+    assert first.values is not second.values
+    kept = first.values
+    first.release()
+    first.release()  # a second time changes nothing
+    third, fourth = pool.lease(INVENTORY, np.arange(3)), pool.lease(INVENTORY, np.arange(3))
+    assert third.values is kept and fourth.values is not kept
+    assert pool.lease(INVENTORY, np.arange(300)).values.shape == (3, 320)
 
 
 def test_fields_that_are_not_ours_are_left_out() -> None:

@@ -92,7 +92,7 @@ def test_scores_are_the_bits_that_lightgbm_gives(model: str, data: st.DataObject
     shared = data.draw(st.sets(st.integers(0, COLUMNS - 1)))
     for column in shared:
         values[:, column] = values[0, column]
-    found = PackedTrees(model, shared).raw_scores(values)
+    found = PackedTrees(model, shared=shared).raw_scores(values)
     np.testing.assert_array_equal(found, Booster(model).raw_scores(np.ascontiguousarray(values)))
 
 
@@ -153,7 +153,7 @@ def test_lightgbm_refuses_a_broken_text_without_ending_the_process() -> None:
 
 def test_more_candidates_than_the_arrays_hold_are_refused() -> None:
     trees = PackedTrees(_trained({}))
-    codes = np.zeros((len(trees.categories), 32), np.int64)
+    codes = np.zeros((COLUMNS, 32), np.int64)
     for shape, rows in (((COLUMNS, 32), 33), ((COLUMNS, 64), 20), ((COLUMNS, 31), 20)):
         with pytest.raises(ValueError, match="candidates in arrays"):
             trees.scores(np.zeros(shape), codes, rows)

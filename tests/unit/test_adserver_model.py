@@ -10,8 +10,17 @@ import numpy as np
 import pytest
 
 from schemas.errors import ContractError
-from schemas.features import CATEGORICAL_FEATURES, FEATURES, FEATURES_VERSION, model_inputs
-from serving.adserver.features.reader import EntityCounters
+from schemas.features import (
+    CATEGORICAL_FEATURES,
+    CONTEXT_FEATURES,
+    FEATURES,
+    FEATURES_VERSION,
+    category_value,
+    model_inputs,
+)
+from serving.adserver.features.columns import COLUMNS
+from serving.adserver.features.inputs import InputPool, Inputs
+from serving.adserver.features.reader import Asked
 from serving.adserver.inventory import Inventory
 from serving.adserver.scoring.model import ChampionModel, SmoothedRates
 from tests.samples.adserver import catalog
@@ -27,10 +36,44 @@ CATEGORIES = {
     "content_category": ["IAB17", "IAB19"],
     "device_type": ["ctv", "phone"],
     "country": ["US", "DE"],
+    "advertiser_id": [f"adv-{n:02d}" for n in range(25)],
+    "creative_format": ["banner", "video"],
+    "publisher_id": ["pub-1"],
+    "platform": ["android", "ios", "tvos"],
+    "region": ["US-CA"],
+    "device_and_format": ["ctv/video", "phone/banner", "phone/video"],
+    "placement_and_format": ["pl-banner/banner", "pl-video/video"],
 }
-CONTEXT = {"placement_id": "pl-video", "content_category": "IAB17", "device_type": "phone", "country": "FR"}
+ASKED = Asked("pl-video", "IAB17", False, "phone", "FR", "pub-1", "ios", None)
 A, B = 0.9, -0.2
-ADDED_IN_VERSION_2 = {f.name for f in FEATURES[9:]}
+ADDED_AFTER_VERSION_1 = {f.name for f in FEATURES[9:]} | {*CONTEXT_FEATURES[1:], *CATEGORICAL_FEATURES[6:]}
+
+
+def _inputs(numeric: np.ndarray, own: np.ndarray | None = None) -> Inputs:
+    """Borrowed inputs of candidates, by default of all ads. Shape: `numeric` a row per candidate."""
+    inputs = InputPool(NUMERIC_COUNT).lease(INVENTORY, np.arange(len(numeric)) if own is None else own)
+    inputs.values[:, : len(numeric)] = numeric.T
+    return inputs
+
+
+def _values(numeric: np.ndarray, row: int) -> dict[str, Any]:
+    """A candidate's inputs by name, of what is the same for all candidates the first one's."""
+    ad = INVENTORY.rows[row]
+    columns = ASKED.columns() | {
+        "creative_id": ad.creative.id,
+        "campaign_id": ad.campaign.id,
+        "advertiser_id": ad.advertiser.id,
+        "creative_format": ad.creative.format,
+    }
+    return dict(zip(INPUTS, numeric, strict=False)) | {n: category_value(n, columns) for n in CATEGORICAL_FEATURES}
+
+
+def _drawn(seed: int, candidates: int = 30) -> np.ndarray:
+    """Numeric inputs of candidates, as a reader gives them: what the request says is the same for all."""
+    numeric = np.random.default_rng(seed).random((candidates, NUMERIC_COUNT))
+    shared = [COLUMNS.row[name] for name in COLUMNS.shared]
+    numeric[:, shared] = numeric[0, shared]
+    return numeric
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +111,7 @@ def _probability(booster: lightgbm.Booster, values: dict[str, Any]) -> float:
 def _spec(booster: lightgbm.Booster, **changes: Any) -> bytes:
     probe = []
     for n in range(20):
-        values: dict[str, Any] = {f.name: 0.05 * n for f in FEATURES} | {"hour_of_day": n} | CONTEXT
-        values |= {"creative_id": f"cr-{n + 5:02d}", "campaign_id": f"cmp-{n:02d}"}
+        values = _values(np.full(NUMERIC_COUNT, 0.05 * n), n)
         probe.append({"inputs": values, "p": _probability(booster, values)})
     spec = {
         "inputs": INPUTS,
@@ -88,21 +130,22 @@ def test_scores_equal_the_native_model_for_known_and_unknown_categories(
 ) -> None:
     booster, text = trained
     model = ChampionModel("ctr-v1", text, _spec(booster))
-    numeric = np.random.default_rng(3).random((30, NUMERIC_COUNT))
-    scores = model.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, EntityCounters(0.0))
-    for row, values, score in zip(INVENTORY.rows, numeric, scores, strict=True):
-        inputs = dict(zip(INPUTS, values, strict=False)) | CONTEXT
-        inputs |= {"creative_id": row.creative.id, "campaign_id": row.campaign.id}
-        assert score == pytest.approx(_probability(booster, inputs), abs=1e-12)
-    few = model.p_ctr(INVENTORY, INVENTORY.rows[4:6], numeric[4:6], CONTEXT, EntityCounters(0.0))
+    assert model.packed
+    numeric = _drawn(3)
+    scores = model.p_ctr(_inputs(numeric), ASKED)
+    for row, score in enumerate(scores):
+        assert score == pytest.approx(_probability(booster, _values(numeric[row], row)), abs=1e-12)
+    few = model.p_ctr(_inputs(numeric[4:6], np.array([4, 5])), ASKED)
     assert np.array_equal(few, scores[4:6])
+    many = np.tile(numeric, (10, 1))  # more than an array of the pool holds
+    assert np.array_equal(model.p_ctr(_inputs(many, np.tile(np.arange(30), 10)), ASKED), np.tile(scores, 10))
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"inputs": INPUTS[::-1]}, "probe rows differ"),
-        ({"inputs": INPUTS[:-1]}, "25 inputs, its spec names 24"),
+        ({"inputs": INPUTS[:-1]}, f"{len(INPUTS)} inputs, its spec names {len(INPUTS) - 1}"),
         ({"inputs": [*INPUTS[:-1], "shoe_size"]}, "inputs are"),
         ({"inputs": [*INPUTS[:-1], INPUTS[0]]}, "inputs are"),
         ({"features_version": FEATURES_VERSION + 1}, "inputs are"),
@@ -122,16 +165,21 @@ def test_a_model_that_is_not_the_one_trained_is_refused(
 
 
 def test_a_champion_from_before_features_were_added_goes_on_serving() -> None:
-    old = [name for name in INPUTS if name not in ADDED_IN_VERSION_2]
-    assert len(old) == 9 + 1 + len(CATEGORICAL_FEATURES)
+    """It was trained on codes as if they were numbers, too, which is left to LightGBM's own library."""
+    old = [name for name in INPUTS if name not in ADDED_AFTER_VERSION_1]
+    assert len(old) == 9 + 1 + 6
     rng = np.random.default_rng(5)
     rows = rng.random((400, len(old)))
     labels = (rows[:, 3] > rng.random(400)).astype(int)
     parameters = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1}
     booster = lightgbm.train(parameters, lightgbm.Dataset(rows, labels, feature_name=old), num_boost_round=5)
-    values: dict[str, Any] = {name: 0.3 for name in old} | CONTEXT | {"creative_id": "cr-00", "campaign_id": "cmp-00"}
-    encoded = dict(zip(INPUTS, _encoded({**dict.fromkeys(INPUTS, 0.0), **values}), strict=True))
-    p = float(booster.predict(np.array([[encoded[name] for name in old]]))[0])
+
+    def encoded(values: dict[str, Any]) -> list[float]:
+        codes = dict(zip(INPUTS, _encoded(values), strict=True))
+        return [codes[name] for name in old]
+
+    values = _values(np.full(NUMERIC_COUNT, 0.3), 0)
+    p = float(booster.predict(np.array([encoded(values)]))[0])
     spec = {
         "inputs": old,
         "categories": CATEGORIES,
@@ -139,13 +187,11 @@ def test_a_champion_from_before_features_were_added_goes_on_serving() -> None:
         "probe": [{"inputs": values, "p": p}],
     }
     model = ChampionModel("ctr-v0", booster.model_to_string(), json.dumps(spec).encode())
-    numeric = rng.random((30, NUMERIC_COUNT))
-    scores = model.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, EntityCounters(0.0))
-    for row, line, score in zip(INVENTORY.rows, numeric, scores, strict=True):
-        named = dict(zip(INPUTS, line, strict=False)) | CONTEXT
-        named |= {"creative_id": row.creative.id, "campaign_id": row.campaign.id}
-        codes = dict(zip(INPUTS, _encoded(named), strict=True))
-        assert score == pytest.approx(float(booster.predict(np.array([[codes[n] for n in old]]))[0]), abs=1e-12)
+    assert not model.packed
+    numeric = _drawn(4)
+    for row, score in enumerate(model.p_ctr(_inputs(numeric), ASKED)):
+        expected = float(booster.predict(np.array([encoded(_values(numeric[row], row))]))[0])
+        assert score == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("text", ["", "tree\nnonsense"])
@@ -155,12 +201,9 @@ def test_a_text_that_is_no_model_is_refused(trained: tuple[lightgbm.Booster, str
 
 
 def test_smoothed_rates_shrink_creative_to_campaign() -> None:
-    rates = SmoothedRates()
-    numeric = np.full((30, NUMERIC_COUNT), 0.02)
-    clicks, impressions = np.zeros(30), np.zeros(30)
-    clicks[0], impressions[0] = 9, 300
-    counters = EntityCounters(1.0, creative_clicks=clicks, creative_impressions=impressions)
-    scores = rates.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, counters)
+    numeric = np.full((30, NUMERIC_COUNT), 0.0)
+    numeric[:, COLUMNS.row["campaign_ctr_24h"]] = 0.02
+    numeric[0, [COLUMNS.row["creative_clicks_24h"], COLUMNS.row["creative_impressions_24h"]]] = 9, 300
+    scores = SmoothedRates().p_ctr(_inputs(numeric), ASKED)
     assert scores[0] == pytest.approx((9 + 100 * 0.02) / (300 + 100))
     assert scores[1] == pytest.approx(0.02)
-    assert np.array_equal(rates.p_ctr(INVENTORY, INVENTORY.rows, numeric, CONTEXT, EntityCounters(0.0)), numeric[:, 0])

@@ -11,6 +11,7 @@ from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
 from serving.adserver.dsps.desk import Turn
+from serving.adserver.features.inputs import Inputs
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits.budget import price_of_win
 from serving.adserver.limits.ledger import Reservation
@@ -20,7 +21,7 @@ from serving.adserver.openrtb.context import Opportunity, RequestContext, audien
 class Contest:
     """One imp on its way through the auction."""
 
-    __slots__ = ("decision", "house", "imp_rules", "internal", "numeric", "opportunity")
+    __slots__ = ("decision", "house", "imp_rules", "inputs", "internal", "opportunity")
 
     def __init__(self, opportunity: Opportunity, inventory: Inventory, context: RequestContext) -> None:
         self.opportunity = opportunity
@@ -28,7 +29,7 @@ class Contest:
         self.imp_rules = ImpRules(opportunity, context.request)
         self.internal: list[tuple[AdRow, Candidate]] = []
         self.house: list[AdRow] = []
-        self.numeric: dict[int, list[float]] = {}
+        self.inputs: Inputs | None = None  # while they are borrowed
         wanted = inventory.audience(audience(context, opportunity))
         for ad_format in opportunity.formats:
             rows, house = inventory.targeted(ad_format, wanted)
@@ -40,6 +41,16 @@ class Contest:
                     candidate.outcome = refused
                 self.internal.append((row, candidate))
         self.decision.candidates.extend(c for _, c in self.internal)
+
+    def inputs_of(self, candidate: Candidate) -> list[float]:
+        """A candidate's numeric inputs; none when it was not scored."""
+        return self.inputs.of(candidate.row) if self.inputs is not None and candidate.row is not None else []
+
+    def release(self) -> None:
+        """Gives back what was borrowed, at the end of the request. What a lost request keeps is only made anew."""
+        if self.inputs is not None:
+            self.inputs.release()
+            self.inputs = None
 
     def refuses(self, row: AdRow, now_ms: int) -> Outcome | None:
         """Why a targeted creative can't run in this imp now; None when it can."""

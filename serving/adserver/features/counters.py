@@ -32,17 +32,20 @@ def decode(reply: Sequence[bytes], scoped: bool) -> tuple[np.ndarray, np.ndarray
 
 
 class CounterBlob:
-    """The counters of a user or household. Sums are remembered: the caps of thirty creatives ask for a few windows."""
+    """The counters of a user or household. Sums are remembered: the caps of thirty creatives ask for a few windows.
+
+    Shape: `code`, `scope`, `start_s` (of the bucket, epoch s) and `value`, an element per counter of each bucket.
+    """
 
     def __init__(self, reply: Sequence[bytes] = ()) -> None:
-        entries, self._start_s = decode(reply, scoped=True)
-        self._code = np.ascontiguousarray(entries["code"])
-        self._scope = np.ascontiguousarray(entries["scope"])
-        self._value = entries["value"].astype(np.int64)
+        entries, self.start_s = decode(reply, scoped=True)
+        self.code = np.ascontiguousarray(entries["code"])
+        self.scope = np.ascontiguousarray(entries["scope"])
+        self.value = entries["value"].astype(np.int64)
         self._sums: dict[tuple[int, int, int], dict[int, int]] = {}
 
     def __len__(self) -> int:
-        return len(self._value)
+        return len(self.value)
 
     def sums(self, code: int, first_bucket_s: int, last_bucket_s: int) -> dict[int, int]:
         """Sum per scope hash over buckets in a range (inclusive); scopes without a bucket are not in it."""
@@ -50,9 +53,9 @@ class CounterBlob:
         found = self._sums.get(key)
         if found is None:
             found = self._sums[key] = {}
-            if len(self._value):
-                inside = (self._code == code) & (self._start_s >= first_bucket_s) & (self._start_s <= last_bucket_s)
-                for scope, value in zip(self._scope[inside].tolist(), self._value[inside].tolist(), strict=True):
+            if len(self.value):
+                inside = (self.code == code) & (self.start_s >= first_bucket_s) & (self.start_s <= last_bucket_s)
+                for scope, value in zip(self.scope[inside].tolist(), self.value[inside].tolist(), strict=True):
                     found[scope] = found.get(scope, 0) + value
         return found
 

@@ -20,8 +20,8 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-#: Candidates that are scored together; rows of inputs are as long as a multiple of it.
-BLOCK = 32
+from serving.adserver.features.inputs import BLOCK
+
 #: Leaves that a tree may have: bits of its set.
 MOST_LEAVES = 64
 #: How a split treats what is missing: 0 NaN goes left, 1 NaN goes right, 2 NaN and zero go left, 3 both go right.

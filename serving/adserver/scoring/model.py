@@ -16,16 +16,24 @@ import msgspec
 import numpy as np
 
 from schemas.errors import ContractError
-from schemas.features import CATEGORICAL_FEATURES, FEATURE_BY_NAME, FEATURES_VERSION, model_inputs
-from serving.adserver.features.reader import NUMERIC, EntityCounters
+from schemas.features import (
+    CATEGORICAL_FEATURES,
+    CATEGORIES,
+    FEATURE_BY_NAME,
+    FEATURES_VERSION,
+    category_value,
+    model_inputs,
+)
+from serving.adserver.features.columns import COLUMNS
+from serving.adserver.features.inputs import Inputs
+from serving.adserver.features.reader import Asked
 from serving.adserver.inventory import AdRow, Inventory
-from serving.adserver.scoring.booster import Booster
+from serving.adserver.scoring.engines import engine_of
 
 PROBE_TOLERANCE = 1e-9
 #: Impressions' worth of belief in the campaign's rate before a creative's own clicks count.
 CREATIVE_PRIOR_IMPRESSIONS = 100.0
 _MISSING = math.nan
-_INPUT_COLUMN = {name: column for column, name in enumerate(model_inputs())}
 
 
 class Calibration(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,15 +68,8 @@ class Scorer(Protocol):
 
     version: str | None
 
-    def p_ctr(
-        self,
-        inventory: Inventory,
-        rows: Sequence[AdRow],
-        numeric: np.ndarray,
-        context: Mapping[str, str | None],
-        counters: EntityCounters,
-    ) -> np.ndarray:
-        """Shape: float64 in [0, 1], one per row. `numeric` as features.NUMERIC; `context` by categorical name."""
+    def p_ctr(self, inputs: Inputs, asked: Asked) -> np.ndarray:
+        """Shape: float64 in [0, 1], one per candidate."""
         ...
 
 
@@ -77,21 +78,13 @@ class SmoothedRates:
 
     version: str | None = None
 
-    def p_ctr(
-        self,
-        inventory: Inventory,
-        rows: Sequence[AdRow],
-        numeric: np.ndarray,
-        context: Mapping[str, str | None],
-        counters: EntityCounters,
-    ) -> np.ndarray:
-        campaign_rate = numeric[:, NUMERIC.index("campaign_ctr_24h")]
-        if len(counters.creative_impressions) != len(inventory.rows):  # not read yet, or of another catalogue
-            return campaign_rate
-        position = np.fromiter((r.row for r in rows), np.intp, len(rows))
-        clicks, impressions = counters.creative_clicks[position], counters.creative_impressions[position]
+    def p_ctr(self, inputs: Inputs, asked: Asked) -> np.ndarray:
+        clicks, impressions, campaign_rate = inputs.values[_RATES, : inputs.candidates]
         rate = (clicks + CREATIVE_PRIOR_IMPRESSIONS * campaign_rate) / (impressions + CREATIVE_PRIOR_IMPRESSIONS)
         return np.minimum(rate, 1.0)
+
+
+_RATES = [COLUMNS.row[n] for n in ("creative_clicks_24h", "creative_impressions_24h", "campaign_ctr_24h")]
 
 
 class ChampionModel:
@@ -104,57 +97,57 @@ class ChampionModel:
             raise ContractError(f"spec.json: {e}") from e
         self.version: str | None = version
         self.spec = spec
-        unknown = [name for name in spec.inputs if name not in _INPUT_COLUMN]
+        unknown = set(spec.inputs).difference(model_inputs())
         if unknown or spec.features_version > FEATURES_VERSION or len(set(spec.inputs)) < len(spec.inputs):
             raise ContractError(
                 f"the model's inputs are {spec.inputs} of version {spec.features_version}, "
-                f"this server's are {list(_INPUT_COLUMN)} of version {FEATURES_VERSION}"
+                f"this server's are {list(model_inputs())} of version {FEATURES_VERSION}"
             )
         if spec.calibration.kind not in ("platt", "identity"):
             raise ContractError(f"unknown calibration {spec.calibration.kind!r}")
-        self._codes = {
-            name: {value: float(code) for code, value in enumerate(spec.categories.get(name, ()))}
-            for name in CATEGORICAL_FEATURES
-        }
-        self._columns = [_INPUT_COLUMN[name] for name in spec.inputs]
-        self._booster = Booster(model_text)
-        if self._booster.inputs != len(spec.inputs):
-            raise ContractError(f"the model has {self._booster.inputs} inputs, its spec names {len(spec.inputs)}")
+        columns = {name: column for column, name in enumerate(spec.inputs)}
+        self._categories = [(name, row) for row, name in enumerate(CATEGORICAL_FEATURES) if name in columns]
+        self._engine = engine_of(
+            model_text,
+            [_PLACE[name] for name in spec.inputs],
+            [columns[name] for name, _ in self._categories],
+            [columns[name] for name in _SHARED if name in columns],
+        )
+        self.packed = self._engine.packed
+        #: Codes as the engine takes them, by value; the last one is that of any other value.
+        self._codes: dict[str, dict[str, float]] = {}
+        self._unknown: dict[str, float] = {}
+        for name, _ in self._categories:
+            values = spec.categories.get(name, [])
+            *known, other = self._engine.codes_of(columns[name], np.array([*range(len(values)), _MISSING])).tolist()
+            self._codes[name] = dict(zip(values, known, strict=True))
+            self._unknown[name] = other
         self._check_probes(spec.probe)
-        self._row_codes: tuple[Inventory, np.ndarray] | None = None
+        self._ads: _Ads | None = None
+        self._rows = np.zeros((len(CATEGORICAL_FEATURES), 0))
 
-    def p_ctr(
-        self,
-        inventory: Inventory,
-        rows: Sequence[AdRow],
-        numeric: np.ndarray,
-        context: Mapping[str, str | None],
-        counters: EntityCounters,
-    ) -> np.ndarray:
-        values = np.empty((len(rows), len(_INPUT_COLUMN)))
-        values[:, : len(NUMERIC)] = numeric
-        position = np.fromiter((r.row for r in rows), np.intp, len(rows))
-        own = self._codes_of(inventory)
-        for offset, name in enumerate(CATEGORICAL_FEATURES):
-            column = len(NUMERIC) + offset
-            if name in _OWN_CATEGORIES:
-                values[:, column] = own[position, _OWN_CATEGORIES.index(name)]
-            else:
-                values[:, column] = self._codes[name].get(context.get(name) or "", _MISSING)
-        return self._calibrated(self._booster.raw_scores(values.take(self._columns, axis=1)))
+    def p_ctr(self, inputs: Inputs, asked: Asked) -> np.ndarray:
+        if self._ads is None or self._ads.inventory is not inputs.inventory:
+            self._ads = _Ads(inputs.inventory)
+        if self._rows.shape[1] != inputs.values.shape[1]:
+            self._rows = np.zeros((len(CATEGORICAL_FEATURES), inputs.values.shape[1]), self._engine.code_dtype)
+        said = asked.columns()
+        for name, row in self._categories:
+            of_ad = _AD_COLUMN.get(name)
+            if of_ad is None:
+                self._rows[row] = self._code(name, said)
+                continue
+            values, at = self._ads.columns[of_ad]
+            codes = self._ads.codes.get(name)
+            if codes is None:
+                codes = np.array([self._code(name, said | {of_ad: v}) for v in values], self._engine.code_dtype)
+                if CATEGORIES[name] == (of_ad,):
+                    self._ads.codes[name] = codes
+            self._rows[row, : inputs.candidates] = codes[at[inputs.own]]
+        return self._calibrated(self._engine.scores(inputs.values, self._rows, inputs.candidates))
 
-    def _codes_of(self, inventory: Inventory) -> np.ndarray:
-        """Codes of each creative's own categories, made once per catalogue."""
-        if self._row_codes is None or self._row_codes[0] is not inventory:
-            codes = [
-                [
-                    self._codes["creative_id"].get(r.creative.id, _MISSING),
-                    self._codes["campaign_id"].get(r.campaign.id, _MISSING),
-                ]
-                for r in inventory.rows
-            ]
-            self._row_codes = (inventory, np.array(codes, np.float64).reshape(-1, len(_OWN_CATEGORIES)))
-        return self._row_codes[1]
+    def _code(self, name: str, columns: Mapping[str, str | None]) -> float:
+        return self._codes[name].get(category_value(name, columns) or "", self._unknown[name])
 
     def _calibrated(self, raw: np.ndarray) -> np.ndarray:
         calibration = self.spec.calibration
@@ -165,16 +158,59 @@ class ChampionModel:
     def _check_probes(self, probes: Sequence[Probe]) -> None:
         if not probes:
             raise ContractError("the spec has no probe rows")
-        values = np.array([[self._input(n, p.inputs.get(n)) for n in self.spec.inputs] for p in probes], np.float64)
-        difference = np.abs(self._calibrated(self._booster.raw_scores(values)) - [p.p for p in probes])
+        codes = {name: {v: float(n) for n, v in enumerate(self.spec.categories.get(name, []))} for name in CATEGORIES}
+
+        def number(name: str, value: Any) -> float:
+            if name in codes:
+                return codes[name].get(value, _MISSING)
+            default = FEATURE_BY_NAME[name].default if name in FEATURE_BY_NAME else 0.0
+            return default if value is None else float(value)
+
+        values = np.array([[number(n, p.inputs.get(n)) for n in self.spec.inputs] for p in probes], np.float64)
+        raw = np.concatenate([self._engine.raw_scores(row[None]) for row in values])  # each is a request of its own
+        difference = np.abs(self._calibrated(raw) - [p.p for p in probes])
         if not np.all(difference <= PROBE_TOLERANCE):
             raise ContractError(f"probe rows differ by up to {difference.max():.3g}: not the model that was trained")
 
-    def _input(self, name: str, value: Any) -> float:
-        if name in self._codes:
-            return self._codes[name].get(value, _MISSING)
-        return float(FEATURE_BY_NAME[name].default if name in FEATURE_BY_NAME else 0.0) if value is None else value
+
+class _Ads:
+    """What a model keeps of a catalogue: for each column of ads its values and where each creative's is among them."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.inventory = inventory
+        self.columns: dict[str, tuple[list[str], np.ndarray]] = {}
+        for column in dict.fromkeys(_AD_COLUMN.values()):
+            of_row = [_OF_AD[column](row) for row in inventory.rows]
+            values = {value: n for n, value in enumerate(dict.fromkeys(of_row))}
+            self.columns[column] = (list(values), np.array([values[v] for v in of_row], np.intp))
+        #: Codes of `columns`, of categories that need no more.
+        self.codes: dict[str, np.ndarray] = {}
 
 
-#: Categories that belong to the candidate; the others belong to the request.
-_OWN_CATEGORIES = ("creative_id", "campaign_id")
+def _creative_id(row: AdRow) -> str:
+    return row.creative.id
+
+
+def _campaign_id(row: AdRow) -> str:
+    return row.campaign.id
+
+
+def _advertiser_id(row: AdRow) -> str:
+    return row.advertiser.id
+
+
+def _creative_format(row: AdRow) -> str:
+    return row.creative.format
+
+
+_OF_AD = {
+    "creative_id": _creative_id,
+    "campaign_id": _campaign_id,
+    "advertiser_id": _advertiser_id,
+    "creative_format": _creative_format,
+}
+#: The column of the ad that a category has, alone or beside the request's; other categories are the request's.
+_AD_COLUMN = {name: column for name, columns in CATEGORIES.items() for column in columns if column in _OF_AD}
+#: Row of the inputs, or of the codes, that holds a model input.
+_PLACE = COLUMNS.row | {name: row for row, name in enumerate(CATEGORICAL_FEATURES)}
+_SHARED = (*COLUMNS.shared, *(name for name in CATEGORIES if name not in _AD_COLUMN))

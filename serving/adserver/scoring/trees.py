@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,69 +54,83 @@ class _Category(_Split):
 class PackedTrees:
     """A model of up to 64 leaves a tree. Not for two threads at once.
 
-    Errors: ContractError for a text that is no model, NotPackable for one that is none for the kernel.
+    `place`: the row of `inputs`, or of `codes` for a category, that holds each column; without it, its own number.
+    `categories`: columns that come as codes; without it, those that trees split on as such.
     `shared`: columns that are the same for all candidates of a call of `scores`.
+    Errors: ContractError for a text that is no model, NotPackable for one that is none for the kernel.
     """
 
-    def __init__(self, text: str, shared: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        text: str,
+        place: Sequence[int] | None = None,
+        categories: Collection[int] | None = None,
+        shared: Collection[int] = (),
+    ) -> None:
         self.inputs, leaves, splits = _read(text)
         self.trees = len(leaves)
+        self._place = np.arange(self.inputs) if place is None else np.array(place, np.intp)
+        numbers = [s for s in splits if isinstance(s, _Number)]
+        tables = _Tables([s for s in splits if isinstance(s, _Category)])
+        self._unknown = tables.unknown
+        self._categories = frozenset(tables.unknown if categories is None else categories)
+        if categories is not None:
+            as_numbers = self._categories.intersection(s.column for s in numbers)
+            as_categories = tables.unknown.keys() - self._categories
+            if as_numbers or as_categories:
+                raise NotPackable(f"columns {sorted(as_numbers | as_categories)} are split as what they are not")
+        self._shared_numbers = _SharedNumbers([s for s in numbers if s.column in shared], self._place)
+        self._shared_tables = [
+            (self._place[c], tables.trees_of(c), tables.at_of(c)) for c in tables.unknown if c in shared
+        ]
+        self._own = self._packed(
+            [s for s in numbers if s.column not in shared],
+            {pair: at for pair, at in tables.at.items() if pair[1] not in shared},
+            tables.kept,
+            leaves,
+        )
+        self._arrays = kernel.Arrays(self.trees, *(a.ctypes.data for a in self._own.values()))
+        self._score = kernel.compiled()
+
+    def _packed(
+        self,
+        numbers: Sequence[_Number],
+        tables: Mapping[tuple[int, int], int],
+        kept: np.ndarray,
+        leaves: Sequence[np.ndarray],
+    ) -> dict[str, np.ndarray]:
+        """Arrays in the order of kernel.Arrays."""
+        numbers = sorted(numbers, key=lambda s: (s.tree, s.kind, s.column))
+        groups = [s.tree * kernel.KINDS + s.kind for s in numbers]
         leaf_value = np.zeros((max(self.trees, 1), kernel.MOST_LEAVES))
         for tree, values in enumerate(leaves):
             leaf_value[tree, : len(values)] = values
-        numbers = [s for s in splits if isinstance(s, _Number)]
-        tables = _Tables([s for s in splits if isinstance(s, _Category)])
-        #: Columns with categories, in the order of the rows of codes; each one's greatest code, which stands for all
-        #: that is unknown.
-        self.categories: tuple[int, ...] = tuple(tables.unknown)
-        self._unknown = np.array([tables.unknown[c] for c in self.categories], np.int64)
-        self._shared_numbers = _SharedNumbers([s for s in numbers if s.column in shared])
-        self._shared_tables = [
-            (row, tables.trees_of(column), tables.at_of(column))
-            for row, column in enumerate(self.categories)
-            if column in shared
-        ]
-        self._kept = tables.kept
-        self._keep, self._arrays = self._pack(
-            [s for s in numbers if s.column not in shared],
-            [(tree, column) for tree, column in tables.at if column not in shared],
-            tables,
-            leaf_value,
-        )
-        self._score = kernel.compiled()
-
-    def _pack(
-        self, numbers: list[_Number], pairs: list[tuple[int, int]], tables: _Tables, leaf_value: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], kernel.Arrays]:
-        numbers = sorted(numbers, key=lambda s: (s.tree, s.kind, s.column))
-        of_split = np.array([s.tree * kernel.KINDS + s.kind for s in numbers], np.int64)
-        arrays = {
-            "split_start": np.searchsorted(of_split, np.arange(self.trees * kernel.KINDS + 1)).astype(np.int64),
-            "split_row": np.array([s.column for s in numbers], np.int64),
+        return {
+            "split_start": np.searchsorted(groups, np.arange(self.trees * kernel.KINDS + 1)).astype(np.int64),
+            "split_row": np.array([self._place[s.column] for s in numbers], np.int64),
             "threshold": np.array([s.threshold for s in numbers], np.float64),
             "lost": np.array([s.lost for s in numbers], np.uint64),
-            "table_start": np.searchsorted([t for t, _ in pairs], np.arange(self.trees + 1)).astype(np.int64),
-            "table_row": np.array([self.categories.index(c) for _, c in pairs], np.int64),
-            "table_at": np.array([tables.at[pair] for pair in pairs], np.int64),
-            "kept": tables.kept,
+            "table_start": np.searchsorted([t for t, _ in tables], np.arange(self.trees + 1)).astype(np.int64),
+            "table_row": np.array([self._place[c] for _, c in tables], np.int64),
+            "table_at": np.array(list(tables.values()), np.int64),
+            "kept": kept,
             "leaf_value": leaf_value,
         }
-        return arrays, kernel.Arrays(self.trees, *(a.ctypes.data for a in arrays.values()))
 
-    def coded(self, row: int, values: np.ndarray) -> np.ndarray:
+    def coded(self, column: int, values: np.ndarray) -> np.ndarray:
         """Codes of a category's values, as `scores` wants them. Shape: float64 to int64.
 
         NaN, what is negative and what no split names are one code; LightGBM cuts off what is after the point.
         """
-        unknown = self._unknown[row]
+        unknown = self._unknown.get(column, 0)
         known = (values > -1) & (values < unknown)  # false of NaN
         return np.where(known, values, unknown).astype(np.int64)
 
     def scores(self, inputs: np.ndarray, codes: np.ndarray, rows: int) -> np.ndarray:
         """Raw scores (log-odds) of the first `rows` candidates.
 
-        Shape: `inputs` float64, a row per column of the model (those of categories are not read); `codes` int64, a row
-        per category of `categories`, from `coded`. Both C order and equally long, a multiple of kernel.BLOCK.
+        Shape: `inputs` float64, `codes` int64 as `coded` makes them, a row per column, both in C order, of the same
+        length, a multiple of kernel.BLOCK. What is past `rows` is read, and must be codes too.
         """
         stride = inputs.shape[1]
         blocks = -(-rows // kernel.BLOCK)
@@ -125,7 +139,7 @@ class PackedTrees:
         leaves = np.full(self.trees, _ALL)
         self._shared_numbers.apply(inputs[:, 0], leaves)
         for row, trees, at in self._shared_tables:
-            leaves[trees] &= self._kept[at + codes[row, 0]]
+            leaves[trees] &= self._own["kept"][at + codes[row, 0]]
         out = np.empty(blocks * kernel.BLOCK)
         self._score(
             ctypes.byref(self._arrays),
@@ -139,23 +153,24 @@ class PackedTrees:
         return out[:rows]
 
     def raw_scores(self, values: np.ndarray) -> np.ndarray:
-        """Raw scores. Shape: `values` float64, one row per candidate, `inputs` columns."""
+        """Raw scores. Shape: `values` float64, one row per candidate, `inputs` columns, shared ones equal."""
         rows = len(values)
-        stride = max(-(-rows // kernel.BLOCK), 1) * kernel.BLOCK
-        inputs = np.zeros((self.inputs, stride))
-        inputs[:, :rows] = values.T
-        codes = np.zeros((len(self.categories), stride), np.int64)
-        for row, column in enumerate(self.categories):
-            codes[row] = self.coded(row, inputs[column])
+        shape = int(self._place.max()) + 1, max(-(-rows // kernel.BLOCK), 1) * kernel.BLOCK
+        inputs, codes = np.zeros(shape), np.zeros(shape, np.int64)
+        for column, place in enumerate(self._place):
+            if column in self._categories:
+                codes[place, :rows] = self.coded(column, values[:, column])
+            else:
+                inputs[place, :rows] = values[:, column]
         return self.scores(inputs, codes, rows)
 
 
 class _SharedNumbers:
     """Splits on numbers that all candidates have in common."""
 
-    def __init__(self, splits: list[_Number]) -> None:
+    def __init__(self, splits: Sequence[_Number], place: np.ndarray) -> None:
         splits = sorted(splits, key=lambda s: s.tree)
-        self._column = np.array([s.column for s in splits], np.intp)
+        self._row = place[[s.column for s in splits]] if splits else np.zeros(0, np.intp)
         self._threshold = np.array([s.threshold for s in splits], np.float64)
         self._lost = np.array([s.lost for s in splits], np.uint64)
         kind = np.array([s.kind for s in splits], np.int64)
@@ -165,10 +180,10 @@ class _SharedNumbers:
         self._trees, self._starts = np.unique(np.array([s.tree for s in splits], np.intp), return_index=True)
 
     def apply(self, inputs: np.ndarray, leaves: np.ndarray) -> None:
-        """Takes from the trees' leaves what the inputs (float64, one per column) rule out."""
+        """Takes from the trees' leaves what the inputs (float64, one per row) rule out."""
         if not len(self._trees):
             return
-        values = inputs[self._column]
+        values = inputs[self._row]
         right = values > self._threshold
         default = np.isnan(values)
         if self._any_zero_kind:
@@ -182,7 +197,7 @@ class _SharedNumbers:
 class _Tables:
     """For each tree and category it splits on, the leaves that each code leaves; the last code is any other."""
 
-    def __init__(self, splits: list[_Category]) -> None:
+    def __init__(self, splits: Sequence[_Category]) -> None:
         #: Column of a category to the code of what no split names.
         self.unknown: dict[int, int] = {}
         of: defaultdict[tuple[int, int], list[_Category]] = defaultdict(list)
