@@ -175,8 +175,6 @@ async def _sell(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> tuple
             committed = await steps.attempt(candidate, own) if candidate.runs else None
             if committed is Commit.DONE:
                 slot.sold.append((ad, own))
-                if candidate.row is not None:
-                    own.decision.keep_inputs(own.inputs_of(candidate.row))
                 continue
             if committed is Commit.NOT_REGISTERED:
                 candidate.outcome = Outcome.INTERNAL_ERROR
