@@ -7,7 +7,7 @@
 | why | the arithmetic or the rule, in words |
 | request | changes to `samples.adserver.bid_request`; null takes a field away |
 | ads, floor_cpm_micros, catalog | the market: one campaign per ad; deals and rates |
-| dsps | answers by id: `response`, or `bids` (what differs from a valid bid), or `outcome`; `row` is the bidder's file |
+| dsps | answers by id: `response`, or `bids` (what differs from a valid bid), or `outcome`; `row` of its file |
 | user_counters, household_counters, store, log, settings | what is known, what fails, how the server is set |
 | expected | of one imp: winner, price_cpm_micros, outcomes, reasons, costs, propensity; of all: see `EXPECTED_KEYS` |
 """
