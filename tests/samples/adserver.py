@@ -44,7 +44,7 @@ from serving.adserver.limits.caps import Lives, PendingRead, RequestCaps
 from serving.adserver.limits.ledger import Account, Reservation
 from serving.adserver.limits.pending import Claim, PendingWins
 from serving.adserver.markup.trackers import TrackerMaker
-from serving.adserver.openrtb.messages import BidResponse
+from serving.adserver.openrtb.messages import decode_response
 from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing
@@ -232,7 +232,7 @@ class PlannedBidders:
             if "outcome" in said:
                 turns.append(Turn(bidder, Outcome[said["outcome"]]))
             else:
-                turns.append(Turn(bidder, None, msgspec.convert(said["response"], BidResponse)))
+                turns.append(Turn(bidder, None, decode_response(msgspec.json.encode(said["response"]))))
         return _PlannedFanout(turns)
 
 

@@ -76,6 +76,7 @@ def _dsp(said: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     bids = []
     for i, differs in enumerate(said["bids"]):
         ad_format = formats.get(differs.get("impid", request["imp"][0]["id"]), "video")
+        ad_format = next((f for f, mtype in MTYPES.items() if mtype == differs.get("mtype")), ad_format)
         bid = {
             "id": f"b{i}",
             "impid": request["imp"][0]["id"],
@@ -126,7 +127,7 @@ def _part_of(expected: Any, found: Any, path: str = "$") -> None:
         assert isinstance(found, dict), f"{path}: {found!r}"
         for name, value in expected.items():
             if value is None:
-                assert name not in found, f"{path}.{name}: {found[name]!r}"
+                assert found.get(name) is None, f"{path}.{name}: {found[name]!r}"
             else:
                 assert name in found, f"{path}.{name} is not there"
                 _part_of(value, found[name], f"{path}.{name}")
