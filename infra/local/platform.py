@@ -167,7 +167,7 @@ dir {data}
 daemonize no
 save ""
 appendonly yes
-appendfsync everysec
+appendfsync always
 maxmemory-policy noeviction
 hash-max-listpack-entries 1024
 hash-max-listpack-value 128

@@ -59,7 +59,7 @@ local op, id, micros = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local function text(number) return string.format('%.0f', number) end
+local function text(number) return string.format('%.0f', number + 0) end -- of -0, 0
 
 -- the proleptic Gregorian date of a day number (H. Hinnant, "chrono-compatible low-level date algorithms")
 local function yyyymmdd(days)
