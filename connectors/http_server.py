@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -51,11 +52,15 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int, backlog: int = 1024) -> None:
-        """Begins to listen. Errors: OSError when the address is taken."""
+    async def start(self, host: str, port: int, backlog: int = 1024, listener: socket.socket | None = None) -> None:
+        """Begins to listen; on `listener`, when it is given: a socket bound before, which processes may share.
+
+        Errors: OSError when the address is taken.
+        """
         loop = asyncio.get_running_loop()
         self._tick(loop.time())
-        self._server = await loop.create_server(lambda: _Connection(self, loop), host, port, backlog=backlog)
+        where: dict[str, Any] = {"host": host, "port": port} if listener is None else {"sock": listener}
+        self._server = await loop.create_server(lambda: _Connection(self, loop), **where, backlog=backlog)
         self._ticker = loop.create_task(self._tick_for_ever(loop))
 
     async def drain(self, timeout_s: float = 10.0) -> None:
@@ -86,11 +91,19 @@ class HttpServer:
 
 
 async def serve_until_terminated(
-    handler: Handler, host: str, port: int, limits: Limits | None = None, drain_s: float = 10.0
+    handler: Handler,
+    host: str,
+    port: int,
+    limits: Limits | None = None,
+    drain_s: float = 10.0,
+    listener: socket.socket | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT, drains, and comes back. Errors: OSError when the address is taken."""
+    """Serves until SIGTERM or SIGINT, drains, and comes back. `listener`: bound to that address, when it is shared.
+
+    Errors: OSError when the address is taken.
+    """
     server = HttpServer(handler, limits or Limits())
-    await server.start(host, port)
+    await server.start(host, port, listener=listener)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -10,11 +10,9 @@ REQUESTS = Counter("adserver_requests_total", "Requests by door and HTTP status"
 DECISIONS = Counter("adserver_decisions_total", "Imps decided, by what was shown", ["shown"])
 DEGRADED = Counter("adserver_degraded_total", "Decisions made with less than everything", ["reason"])
 DECISION_SECONDS = Histogram("adserver_decision_seconds", "Request read to answer ready", buckets=_SECONDS)
-DSP_CALLS = Counter("adserver_dsp_calls_total", "Calls by DSP and outcome", ["bidder", "outcome"])
-DSP_LATENCY = Histogram(
-    "adserver_dsp_latency_seconds", "Answers of DSPs, late ones included", ["bidder"], buckets=_SECONDS
-)
+SHED = Counter("adserver_shed_total", "Requests refused because they could not be answered in time", ["why"])
 NOTICES = Counter("adserver_notices_total", "Win and loss notices to DSPs, by what came of them", ["outcome"])
+ADOPTED = Counter("adserver_adopted_total", "Ads of outside ad servers, and documents that were not used", ["outcome"])
 LOST_RESERVATIONS = Counter("adserver_lost_reservations_total", "Wins given up because the budget was gone")
 LOST_CAPS = Counter("adserver_lost_caps_total", "Wins given up because other requests of the viewer reached a cap")
 RESERVED = Gauge("adserver_reserved_micros", "Reserved for wins and leased to servers, of all campaigns")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -52,11 +53,23 @@ class Settings(BaseSettings):
     dsp_response_bytes: int = Field(default=262_144, ge=1024, description="largest DSP answer")
     dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest VAST document of a DSP")
     log_queue_messages: int = Field(default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped")
+    workers: int = Field(default=1, ge=1, le=256, description="processes behind the port")
+    shed_lag_ms: float = Field(
+        default=40.0, gt=0, description="delay of the event loop from which every new request is refused; less: a share"
+    )
+    shed_in_flight: int = Field(default=2_000, ge=1, description="requests under way, per process; more are refused")
+    catalog_file: Path | None = Field(default=None, description="the catalogue; else catalog.json of the home")
+    bidders_file: Path | None = Field(default=None, description="the DSPs; else bidders.json of the home")
     drain_s: float = Field(default=10.0, ge=0, description="how long SIGTERM waits for running requests")
     tcf_vendor_id: int = Field(default=0, ge=0, description="our number in the Global Vendor List; 0: not in it")
     exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")
     notices_allow_private: bool = Field(default=False, description="whether notices may go to private addresses")
 
+    outside_vast_bytes: int = Field(default=262_144, ge=1024, description="largest VAST document of an outside ad server")
+    outside_addresses: list[str] = Field(
+        default_factory=list, description="where the Ads Manager door may fetch: prefixes with scheme and host, as JSON"
+    )
+    outside_allow_private: bool = Field(default=False, description="whether those and wrapped ads may be at private ones")
     pod_advertisers_apart: Literal["pod", "adjacent", "none"] = Field(
         default="pod", description="where two ads of one advertiser may not be: in a pod, next to each other"
     )

@@ -29,6 +29,7 @@ from schemas.decisions import Degraded
 from serving.adserver.decider import Decider
 from serving.adserver.decision import Decision
 from serving.adserver.doors.app import Doors
+from serving.adserver.overload import Overload
 from tests.samples.adserver import (
     NATIVE_MARKUP,
     VAST_MARKUP,
@@ -113,7 +114,7 @@ def _run(case: Mapping[str, Any], secrets: Path) -> tuple[Watched, Any, PlannedS
         kind=Watched,
     )
     assert isinstance(made, Watched)
-    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}))
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(40.0, 100))
 
     async def run() -> Any:
         return await doors.handle(Request("POST", "/openrtb2/auction", b"", {}, msgspec.json.encode(data), ""))

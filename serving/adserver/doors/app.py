@@ -37,10 +37,12 @@ from serving.adserver.doors.answer import (
     no_bid,
     wants_reason,
 )
+from serving.adserver.doors import ads_manager
 from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
 from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request, encode
+from serving.adserver.overload import Overload
 
 logger = logging.getLogger(__name__)
 
@@ -61,33 +63,64 @@ class Doors:
         decider: Decider,
         inventory: Callable[[], Inventory],
         status: Callable[[], tuple[bool, dict[str, Any]]],
+        overload: Overload,
+        all_metrics: Callable[[], Awaitable[str]] | None = None,
+        outside: Callable[[Request], Awaitable[Response]] | None = None,
     ) -> None:
+        """`all_metrics` gives /metrics of every process behind the port; without it this one is alone."""
         self._decider = decider
         self._inventory = inventory
         self._status = status
+        self._overload = overload
+        self._all_metrics = all_metrics
+        self._outside = outside
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one HTTP request."""
         arrived_s = asyncio.get_running_loop().time()
         if request.path == "/vast":
             if request.method == "GET":
+                if why := self._overload.refuses():
+                    return self._shed("vast", why)
                 return self._counted("vast", self._vast(request, arrived_s))
         elif request.path == "/openrtb2/auction":
             if request.method == "POST":
+                if why := self._overload.refuses():
+                    return self._shed("auction", why)
                 return self._counted("auction", self._auction(request, arrived_s))
+        elif request.path == ads_manager.PATH and self._outside is not None:
+            if request.method in ("GET", "POST"):
+                return self._counted("ads_manager", self._outside(request))
         elif request.path == "/status":
             ready, details = self._status()
             return Response(200 if ready else 503, msgspec.json.encode(details))
         elif request.path == "/metrics":
+            if self._all_metrics is not None:
+                return self._merged(self._all_metrics())
             return Response(200, generate_latest(), CONTENT_TYPE_LATEST)
         else:
             return refusal(404, "no such door")
         return refusal(405, "this door does not take that method")
 
     async def _counted(self, door: str, answer: Awaitable[Response]) -> Response:
-        response = await answer
+        self._overload.in_flight += 1
+        try:
+            response = await answer
+        finally:
+            self._overload.in_flight -= 1
         metrics.REQUESTS.labels(door, str(response.status)).inc()
         return response
+
+    async def _merged(self, text: Awaitable[str]) -> Response:
+        return Response(200, (await text).encode(), CONTENT_TYPE_LATEST)
+
+    def _shed(self, door: str, why: str) -> Response:
+        """No ad, at once: the request is not even read."""
+        metrics.SHED.labels(why).inc()
+        metrics.REQUESTS.labels(door, "shed").inc()
+        if door == "vast":
+            return _vast_answer(vast.EMPTY, _reasons([Degraded.OVERLOADED]))
+        return Response(204, headers=(_OPENRTB_VERSION, _reasons([Degraded.OVERLOADED])))
 
     async def _auction(self, request: Request, arrived_s: float) -> Response:
         try:

@@ -1,0 +1,172 @@
+"""One process of the ad server: everything wired, served until SIGTERM, and put away in order."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import time
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import REGISTRY, generate_latest
+
+from connectors.endpoints import Endpoints
+from connectors.http_messages import Limits
+from connectors.http_server import serve_until_terminated
+from connectors.keys import KeyRing
+from connectors.tokens import TokenMinter
+from connectors.valkey import AsyncValkey
+from schemas.catalog import Catalog, load_bidders, load_catalog
+from serving.adserver import metrics
+from serving.adserver.decider import Decider, Serving
+from serving.adserver.decision_log import DecisionLog
+from serving.adserver.doors.ads_manager import AdsManager
+from serving.adserver.doors.app import Doors
+from serving.adserver.dsps.bidders import Bidders, call_rules
+from serving.adserver.dsps.exposition import DspMetrics
+from serving.adserver.dsps.notifier import Notifier
+from serving.adserver.exposition import Siblings
+from serving.adserver.files import FileWatch
+from serving.adserver.inventory import Inventory
+from serving.adserver.markup.trackers import TrackerMaker
+from serving.adserver.overload import Overload
+from serving.adserver.scoring.champion import ChampionWatch
+from serving.adserver.scoring.model import ChampionModel
+from serving.adserver.settings import Settings
+from serving.adserver.store import CountersRefresher, Store
+
+logger = logging.getLogger(__name__)
+
+#: Shows nothing of its own: until the catalogue has been read.
+_NO_CATALOG = Catalog(0, "USD", [], [], [], [], [], [])
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of the processes behind the port this one is. Alone, it has no `folder` and binds the port itself."""
+
+    number: int = 0
+    count: int = 1
+    listener: socket.socket | None = None
+    folder: Path | None = None
+
+
+async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
+    """Serves until SIGTERM; SIGHUP reads the files again. Errors: OSError when the port is taken, ConfigError for
+    broken keys.
+    """
+    serving = Serving(Inventory(_NO_CATALOG))
+    keys = KeyRing.load(ends.secrets)
+    valkey = AsyncValkey(ends.valkey_url)
+    store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.budget_times)
+    bidders = Bidders(call_rules(settings, place.count))
+    counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s, settings.win_open_s)
+    log = DecisionLog(settings.log_queue_messages)
+    trackers = TrackerMaker(TokenMinter(keys), ends.collector_url, settings.token_ttl_s)
+    notifier = Notifier(settings.notices_allow_private)
+    decider = Decider(serving, settings, keys, store, counters.snapshot, bidders, trackers, log, notify=notifier.send)
+
+    def use_catalog(text: str) -> None:
+        serving.inventory = Inventory(load_catalog(text))
+        metrics.CATALOG_VERSION.set(serving.inventory.version)
+
+    def use_champion(model: ChampionModel) -> None:
+        serving.scorer = model
+        metrics.MODEL_TRAINED.set(model.spec.trained_at_ms / 1000)
+
+    catalog_file = FileWatch(settings.catalog_file or ends.catalog_path, use_catalog)
+    bidders_file = FileWatch(
+        settings.bidders_file or ends.bidders_path, lambda text: bidders.replace(load_bidders(text).bidders)
+    )
+    champion = ChampionWatch(
+        ends.mlflow_url, settings.model_name, settings.model_alias, settings.model_poll_s, use_champion
+    )
+
+    def status() -> tuple[bool, dict[str, Any]]:
+        ready = bool(serving.inventory.rows) or len(bidders) > 0
+        return ready, {
+            "worker": place.number,
+            "status": "ready" if ready else "not ready: neither campaigns nor bidders",
+            "catalog_version": serving.inventory.version,
+            "creatives": len(serving.inventory.rows),
+            "bidders": len(bidders),
+            "model_version": serving.scorer.version,
+            "valkey": store.connected,
+            "decision_log": log.available,
+            "problems": [p for p in (catalog_file.problem, bidders_file.problem, champion.problem) if p],
+        }
+
+    def reload() -> None:
+        catalog_file.look()
+        bidders_file.look()
+        _keep_out_of_collections()
+
+    def own_metrics() -> str:
+        return generate_latest().decode()
+
+    overload = Overload(settings.shed_lag_ms, settings.shed_in_flight)
+    siblings = Siblings(place.folder, place.number, place.count, own_metrics) if place.folder is not None else None
+    dsp_metrics = DspMetrics(lambda: bidders.desks)
+    REGISTRY.register(dsp_metrics)
+    reload()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    await valkey.start()
+    log.start()
+    background = [
+        asyncio.create_task(task)
+        for task in (
+            catalog_file.run(settings.files_poll_s),
+            bidders_file.run(settings.files_poll_s),
+            counters.run(),
+            store.budgets.run(lambda: serving.inventory),
+            champion.run(),
+            overload.run(),
+        )
+    ]
+    for task in background:
+        task.add_done_callback(_must_not_end)
+    doors = Doors(
+        decider,
+        lambda: serving.inventory,
+        status,
+        overload,
+        siblings.merged if siblings is not None else None,
+        AdsManager(store, trackers, keys, lambda: serving.inventory, settings, time.time),
+    )
+    try:
+        if siblings is not None:
+            await siblings.start()
+        limits = Limits(body_bytes=settings.body_bytes)
+        await serve_until_terminated(
+            doors.handle, ends.host, ends.port("adserver"), limits, settings.drain_s, place.listener
+        )
+    finally:
+        if siblings is not None:
+            siblings.close()
+        REGISTRY.unregister(dsp_metrics)
+        for task in background:
+            task.cancel()
+        champion.close()
+        bidders.close()
+        await notifier.drain(settings.drain_s)
+        notifier.close()
+        await log.close(settings.drain_s)
+        await store.budgets.close()
+        await valkey.close()
+
+
+def _must_not_end(task: asyncio.Task[None]) -> None:
+    """A background task that dies is a defect: say so, since nothing waits for it."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.critical("background task died", exc_info=task.exception())
+
+
+def _keep_out_of_collections() -> None:
+    """What was loaded lives as long as the process: looking through it for garbage would only hold requests up."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
