@@ -1,4 +1,4 @@
-"""Rules of the auction that hold for any market: the highest valid bid wins, above the floor, in any order of asking."""
+"""Rules of the auction that hold for any market: the highest valid bid wins, above the floor, whoever comes first."""
 
 from __future__ import annotations
 
