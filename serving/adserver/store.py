@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from connectors.valkey import AsyncValkey, Command, is_unknown_script
-from schemas.errors import ConnectorError
+from schemas.errors import ConnectorError, Unavailable
 from schemas.redis_layout import (
     MATERIALIZER_MARKER,
     REGISTRY_LAG_S,
@@ -31,6 +31,7 @@ from schemas.redis_layout import (
 )
 from schemas.registry_record import AdRecord
 from serving.adserver import metrics
+from serving.adserver.features.breaker import FeatureBreaker
 from serving.adserver.features.columns import ENTITIES
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.snapshot import EntityCounters, entity_counters, entity_ids
@@ -49,13 +50,15 @@ _REFRESH_TIMEOUT_S = 1.0
 class Standing:
     """How things stand for one request. `user` is None when unknown or unread.
 
-    `household` is read for an unknown user only: for it, caps count what the household has seen.
+    `household` is read for an unknown user only: for it, caps count what the household has seen. `cold`: the user's
+    features were not asked for, since the store is slow.
     """
 
     caps: RequestCaps
     user: CounterBlob | None = None
     household: CounterBlob | None = None
     read: bool = True
+    cold: bool = False
 
     @property
     def viewer(self) -> CounterBlob | None:
@@ -81,18 +84,29 @@ class Store:
         self._timeout_s = timeout_s
         self._record_life_s = token_ttl_s + REGISTRY_LAG_S
         self.budgets = Budgets(valkey, times)
+        self.breaker = FeatureBreaker(on_change=metrics.FEATURE_BREAKER.set)
 
     @property
     def connected(self) -> bool:
         return self._valkey.connected
 
     async def read(
-        self, pseudonym: str | None, household: str | None, session: str | None, now_ms: int, spare_s: float
+        self,
+        pseudonym: str | None,
+        household: str | None,
+        session: str | None,
+        now_ms: int,
+        spare_s: float,
+        capped: Callable[[], bool] = lambda: True,
     ) -> Standing:
         """The user's (else the household's) counters, and the wins of theirs and of the session that are under way.
 
-        `spare_s` is time that the request waits for DSPs anyway: it may be used up as well.
+        `spare_s` is time that the request waits for DSPs anyway: it may be used up as well. `capped`: whether caps
+        need the counters even when features go without them.
         """
+        cold = pseudonym is not None and not self.breaker.allows()
+        if cold and not capped():
+            return Standing(self._caps(None, PendingRead(), now_ms), cold=True)
         viewer = user_key(pseudonym) if pseudonym else household_key(household) if household else None
         stream = stream_pending_key(session) if session else None
         commands: list[Command] = []
@@ -101,12 +115,19 @@ class Store:
             commands += [("HGETALL", pending_key(viewer)), ("HGETALL", viewer)]
         if stream is not None:
             commands.append(("HGETALL", stream))
+        asked_s = time.monotonic()
         try:
             replies = await self._valkey.pipeline(commands, max(self._timeout_s, spare_s))
+        except Unavailable:
+            replies = []
         except ConnectorError:
             replies = []
+            self.breaker.record(time.monotonic() - asked_s)
+        else:
+            if commands:
+                self.breaker.record(time.monotonic() - asked_s)
         if len(replies) < len(commands) or any(isinstance(reply, ConnectorError) for reply in replies):
-            return Standing(self._caps(None, PendingRead(), now_ms), read=False)
+            return Standing(self._caps(None, PendingRead(), now_ms), read=False, cold=cold)
         read = self._valkey.connected
         stream_wins = PendingWins(replies.pop()) if stream is not None else PendingWins()
         if viewer is None:
@@ -114,6 +135,8 @@ class Store:
         pending = PendingRead(pending_key(viewer), PendingWins(replies[0]), stream, stream_wins)
         blob = CounterBlob(replies[1])
         caps = self._caps(blob, pending, now_ms)
+        if cold:
+            return Standing(caps, read=read, cold=True)
         return Standing(caps, blob, read=read) if pseudonym else Standing(caps, household=blob, read=read)
 
     def _caps(self, viewer: CounterBlob | None, pending: PendingRead, now_ms: int) -> RequestCaps:

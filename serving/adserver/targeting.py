@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _KEPT_ANSWERS = 8192
 class Audience(NamedTuple):
     """An opportunity as targeting sees it. None is not said; `hour`s are of the week, from Monday 0:00."""
 
-    placement_id: str = ""
+    placement_id: str | None = None
     country: str | None = None
     region: str | None = None
     city: str | None = None
@@ -108,19 +108,18 @@ class TargetingIndex:
 
     def reduced(self, audience: Audience) -> Audience:
         """The audience with nothing in it that no line item asks for: few enough to be remembered."""
-        single = {
-            name: value if (value := getattr(audience, name)) in by_value else None
-            for name, (by_value, _) in self._single.items()
-        }
-        several = {
-            name: frozenset(value for value in getattr(audience, name) if value in by_value)
-            for name, (by_value, _) in self._several.items()
-        }
+        said: dict[str, Any] = {}
+        for name, (by_value, _) in self._single.items():
+            if (value := getattr(audience, name)) not in by_value:
+                said[name] = None
+        for name, (by_value, _) in self._several.items():
+            if values := getattr(audience, name):
+                said[name] = frozenset(value for value in values if value in by_value)
         hours = [
             hour if by_hour else 0
             for hour, by_hour in zip((audience.utc_hour, audience.viewer_hour), self._hours, strict=True)
         ]
-        return Audience(**single, **several, utc_hour=hours[0], viewer_hour=hours[1])
+        return audience._replace(**said, utc_hour=hours[0], viewer_hour=hours[1])
 
     def _find(self, audience: Audience, among: int) -> tuple[int, ...]:
         """Positions in the mask `among` that want an audience, in order."""

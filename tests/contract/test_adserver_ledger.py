@@ -11,15 +11,22 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from connectors.endpoints import Endpoints
 from connectors.valkey import Valkey
 from schemas.ids import encode_id
 from schemas.redis_layout import TOTAL_SPEND, pending_key, reserved_amounts_key, reserved_key, spend_key, user_key
 from serving.adserver.limits.ledger import LEDGER, Account, Budget, account, lease_id, ledger_keys, operation
-from serving.adserver.limits.pending import NO_LIMIT, WINS, Claim, PendingWins
 from serving.adserver.limits.pending import KEPT_MS as PENDING_KEPT_MS
+from serving.adserver.limits.pending import NO_LIMIT, WINS, Claim, PendingWins
 
 LONG_MS = 600_000
 STEPS = settings(max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))

@@ -1,15 +1,15 @@
-"""Budgets, caps and registry records on a real Valkey: never a micro too much, however many win at once."""
+"""Wins, caps and registry records on a real Valkey: never a micro too much, however many win at once."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from connectors.endpoints import Endpoints
 from connectors.valkey import AsyncValkey, Command, Valkey
@@ -18,6 +18,8 @@ from schemas.errors import Refused, TimedOut, Unavailable
 from schemas.features import COUNTER_BY_NAME
 from schemas.ids import encode_id
 from schemas.redis_layout import (
+    MATERIALIZER_MARKER,
+    PROGRESS_KEY,
     REGISTRY_LAG_S,
     TOTAL_SPEND,
     OpenWins,
@@ -32,13 +34,15 @@ from schemas.redis_layout import (
     user_key,
 )
 from schemas.registry_record import AdRecord
-from serving.adserver.limits import caps
-from serving.adserver.limits.budget import RESERVE, reserve_arguments, reserve_keys
-from serving.adserver.store import Commit, Reservation, Store, utc_day
-from tests.samples.adserver import NOW_S
+from serving.adserver.inventory import Inventory
+from serving.adserver.limits import gate
+from serving.adserver.limits.budgets import Budgets, BudgetTimes
+from serving.adserver.limits.caps import cap_rules
+from serving.adserver.limits.ledger import Budget, Reservation
+from serving.adserver.store import Commit, Store
+from tests.samples.adserver import NOW_S, catalog
 
-DAY = utc_day(NOW_S * 1000)
-LIFE_MS = 600_000
+TIMES = BudgetTimes(reservation_s=600)
 TTL_S = 3600
 
 
@@ -53,12 +57,23 @@ def campaign() -> str:
     return f"cmp-{uuid.uuid4().hex}"
 
 
+@pytest.fixture(autouse=True)
+def _complete(valkey: Valkey) -> Iterator[None]:
+    """The materializer has written everything, until now."""
+    now_ms = time.time_ns() // 1_000_000
+    valkey.pipeline(
+        [("SET", MATERIALIZER_MARKER, "this run"), ("HSET", PROGRESS_KEY, b"spend", now_ms, b"frequency", now_ms)]
+    )
+    yield
+    valkey.call("DEL", MATERIALIZER_MARKER, PROGRESS_KEY)
+
+
 @asynccontextmanager
-async def _store(url: str, timeout_s: float = 5.0, reservation_s: int = 600) -> AsyncIterator[Store]:
+async def _store(url: str, timeout_s: float = 5.0, times: BudgetTimes = TIMES) -> AsyncIterator[Store]:
     connection = AsyncValkey(url)
     await connection.start()
     try:
-        yield Store(connection, timeout_s, TTL_S, reservation_s)
+        yield Store(connection, timeout_s, TTL_S, times)
     finally:
         await connection.close()
 
@@ -75,78 +90,159 @@ def _record(campaign: str, record_id: str | None = None) -> AdRecord:
     )
 
 
-def _reserve(valkey: Valkey, campaign: str, record: str, price: int, budget: int, life_ms: int = LIFE_MS) -> bool:
-    granted, _ = valkey.eval(RESERVE, reserve_keys(campaign), reserve_arguments(record, price, budget, DAY, life_ms))
-    return granted == 1
+def _inventory(campaign: str, budget_micros: int, price_micros: int, **changes: Any) -> Inventory:
+    """A catalogue of one CPM campaign whose wins cost `price_micros`."""
+    ads = [{"id": campaign, "pricing": "cpm", "bid_micros": price_micros * 1000, "budget_micros": budget_micros}]
+    return Inventory(catalog([ad | changes for ad in ads]))
+
+
+def _spend(valkey: Valkey, campaign: str, micros: int) -> None:
+    day = time.strftime("%Y%m%d", time.gmtime())
+    valkey.call("HSET", spend_key(campaign), day, micros, TOTAL_SPEND, micros)
 
 
 def test_a_thousand_wins_at_once_never_overspend(local_services: Endpoints, valkey: Valkey, campaign: str) -> None:
     price, budget, committed = 2_345, 1_000_000, 123_456
-    valkey.call("HSET", spend_key(campaign), DAY, committed)
+    inventory = _inventory(campaign, budget, price)
+    row = inventory.rows[0]
+    _spend(valkey, row.campaign.id, committed)
 
     async def run() -> list[Commit]:
         async with _store(local_services.valkey_url) as a, _store(local_services.valkey_url) as b:
-            wins = [
-                store.commit(_record(campaign), Reservation(campaign, price, budget))
-                for _ in range(500)
-                for store in (a, b)
-            ]
+            for store in (a, b):
+                await store.budgets.refresh(inventory)
+            reservation = Reservation(row.budget, price)
+            wins = [store.commit(_record(row.campaign.id), reservation) for _ in range(500) for store in (a, b)]
             return list(await asyncio.gather(*wins))
 
     outcomes = asyncio.run(run())
     granted = outcomes.count(Commit.DONE)
     assert granted == (budget - committed) // price
     assert outcomes.count(Commit.NO_BUDGET) == 1000 - granted
-    assert int(valkey.call("HGET", reserved_amounts_key(campaign), "total")) == granted * price
-    assert valkey.call("ZCARD", reserved_key(campaign)) == granted
+    assert int(valkey.call("HGET", reserved_amounts_key(row.campaign.id), "total")) == granted * price
+    assert valkey.call("ZCARD", reserved_key(row.campaign.id)) == granted
 
 
-def test_reserving_again_for_the_same_record_changes_nothing(valkey: Valkey, campaign: str) -> None:
-    assert all(_reserve(valkey, campaign, "r1", 600, 1000) for _ in range(5))
-    assert not _reserve(valkey, campaign, "r2", 600, 1000)
-    assert _reserve(valkey, campaign, "r3", 400, 1000)
-
-
-def test_an_expired_reservation_gives_its_money_back(valkey: Valkey, campaign: str) -> None:
-    assert _reserve(valkey, campaign, "r1", 1000, 1000, life_ms=30)
-    assert not _reserve(valkey, campaign, "r2", 1000, 1000)
-    assert valkey.call("BLPOP", "no-such-list", "0.05") is None  # the server's own clock has gone on by 50 ms
-    assert _reserve(valkey, campaign, "r2", 1000, 1000)
-    assert valkey.call("ZCARD", reserved_key(campaign)) == 1
-
-
-def test_spend_that_is_rebuilt_gives_no_money_away(valkey: Valkey, campaign: str) -> None:
-    valkey.call("HSET", spend_key(campaign), DAY, 900)
-    assert _reserve(valkey, campaign, "r1", 100, 1000)
-    valkey.call("DEL", spend_key(campaign))
-    assert not _reserve(valkey, campaign, "r2", 100, 1000)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    budget=st.integers(0, 5_000),
-    steps=st.lists(st.tuples(st.booleans(), st.integers(1, 900), st.integers(0, 30)), max_size=60),
-)
-def test_spend_and_open_wins_stay_within_the_budget(
-    valkey: Valkey, budget: int, steps: list[tuple[bool, int, int]]
+def test_two_quick_requests_can_not_both_take_the_last_of_a_cap(
+    local_services: Endpoints, valkey: Valkey, campaign: str
 ) -> None:
-    """Wins and their impressions in any order: what is committed plus what may still come never passes the budget,
-    and no win is refused while there is money for it."""
-    campaign = f"cmp-{uuid.uuid4().hex}"
-    open_wins: list[tuple[str, int]] = []
-    committed = 0
-    for number, (is_win, price, position) in enumerate(steps):
-        if is_win or not open_wins:
-            left = budget - committed - sum(p for _, p in open_wins)
-            granted = _reserve(valkey, campaign, f"r{number}", price, budget)
-            assert granted == (price <= left)
-            if granted:
-                open_wins.append((f"r{number}", price))
-        else:
-            _, price = open_wins.pop(position % len(open_wins))
-            committed += price
-            valkey.call("HSET", spend_key(campaign), DAY, committed)
-        assert committed + sum(p for _, p in open_wins) <= budget
+    """Ten requests of one viewer at once on two servers, a cap of two, and nothing counted yet."""
+    inventory = _inventory(campaign, 10**9, 1_000, caps=[{"scope": "campaign", "limit": 2, "window_s": 3600}])
+    row, viewer = inventory.rows[0], f"v1:{uuid.uuid4().hex}"
+
+    async def run() -> list[Commit]:
+        async with _store(local_services.valkey_url) as a, _store(local_services.valkey_url) as b:
+            for store in (a, b):
+                await store.budgets.refresh(inventory)
+
+            async def request(store: Store) -> Commit:
+                standing = await store.read(viewer, None, None, NOW_S * 1000, 0.0)
+                assert standing.caps.allowed(row.caps)
+                claims = gate.claims(row, standing.caps)
+                return await store.commit(_record(row.campaign.id), Reservation(row.budget, 1_000), claims)
+
+            outcomes = list(await asyncio.gather(*(request(store) for _ in range(5) for store in (a, b))))
+            standing = await a.read(viewer, None, None, NOW_S * 1000, 0.0)
+            assert not standing.caps.allowed(row.caps), "what is under way is seen before ranking"
+            return outcomes
+
+    outcomes = asyncio.run(run())
+    assert (outcomes.count(Commit.DONE), outcomes.count(Commit.CAPPED)) == (2, 8)
+    assert int(valkey.call("HGET", reserved_amounts_key(row.campaign.id), "total")) == 2_000, "the refused are undone"
+
+
+def test_a_cap_of_a_stream_is_kept_for_viewers_who_may_not_be_known(
+    local_services: Endpoints, valkey: Valkey, campaign: str
+) -> None:
+    cap = {"scope": "advertiser", "limit": 1, "per": "stream"}
+    inventory = _inventory(campaign, 10**9, 1_000, caps=[cap])
+    row, session = inventory.rows[0], uuid.uuid4().hex
+
+    async def run() -> None:
+        async with _store(local_services.valkey_url) as store:
+            await store.budgets.refresh(inventory)
+            for expected in (True, False):
+                standing = await store.read(None, None, session, NOW_S * 1000, 0.0)
+                assert standing.caps.allowed(row.caps) is expected
+                claims = gate.claims(row, standing.caps)
+                committed = await store.commit(_record(row.campaign.id), None, claims)
+                assert committed is (Commit.DONE if expected else Commit.CAPPED)
+            other = await store.read(None, None, "another", NOW_S * 1000, 0.0)
+            assert other.caps.allowed(row.caps)
+            unknown = await store.read(None, None, None, NOW_S * 1000, 0.0)
+            assert not unknown.caps.allowed(row.caps), "what can't be counted stays away"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("marker", [None, b"rebuilding:this run"])
+def test_money_is_not_given_while_spend_is_not_known(
+    local_services: Endpoints, valkey: Valkey, campaign: str, marker: bytes | None
+) -> None:
+    inventory = _inventory(campaign, 10**9, 1_000)
+    row = inventory.rows[0]
+    lost = ("DEL", MATERIALIZER_MARKER) if marker is None else ("SET", MATERIALIZER_MARKER, marker)
+
+    async def run() -> None:
+        async with _store(local_services.valkey_url) as store:
+            reservation = Reservation(row.budget, 1_000)
+            assert await store.commit(_record(row.campaign.id), reservation) is Commit.BUDGET_UNKNOWN, "not asked yet"
+            await store.budgets.refresh(inventory)
+            assert await store.commit(_record(row.campaign.id), reservation) is Commit.DONE
+            valkey.call(*lost)
+            assert await store.commit(_record(row.campaign.id), reservation) is Commit.BUDGET_UNKNOWN, "noticed at once"
+            assert not store.budgets.known
+            await store.budgets.refresh(inventory)
+            assert not store.budgets.known
+
+    asyncio.run(run())
+    assert int(valkey.call("HGET", reserved_amounts_key(row.campaign.id), "total")) == 1_000
+
+
+def test_a_busy_campaign_leases_and_returns(local_services: Endpoints, valkey: Valkey, campaign: str) -> None:
+    inventory = _inventory(campaign, 100_000_000, 1_000)
+    row = inventory.rows[0]
+    moment = [1000.0]
+
+    async def run() -> None:
+        connection = AsyncValkey(local_services.valkey_url)
+        await connection.start()
+        store = Store(connection, 5.0, TTL_S, TIMES)
+        store.budgets = budgets = Budgets(connection, TIMES, monotonic=lambda: moment[0])
+        reservation = Reservation(row.budget, 1_000)
+        await budgets.refresh(inventory)
+        for _ in range(3):
+            for _ in range(100):
+                assert await store.commit(_record(row.campaign.id), reservation) is Commit.DONE
+            moment[0] += 1.0
+            await budgets.refresh(inventory)
+        one_by_one = valkey.call("ZCARD", reserved_key(row.campaign.id))
+        for _ in range(50):
+            assert await store.commit(_record(row.campaign.id), reservation) is Commit.DONE
+        assert valkey.call("ZCARD", reserved_key(row.campaign.id)) == one_by_one, "paid by the lease"
+        await budgets.close()
+        await connection.close()
+
+    asyncio.run(run())
+    assert int(valkey.call("HGET", reserved_amounts_key(row.campaign.id), "total")) == 350_000, "the rest is returned"
+
+
+def test_wins_that_could_not_be_undone_are_undone_with_the_next_refresh(
+    local_services: Endpoints, valkey: Valkey, campaign: str
+) -> None:
+    inventory = _inventory(campaign, 10_000, 1_000)
+    row = inventory.rows[0]
+
+    async def run() -> None:
+        async with _store(local_services.valkey_url) as store:
+            await store.budgets.refresh(inventory)
+            reservation, record = Reservation(row.budget, 1_000), _record(row.campaign.id)
+            assert await store.commit(record, reservation) is Commit.DONE
+            store.budgets.undo_later([store.budgets.release(reservation, record.record_id)])
+            await store.budgets.refresh(inventory)
+            assert store.budgets.headroom_micros == {row.campaign.id: 10_000}
+
+    asyncio.run(run())
 
 
 def test_a_win_is_registered_for_its_tokens_life_and_lag(
@@ -156,42 +252,40 @@ def test_a_win_is_registered_for_its_tokens_life_and_lag(
 
     async def run() -> Commit:
         async with _store(local_services.valkey_url) as store:
+            await store.budgets.refresh(_inventory(campaign, 1, 1))
             valkey.call("SCRIPT", "FLUSH")  # a restarted server does not know the script: it is sent in full
-            return await store.commit(record, Reservation(campaign, 1, 1))
+            return await store.commit(record, Reservation(Budget(campaign, 1), 1))
 
     assert asyncio.run(run()) is Commit.DONE
     assert AdRecord.from_bytes(valkey.call("GET", registry_key(record.record_id))) == record
     assert 0 < valkey.call("TTL", registry_key(record.record_id)) <= TTL_S + REGISTRY_LAG_S
 
 
-def test_standing_reads_caps_and_spend_in_one_trip(local_services: Endpoints, valkey: Valkey, campaign: str) -> None:
+def test_standing_reads_the_viewers_counters(local_services: Endpoints, valkey: Valkey, campaign: str) -> None:
     pseudonym = f"v1:{uuid.uuid4().hex}"
     household = f"v1:{uuid.uuid4().hex}"
     counter = COUNTER_BY_NAME["user_campaign_impressions_minute"]
     start_s = NOW_S - NOW_S % counter.bucket_s
-    commands: list[Command] = [("HSET", spend_key(campaign), DAY, 77, TOTAL_SPEND, 99)]
+    commands: list[Command] = []
     for key, count in ((user_key(pseudonym), 2), (household_key(household), 5)):
         ((field, entries),) = pack_counters({(counter, campaign, start_s): count}).items()
         commands.append(("HSET", key, field, entries))
     valkey.pipeline(commands)
+    ids = {"campaign": campaign, "creative": "c", "advertiser": "a"}
 
     async def run() -> None:
         async with _store(local_services.valkey_url) as store:
-            standing = await store.read(pseudonym, household, [campaign, "cmp-new"], NOW_S * 1000, 0.0)
-            assert standing.spend_micros == {campaign: 77, "cmp-new": 0}
+            standing = await store.read(pseudonym, household, None, NOW_S * 1000, 0.0)
             assert standing.viewer is standing.user is not None and standing.household is None
-            ids = {"campaign": campaign, "creative": "c", "advertiser": "a"}
-            for limit, expected in ((2, False), (3, True)):
-                rules = caps.cap_rules([FrequencyCap("campaign", limit, 3600)], ids)
-                assert caps.allowed(rules, standing.user, {}, NOW_S) is expected
-            unknown = await store.read(None, household, [campaign], NOW_S * 1000, 0.0)
-            assert unknown.user is None and unknown.read and unknown.spend_micros == {campaign: 77}
-            assert unknown.viewer is not None
-            for limit, expected in ((5, False), (6, True)):
-                rules = caps.cap_rules([FrequencyCap("campaign", limit, 3600)], ids)
-                assert caps.allowed(rules, unknown.viewer, {}, NOW_S) is expected
-            nobody = await store.read(None, None, [campaign], NOW_S * 1000, 0.0)
+            unknown = await store.read(None, household, None, NOW_S * 1000, 0.0)
+            assert unknown.user is None and unknown.read and unknown.viewer is not None
+            nobody = await store.read(None, None, None, NOW_S * 1000, 0.0)
             assert nobody.viewer is None and nobody.read
+            for found, seen in ((standing, 2), (unknown, 5)):
+                for limit, expected in ((seen, False), (seen + 1, True)):
+                    rules = cap_rules([FrequencyCap("campaign", limit, 3600)], ids)
+                    assert found.caps.allowed(rules) is expected
+            assert not nobody.caps.allowed(cap_rules([FrequencyCap("campaign", 9, 3600)], ids))
 
     asyncio.run(run())
 
@@ -210,8 +304,8 @@ def test_open_wins_are_read_by_campaign(local_services: Endpoints, valkey: Valke
 def test_a_server_that_is_away_is_an_answer_not_an_exception(campaign: str) -> None:
     async def run() -> None:
         async with _store("redis://127.0.0.1:9/0", timeout_s=0.05) as store:
-            standing = await store.read("v1:x", None, [campaign], NOW_S * 1000, 0.0)
-            assert (standing.read, standing.user, standing.spend_micros) == (False, None, None)
+            standing = await store.read("v1:x", None, None, NOW_S * 1000, 0.0)
+            assert (standing.read, standing.user, store.budgets.known) == (False, None, False)
             assert await store.commit(_record(campaign), None) is Commit.NOT_REGISTERED
 
     asyncio.run(run())

@@ -27,6 +27,8 @@ def price_of_win(pricing: str, bid_micros: int) -> int:
     (2500, 400000)
     """
     return bid_micros if pricing in _PER_EVENT else impression_cost_micros(bid_micros)
+
+
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """What a campaign has won and not yet spent: all of it, and what is likely to be spent. Micros."""

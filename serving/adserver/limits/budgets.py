@@ -14,6 +14,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,8 @@ from schemas.redis_layout import (
 from serving.adserver import metrics
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits import guaranteed, pacing
-from serving.adserver.limits.ledger import LEDGER, Account, Budget, Reservation, account, lease_id, operation
 from serving.adserver.limits.leases import Demand, Lease
+from serving.adserver.limits.ledger import LEDGER, Account, Budget, Reservation, account, lease_id, operation
 from serving.adserver.limits.pending import WINS
 
 #: Scripts of this room by the hash that they are called by, for a server that does not know them yet.
@@ -66,7 +67,7 @@ class Budgets:
     def __init__(
         self,
         valkey: AsyncValkey,
-        times: BudgetTimes = BudgetTimes(),  # noqa: B008  # frozen
+        times: BudgetTimes = BudgetTimes(),  # frozen
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[int], bytes] = os.urandom,
@@ -112,9 +113,7 @@ class Budgets:
     def reserve(self, reservation: Reservation, record_id: str) -> Command:
         """The call of the ledger for a win."""
         life_ms = round(self.times.reservation_s * 1000)
-        return operation(
-            "reserve", reservation.budget, self.settled_ms, record_id, reservation.price_micros, life_ms
-        )
+        return operation("reserve", reservation.budget, self.settled_ms, record_id, reservation.price_micros, life_ms)
 
     def release(self, reservation: Reservation, record_id: str) -> Command:
         return operation("release", reservation.budget, self.settled_ms, record_id)
@@ -142,10 +141,8 @@ class Budgets:
     async def run(self, inventory: Callable[[], Inventory]) -> None:
         """Refreshes until it is cancelled. Valkey being away leaves what is known, which then expires."""
         while True:
-            try:
+            with suppress(ConnectorError):  # the age of what is known tells; the connection's own log says why
                 await self.refresh(inventory())
-            except ConnectorError:
-                pass  # the age of what is known tells; the connection's own log says why
             await asyncio.sleep(self.times.refresh_s)
 
     async def refresh(self, inventory: Inventory) -> None:
@@ -171,7 +168,9 @@ class Budgets:
         await self._renew_leases(inventory, elapsed_s)
         now_ms = round(self._clock() * 1000)
         self.urgency = {
-            row.line_item.id: _urgency(row, accounts, now_ms) for row in inventory.rows if row.line_item.goal_impressions
+            row.line_item.id: _urgency(row, accounts, now_ms)
+            for row in inventory.rows
+            if row.line_item.goal_impressions
         }
         if started_s - self._learnt_s >= self.times.curve_s:
             self._learnt_s = started_s
@@ -193,10 +192,8 @@ class Budgets:
         """Gives leases back. Errors: none; what can't be given back comes back by itself."""
         ends = [self._returned(lease, campaign) for campaign, lease in self._leases.items()]
         self._leases.clear()
-        try:
+        with suppress(ConnectorError):
             await self._call([*self._undo, *ends])
-        except ConnectorError:
-            pass
 
     async def _settle(self, budgets: Sequence[Budget]) -> dict[str, Account]:
         found: dict[str, Account] = {}

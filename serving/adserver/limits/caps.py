@@ -123,7 +123,9 @@ class RequestCaps:
         be counted: then there is none."""
         return all(self._room(rule) > self._won[rule.field] for rule in rules)
 
-    def claims(self, viewer_scopes: Sequence[Scope], stream_scopes: Sequence[Scope], rules: Sequence[CapRule]) -> tuple[Claim, ...]:
+    def claims(
+        self, viewer_scopes: Sequence[Scope], stream_scopes: Sequence[Scope], rules: Sequence[CapRule]
+    ) -> tuple[Claim, ...]:
         """What a win must ask for, for its check to be made again where all requests meet."""
         found = []
         lives, pending = self._lives, self._pending

@@ -19,9 +19,7 @@ from serving.adserver.limits.pending import Claim
 _ON_SCHEDULE = 1.0
 
 
-def check(
-    internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps, budgets: Budgets, request_id: str
-) -> None:
+def check(internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps, budgets: Budgets, request_id: str) -> None:
     """Takes out who may not run, and tells guaranteed line items how urgent they are."""
     headroom = budgets.headroom_micros if budgets.known else {}
     thresholds, urgency = budgets.thresholds, budgets.urgency

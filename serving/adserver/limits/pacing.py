@@ -1,4 +1,4 @@
-"""Pacing: which share of its opportunities a campaign takes part in, so that its day's budget follows the day's traffic.
+"""Pacing: the share of its opportunities that a campaign takes, so that its day's budget follows the day's traffic.
 
 A controller per campaign, off the request path. It knows the campaign's absolute spend (committed + reserved, from the
 ledger), which all servers share, so any number of them paces together without talking to each other. Every period it

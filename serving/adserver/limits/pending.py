@@ -17,8 +17,7 @@ campaign), else their impressions would be taken off entries that they do not be
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectors.valkey import Argument, Command, Script
@@ -27,7 +26,7 @@ from serving.adserver.features.counters import CounterBlob
 
 #: Room of a scope that is only counted: no viewer has so many impressions.
 NO_LIMIT = 2**31
-#: How long an hash outlives its entries: the longest time that the stream may stand still without a win being forgotten.
+#: How long a hash outlives its entries: how long the stream may stand still before a win is forgotten.
 KEPT_MS = 3_600_000
 
 #: Kinds of scopes, and the code of the lifetime counter that tells how many impressions the stream has counted.
@@ -39,7 +38,8 @@ SCOPE_CODES = {
 #: Key: a viewer's or stream's pending wins. Arguments: `win` or `undo`, record id, life ms, settled until ms, then per
 #: scope its field, the impressions counted ever, and the room that its caps leave. Gives back 0, or the number of the
 #: first scope (from 1) that has no room; then nothing was added.
-WINS = Script("""
+WINS = Script(
+    """
 local key, op, id, life, settled = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -74,10 +74,12 @@ for n, field in ipairs(fields) do
   changed[#changed + 1] = string.format('%.0f', math.max(seen, counted)) .. ' ' .. table.concat(entries, ' ')
 end
 redis.call('HSET', key, unpack(changed))
-redis.call('PEXPIRE', key, life + 3600000)
+redis.call('PEXPIRE', key, life + """
+    + str(KEPT_MS)
+    + """)
 return 0
-""")
-_SCRIPT_FIELDS = 3
+"""
+)
 
 
 def scope_field(code: int, scope: int) -> str:
