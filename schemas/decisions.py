@@ -72,6 +72,7 @@ class Degraded(IntEnum):
     DECISION_LOG_UNAVAILABLE = 2007
     NO_CANDIDATE = 2008
     HOUSE_AD = 2009
+    FEATURES_CIRCUIT_OPEN = 2020  # the store is slow: nobody is asked for the user's features
     OVERLOADED = 2030  # refused before it was read, because it could not be answered in time
     TRAFFIC_DATA_CENTER = 2101
     TRAFFIC_BOT = 2102

@@ -104,7 +104,14 @@ class Decider:
         contests = [Contest(o, inventory, context) for o in asked]
         session = context.session_context if inventory.has_stream_caps else None
         spare_s = due_s - loop.time() if fanout.calls else 0.0
-        standing = await self._store.read(context.pseudonym, context.household, session, context.now_ms, spare_s)
+        standing = await self._store.read(
+            context.pseudonym,
+            context.household,
+            session,
+            context.now_ms,
+            spare_s,
+            lambda: any(row.caps for contest in contests for row, _ in contest.internal),
+        )
         for contest in contests:
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()
@@ -148,7 +155,7 @@ class Decider:
         if not running:
             return
         counters = self._counters(inventory)
-        score(self._features, self._serving.scorer, contest, running, standing.user, counters, inventory, context)
+        score(self._features, self._serving.scorer, contest, running, standing, counters, inventory, context)
         for _, candidate in running:
             rules.price(candidate)
 

@@ -23,5 +23,7 @@ LOGGED = Counter("adserver_decisions_logged_total", "Decisions that Kafka acknow
 NOT_LOGGED = Counter("adserver_decisions_not_logged_total", "Decisions that did not reach Kafka", ["why"])
 IN_FLIGHT = Gauge("adserver_in_flight_micros", "Cost of wins that may still be shown, by campaign", ["campaign"])
 PREDICTED = Gauge("adserver_predicted_in_flight_micros", "The share of it that is likely to be spent", ["campaign"])
+MODEL_PACKED = Gauge("adserver_model_packed", "1: the tree kernel scores the model; 0: LightGBM's own library does")
+FEATURE_BREAKER = Gauge("adserver_feature_breaker_state", "Features are asked for: 0 yes, 1 by probes, 2 not at all")
 MODEL_TRAINED = Gauge("adserver_model_trained_timestamp_seconds", "When the model in service was trained")
 CATALOG_VERSION = Gauge("adserver_catalog_version", "Version of the catalogue in service")

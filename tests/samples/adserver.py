@@ -164,7 +164,13 @@ class PlannedStore:
         self.pending = PendingWins()
 
     async def read(
-        self, pseudonym: str | None, household: str | None, session: str | None, now_ms: int, spare_s: float
+        self,
+        pseudonym: str | None,
+        household: str | None,
+        session: str | None,
+        now_ms: int,
+        spare_s: float,
+        capped: Callable[[], bool],
     ) -> Standing:
         viewer = self._user if pseudonym else self._household if household else None
         key = None if viewer is None else pending_key(user_key(pseudonym or household or ""))

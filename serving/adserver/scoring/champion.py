@@ -17,6 +17,7 @@ import msgspec
 
 from connectors.http_client import HttpPool, PoolLimits
 from schemas.errors import ConnectorError, ContractError, Refused, Unavailable
+from serving.adserver import metrics
 from serving.adserver.scoring.model import ChampionModel
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class ChampionWatch:
             logger.error("model refused", extra={"version": version, "reason": str(e)})
         else:
             logger.info("model in service", extra={"version": version, "inputs": len(model.spec.inputs)})
+            metrics.MODEL_PACKED.set(model.packed)
             self._on_champion(model)
         self._decided = champion.version
 

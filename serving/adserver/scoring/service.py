@@ -9,12 +9,12 @@ from schemas.errors import ContractError
 from serving.adserver.auction.contest import Contest
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.features.columns import COLUMNS
-from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.reader import Asked, FeatureReader
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.openrtb.context import RequestContext
 from serving.adserver.scoring.model import Scorer, SmoothedRates
+from serving.adserver.store import Standing
 
 _COMPLETION = COLUMNS.row["creative_completion_rate_1h"]
 _RATES = SmoothedRates()
@@ -25,7 +25,7 @@ def score(
     scorer: Scorer,
     contest: Contest,
     running: Sequence[tuple[AdRow, Candidate]],
-    user: CounterBlob | None,
+    standing: Standing,
     counters: EntityCounters,
     inventory: Inventory,
     context: RequestContext,
@@ -45,8 +45,10 @@ def score(
         region=context.region,
     )
     rows = [row for row, _ in running]
-    inputs, decision.feature_status = reader.read(inventory, rows, asked, user, counters, context.now_s)
+    inputs, decision.feature_status = reader.read(inventory, rows, asked, standing.user, counters, context.now_s)
     contest.inputs = inputs
+    if standing.cold:
+        decision.reasons.add(Degraded.FEATURES_CIRCUIT_OPEN)
     try:
         clicks = scorer.p_ctr(inputs, asked)
     except ContractError:

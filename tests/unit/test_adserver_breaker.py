@@ -1,0 +1,101 @@
+"""The breaker of features, on a clock that is set by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.adserver.features.breaker import BreakerLimits, FeatureBreaker, State
+
+LIMITS = BreakerLimits(slow_s=0.015, window_s=60.0, min_reads=200, retry_s=5.0, probes=20)
+FAST_S, SLOW_S = 0.002, 0.016
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def _reads(breaker: FeatureBreaker, clock: Clock, seconds: float, slow_share: float, per_s: int = 10) -> None:
+    """Evenly spread reads; of every hundred, so many are slow."""
+    for n in range(int(seconds * per_s)):
+        clock.now_s += 1 / per_s
+        breaker.record(SLOW_S if n % 100 < slow_share * 100 else FAST_S)
+
+
+def _opened() -> tuple[FeatureBreaker, Clock]:
+    clock = Clock()
+    breaker = FeatureBreaker(LIMITS, clock)
+    while breaker.state is State.CLOSED:
+        assert clock.now_s < 1100
+        _reads(breaker, clock, 0.1, 1.0)
+    return breaker, clock
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slow_share", "per_s", "state"),
+    [
+        (75, 0.02, 100, State.OPEN),
+        (75, 0.01, 100, State.CLOSED),  # the 99th percentile is fast
+        (55, 1.0, 10, State.CLOSED),  # not for long enough
+        (190, 1.0, 1, State.CLOSED),  # too few to say
+        (75, 1.0, 10, State.OPEN),
+    ],
+)
+def test_opens_when_the_99th_percentile_was_slow_for_a_minute(
+    seconds: float, slow_share: float, per_s: int, state: State
+) -> None:
+    clock = Clock()
+    breaker = FeatureBreaker(LIMITS, clock)
+    _reads(breaker, clock, seconds, slow_share, per_s)
+    assert breaker.state is state
+
+
+def test_a_good_slot_in_between_starts_the_minute_anew() -> None:
+    clock = Clock()
+    breaker = FeatureBreaker(LIMITS, clock)
+    for _ in range(4):
+        _reads(breaker, clock, 40, 1.0)
+        _reads(breaker, clock, 31, 0.0)
+    assert breaker.state is State.CLOSED
+
+
+def test_closes_after_good_probes_and_lets_no_more_through_until_then() -> None:
+    breaker, clock = _opened()
+    assert not breaker.allows()
+    clock.now_s += LIMITS.retry_s
+    assert [breaker.allows() for _ in range(30)] == [True] * 20 + [False] * 10
+    assert breaker.state is State.HALF_OPEN
+    for n in range(20):
+        assert breaker.state is State.HALF_OPEN, n
+        breaker.record(FAST_S)
+    assert breaker.state is State.CLOSED and breaker.allows()
+
+
+def test_a_slow_probe_opens_it_again_and_lost_probes_are_sent_again() -> None:
+    breaker, clock = _opened()
+    clock.now_s += LIMITS.retry_s
+    assert breaker.allows()
+    breaker.record(SLOW_S)
+    assert breaker.state is State.OPEN and not breaker.allows()
+    breaker.record(FAST_S)  # an answer that comes while it is open changes nothing
+    clock.now_s += LIMITS.retry_s
+    assert [breaker.allows() for _ in range(21)] == [True] * 20 + [False]
+    clock.now_s += LIMITS.retry_s
+    assert breaker.allows()
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 20.0), st.booleans(), st.booleans()), max_size=200))
+def test_whatever_happens_it_is_asked_again_after_the_retry(steps: list[tuple[float, bool, bool]]) -> None:
+    clock = Clock()
+    breaker = FeatureBreaker(BreakerLimits(window_s=6.0, min_reads=2, retry_s=5.0, probes=2), clock)
+    for seconds, slow, ask in steps:
+        clock.now_s += seconds
+        if ask:
+            breaker.allows()
+        breaker.record(SLOW_S if slow else FAST_S)
+    clock.now_s += 5.0
+    assert breaker.allows()
