@@ -95,6 +95,9 @@ class TargetingIndex:
         listed = [line.targeting for line in lines]
         self._single = {name: self._index([of(t) for t in listed]) for name, of in _SINGLE.items()}
         self._several = {name: self._index([of(t) for t in listed]) for name, of in _SEVERAL.items()}
+        place = Audience._fields.index
+        self._single_at = [(place(name), by_value) for name, (by_value, _) in self._single.items()]
+        self._several_at = [(place(name), by_value) for name, (by_value, _) in self._several.items()]
         hours = [wanted_hours(t) for t in listed]
         self._hours = tuple(
             self._by_hour([h if t.daypart_clock == clock else set() for h, t in zip(hours, listed, strict=True)])
@@ -108,18 +111,17 @@ class TargetingIndex:
 
     def reduced(self, audience: Audience) -> Audience:
         """The audience with nothing in it that no line item asks for: few enough to be remembered."""
-        said: dict[str, Any] = {}
-        for name, (by_value, _) in self._single.items():
-            if (value := getattr(audience, name)) not in by_value:
-                said[name] = None
-        for name, (by_value, _) in self._several.items():
-            if values := getattr(audience, name):
-                said[name] = frozenset(value for value in values if value in by_value)
-        hours = [
-            hour if by_hour else 0
-            for hour, by_hour in zip((audience.utc_hour, audience.viewer_hour), self._hours, strict=True)
-        ]
-        return audience._replace(**said, utc_hour=hours[0], viewer_hour=hours[1])
+        said: list[Any] = list(audience)
+        for at, by_value in self._single_at:
+            if said[at] not in by_value:
+                said[at] = None
+        for at, by_value in self._several_at:
+            if said[at]:
+                said[at] = frozenset(value for value in said[at] if value in by_value)
+        for at, by_hour in zip((-2, -1), self._hours, strict=True):
+            if not by_hour:
+                said[at] = 0
+        return Audience._make(said)
 
     def _find(self, audience: Audience, among: int) -> tuple[int, ...]:
         """Positions in the mask `among` that want an audience, in order."""
