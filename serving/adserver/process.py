@@ -6,8 +6,8 @@ import asyncio
 import gc
 import logging
 import signal
-import time
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             "bidders": len(bidders),
             "model_version": serving.scorer.version,
             "valkey": store.connected,
+            "user_features": store.breaker.state.name.lower(),
             "decision_log": log.available,
             "problems": [p for p in (catalog_file.problem, bidders_file.problem, champion.problem) if p],
         }
