@@ -43,6 +43,7 @@ EVENT_TYPES: tuple[EventType, ...] = (
     EventType("opt_out", 16),
     EventType("conversion", 17),
     EventType("post_view_conversion", 18),
+    EventType("custom", 19),  # an event of an outside ad server's own: ordinal = which of the ad's, attribute `name`
 )
 
 BY_NAME: dict[str, EventType] = {t.name: t for t in EVENT_TYPES}

@@ -28,7 +28,8 @@ class AdRecord:
 
     `impression_cost_micros`, `click_cost_micros` and `view_cost_micros` are charged on the first impression, click and
     complete.
-    `trackers` maps an event type to third parties' URLs that are fired later by the event handler.
+    `trackers` maps an event type to third parties' URLs that are fired later by the event handler; a key
+    `<event type>:<ordinal>` holds those of one ordinal alone (`progress:25`, `custom:3`).
     `device_*` are for the headers of those calls alone: only of users who may be known, the address truncated to its
     /24 or /48, and in no topic (`NOT_IN_EVENTS`).
     """

@@ -109,7 +109,7 @@ class Expander:
         tracked = []
         for message, event in events:
             plan = self._ads.get(event["record_id"])
-            calls = plan.get(event["event_type"]) if plan is not None else None
+            calls = _calls_of(plan, event) if plan is not None else None
             if calls:
                 tracked.append((message, event, calls))
             else:
@@ -186,6 +186,14 @@ class Expander:
     def _forget(self) -> None:
         while len(self._ads) > self._cached_records:
             del self._ads[next(iter(self._ads))]
+
+
+def _calls_of(plan: Plan, event: Mapping[str, Any]) -> Sequence[tuple[Partner | Reject, str]]:
+    """What an event calls: the trackers of its type, and those of its type and ordinal."""
+    event_type, ordinal = event["event_type"], event["ordinal"]
+    calls = plan.get(event_type, ())
+    own = plan.get(f"{event_type}:{ordinal}", ()) if ordinal else ()
+    return [*calls, *own] if own else calls
 
 
 def _call(event: Mapping[str, Any], partner_id: str, url: str) -> dict[str, Any]:

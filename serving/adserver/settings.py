@@ -65,11 +65,11 @@ class Settings(BaseSettings):
     exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")
     notices_allow_private: bool = Field(default=False, description="whether notices may go to private addresses")
 
-    outside_vast_bytes: int = Field(default=262_144, ge=1024, description="largest VAST document of an outside ad server")
+    outside_vast_bytes: int = Field(default=262_144, ge=1024, description="largest VAST of an outside ad server")
     outside_addresses: list[str] = Field(
         default_factory=list, description="where the Ads Manager door may fetch: prefixes with scheme and host, as JSON"
     )
-    outside_allow_private: bool = Field(default=False, description="whether those and wrapped ads may be at private ones")
+    outside_allow_private: bool = Field(default=False, description="fetch from private addresses: for tests")
     pod_advertisers_apart: Literal["pod", "adjacent", "none"] = Field(
         default="pod", description="where two ads of one advertiser may not be: in a pod, next to each other"
     )

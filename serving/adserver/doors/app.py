@@ -28,6 +28,7 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.decider import Decider
+from serving.adserver.doors import ads_manager
 from serving.adserver.doors.answer import (
     TECHNICAL_ERROR,
     UNKNOWN_ERROR,
@@ -37,7 +38,6 @@ from serving.adserver.doors.answer import (
     no_bid,
     wants_reason,
 )
-from serving.adserver.doors import ads_manager
 from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast

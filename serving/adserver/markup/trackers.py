@@ -60,5 +60,9 @@ class TrackerMaker:
         """Everything that a page can report."""
         return Trackers({n: self._url(record_id, BY_NAME[n].code, 0, now_s) for n in BANNER_EVENTS}, {})
 
+    def one(self, record_id: bytes, event: str, ordinal: int, now_s: int) -> str:
+        """The tracker of a single event."""
+        return self._url(record_id, BY_NAME[event].code, ordinal, now_s)
+
     def _url(self, record_id: bytes, code: int, ordinal: int, now_s: int) -> str:
         return self._prefix + self._minter.mint(record_id, code, ordinal, now_s, self._ttl_s)

@@ -203,20 +203,36 @@ def tracked(root: etree._Element, identity: AdIdentity, trackers: Trackers, play
     for other in list(root):
         if other is not ad:  # one winner is billed, so one ad is shown
             root.remove(other)
+    ad.set("id", identity.record_id)
+    ad.attrib.pop("sequence", None)
+    for pricing in list(descend(body, "Pricing")):
+        body.remove(pricing)  # the DSP's price is not what was paid
+    insert(body, version, identity, trackers, player, identity.pricing_element())
+    return etree.tostring(root, encoding="unicode")
+
+
+def insert(
+    body: etree._Element,
+    version: Version,
+    identity: AdIdentity,
+    trackers: Trackers,
+    player: Player = ANY_PLAYER,
+    pricing: str = "",
+) -> None:
+    """Puts our trackers and ids into another's InLine or Wrapper. Errors: NotVast for one that shows nothing."""
     linears = list(descend(body, "Creatives", "Creative", "Linear"))
     non_linears = list(descend(body, "Creatives", "Creative", "NonLinearAds"))
     if not linears and not non_linears and name_of(body) == "InLine":
         raise NotVast("201: neither Linear nor NonLinear creative")
-    ad.set("id", identity.record_id)
-    ad.attrib.pop("sequence", None)
-    _insert_into_body(body, version, identity, trackers, player)
+    _insert_into_body(body, version, _head(identity, trackers) | {"Pricing": pricing}, trackers, player, identity)
     for linear in linears:
         _insert_into_linear(linear, version, trackers)
     for non_linear in non_linears if not linears else ():
         _insert_tracking(non_linear, version, trackers)
+        for shown in descend(non_linear, "NonLinear"):
+            _insert_non_linear_click(shown, version, trackers)
     if not linears and not non_linears:
         _add_linear(body, version, trackers)
-    return etree.tostring(root, encoding="unicode")
 
 
 def _document(identity: AdIdentity, version: Version, ad: str, kind: str = "") -> str:
@@ -289,20 +305,21 @@ def _attribute(text: str) -> str:
 
 
 def _insert_into_body(
-    body: etree._Element, version: Version, identity: AdIdentity, trackers: Trackers, player: Player
+    body: etree._Element,
+    version: Version,
+    head: dict[str, str],
+    trackers: Trackers,
+    player: Player,
+    identity: AdIdentity,
 ) -> None:
-    for element in list(body):
-        if name_of(element) == "Pricing":
-            body.remove(element)  # the DSP's price is not what was paid
-    parts = _head(identity, trackers)
-    del parts["AdSystem"]
+    parts = {name: xml for name, xml in head.items() if xml and name != "AdSystem"}
     if (extensions := child(body, "Extensions")) is not None:
         extensions.extend(elements(body, identity.extension()))
         del parts["Extensions"]
     if (viewable := child(body, "ViewableImpression")) is not None:  # there may be one; ours joins it
         if "viewable" in trackers.urls:
             viewable[0:0] = elements(body, f"<Viewable>{_cdata(trackers.urls['viewable'])}</Viewable>")
-        del parts["ViewableImpression"]
+        parts.pop("ViewableImpression", None)
     parent = name_of(body)
     for name, xml in parts.items():
         # a player of VAST 4 reads ViewableImpression in older documents too, and viewability is worth that
@@ -320,6 +337,19 @@ def _insert_into_linear(linear: etree._Element, version: Version, trackers: Trac
         put(linear, clicks, version)
     for element in click:
         put(clicks, element, version)
+
+
+def _insert_non_linear_click(shown: etree._Element, version: Version, trackers: Trackers) -> None:
+    """`NonLinearClickTracking` came with 3.0, where it stands in front of the click-through."""
+    url = trackers.urls.get("click")
+    if not url or version.name < "3.0":
+        return
+    (ours,) = elements(shown, f"<NonLinearClickTracking>{_cdata(url)}</NonLinearClickTracking>")
+    through = child(shown, "NonLinearClickThrough")
+    if version.name < "4.0" and through is not None:
+        through.addprevious(ours)
+    else:
+        shown.append(ours)
 
 
 def _insert_tracking(parent: etree._Element, version: Version, trackers: Trackers) -> None:
