@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.catalog import Advertiser, Campaign, Catalog, Creative, LineItem, Placement
+from schemas.decisions import Outcome
 from schemas.errors import ConfigError
 from schemas.features import id_of
 from schemas.ids import scope_hash
@@ -25,6 +26,8 @@ from serving.adserver.targeting import Audience, TargetingIndex
 HOUSE, GUARANTEED = "house", "guaranteed"
 PRICINGS = ("cpm", "cpc", "cpv", GUARANTEED, HOUSE)
 FORMATS = ("video", "audio", "banner", "native")
+#: Shapes of imps whose answers are remembered; an exchange's placements have few, and a flood of new ones starts anew.
+_KEPT_SHAPES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Inventory:
         self.currency = catalog.currency
         self.rates = Rates(catalog.currency, catalog.rates)
         self._deals = _deals(catalog)
+        self._refusals: dict[bytes, dict[int, Outcome | None]] = {}
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
@@ -106,6 +110,17 @@ class Inventory:
         }
         self._competing = {f: self._index.bits(r.row for r in rows if not r.is_house) for f, rows in approved.items()}
         self._house = {f: self._index.bits(r.row for r in rows if r.is_house) for f, rows in approved.items()}
+
+    def refusals_of(self, shape: bytes) -> dict[int, Outcome | None]:
+        """What imps of a shape said of rows, by the row's place; filled by who asks. They do not depend on the moment,
+        so they are kept for the life of this inventory.
+        """
+        found = self._refusals.get(shape)
+        if found is None:
+            if len(self._refusals) >= _KEPT_SHAPES:
+                self._refusals.clear()
+            found = self._refusals[shape] = {}
+        return found
 
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:
         """Deals that are offered on a placement."""

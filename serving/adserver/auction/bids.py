@@ -5,9 +5,9 @@ Source: OpenRTB 2.6 §4.2 (responses), "Loss Reason Codes"; §3.2.11-12 (deals).
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator
+from functools import lru_cache
+from typing import TypeGuard
 
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
@@ -21,6 +21,8 @@ from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatB
 _MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
 _DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
 _MOST_UNITS = 1e9
+#: How far a product of floats may be from the whole number of micros that was meant.
+_EXACT = 1e-4
 
 
 def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str]) -> list[Candidate]:
@@ -31,19 +33,13 @@ def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Ra
     known_response = response.id == rules.request_id
     seen: set[str] = set()
     found = []
-    for seat, bid in _bids(response):
-        twice = bool(bid.id) and bid.id in seen
-        seen.add(bid.id)
-        if bid.impid != rules.imp.id and (bid.impid in imps or not rules.place.is_first):
-            continue
-        found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
-    return found
-
-
-def _bids(response: BidResponse) -> Iterator[tuple[SeatBid, Bid]]:
     for seat in response.seatbid:
         for bid in seat.bid:
-            yield seat, bid
+            twice = bid.id in seen and bid.id != ""
+            seen.add(bid.id)
+            if bid.impid == rules.imp.id or (rules.place.is_first and bid.impid not in imps):
+                found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
+    return found
 
 
 def _candidate(
@@ -56,7 +52,7 @@ def _candidate(
     known_response: bool,
     twice: bool,
 ) -> Candidate:
-    bid_micros = rates.to_ours(to_micros(repr(bid.price)), response.cur) if _is_price(bid.price) else None
+    bid_micros = rates.to_ours(_micros(bid.price), response.cur) if _is_price(bid.price) else None
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
     outcome = outcome or _malformed(bid, rules, twice) or _unwanted_seat(seat, bidder, rules)
@@ -99,7 +95,10 @@ def _malformed(bid: Bid, rules: ImpRules, twice: bool) -> Outcome | None:
         return Outcome.MISSING_PRICE
     if not bid.crid:
         return Outcome.MISSING_CREATIVE_ID
-    if any(not _DOMAIN.fullmatch(d) for d in bid.adomain) or (not bid.adomain and rules.blocked_domains):
+    for domain in bid.adomain:
+        if not _is_domain(domain):
+            return Outcome.INVALID_ADVERTISER_DOMAIN
+    if not bid.adomain and rules.blocked_domains:
         return Outcome.INVALID_ADVERTISER_DOMAIN  # without one, what is blocked can't be told
     if not bid.adm and (not bid.nurl or bid.mtype == 4):
         return Outcome.MISSING_MARKUP
@@ -160,8 +159,20 @@ def format_of(bid: Bid) -> str:
     return "banner"
 
 
-def _is_price(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and 0 < value < _MOST_UNITS
+def _is_price(value: float | None) -> TypeGuard[float]:
+    return value is not None and 0 < value < _MOST_UNITS  # false for NaN as well
+
+
+def _micros(price: float) -> int:
+    """Micros of a price, rounded down; decimal arithmetic is kept for those that are no whole micros."""
+    micros = price * 1_000_000
+    nearest = round(micros)
+    return nearest if abs(micros - nearest) < _EXACT else to_micros(repr(price))
+
+
+@lru_cache(maxsize=4096)
+def _is_domain(text: str) -> bool:
+    return _DOMAIN.fullmatch(text) is not None
 
 
 def _within(domain: str, domains: frozenset[str]) -> bool:

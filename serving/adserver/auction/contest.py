@@ -31,12 +31,16 @@ class Contest:
         self.house: list[AdRow] = []
         self.inputs: Inputs | None = None  # while they are borrowed
         wanted = inventory.audience(audience(context, opportunity))
+        refusals = inventory.refusals_of(self.imp_rules.shape)
+        deals, now_ms = opportunity.deals, context.now_ms
         for ad_format in opportunity.formats:
             rows, house = inventory.targeted(ad_format, wanted)
             self.house.extend(house)
             for row in rows:
-                candidate = rules.from_row(row, opportunity.deals)
-                refused = self.refuses(row, context.now_ms)
+                candidate = rules.from_row(row, deals)
+                if row.row not in refusals:
+                    refusals[row.row] = self.imp_rules.refuses(row)
+                refused = refusals[row.row] if row.runs_at(now_ms) else Outcome.NOT_ACTIVE
                 if refused is not None:
                     candidate.outcome = refused
                 self.internal.append((row, candidate))

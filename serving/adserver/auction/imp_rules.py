@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+import msgspec
+
 from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
 from serving.adserver.markup import native
@@ -22,7 +24,7 @@ _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12:
 _VPAID = (1, 2)
 _CONTENT_TAXONOMY_1 = 1
 _VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
-_VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID", re.IGNORECASE)
+_VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID")
 #: What a page or player loads by itself over plain HTTP. Where a click leads to is no such thing, nor a namespace.
 _INSECURE_HTML = re.compile(
     r"(?:\b(?:src|srcset|data|poster|background)\s*=\s*[\"']?\s*|url\(\s*[\"']?\s*)http://", re.IGNORECASE
@@ -33,12 +35,17 @@ _INSECURE_VAST = re.compile(
     re.IGNORECASE,
 )
 
+_encode = msgspec.msgpack.Encoder().encode
+
 
 class ImpRules:
     """The rules of one imp. `formats` are those that may be shown in it."""
 
     def __init__(self, place: Opportunity, request: BidRequest) -> None:
         imp = place.imp
+        #: Equal for imps that refuse the same creatives of ours.
+        lists = (request.badv, request.bcat, request.acat, request.cattax)
+        self.shape = _encode((imp.video, imp.audio, imp.banner, imp.native, imp.secure, imp.instl, *lists))
         self.place = place
         self.imp = imp
         self.formats = place.formats
@@ -83,10 +90,12 @@ class ImpRules:
 
     def blocks_domain(self, domain: str) -> bool:
         """A blocked domain blocks its subdomains."""
-        if not self._blocked_set:
-            return False
-        domain = domain.lower()
-        return domain in self._blocked_set or any(domain.endswith("." + b) for b in self.blocked_domains)
+        rest = domain.lower()
+        while rest and self._blocked_set:
+            if rest in self._blocked_set:
+                return True
+            rest = rest.partition(".")[2]
+        return False
 
     def blocks_category(self, categories: Sequence[str], taxonomy: int) -> bool:
         """Whether a category is blocked, or not among those allowed. Codes of another taxonomy say nothing.
@@ -96,8 +105,9 @@ class ImpRules:
         if not categories or taxonomy != self._taxonomy or not (self._blocked_categories or self._allowed_categories):
             return False
         parents = taxonomy == _CONTENT_TAXONOMY_1
-        if any(_listed(c, self._blocked_categories, parents) for c in categories):
-            return True
+        for category in categories:
+            if _listed(category, self._blocked_categories, parents):
+                return True
         allowed = self._allowed_categories
         return bool(allowed) and not all(_listed(c, allowed, parents) for c in categories)
 
@@ -115,9 +125,10 @@ class ImpRules:
         """Why a bid's creative can't run here, as far as it tells; None when it can."""
         if ad_format not in self.formats:
             return Outcome.INCORRECT_FORMAT
-        if any(self.blocks_domain(d) for d in bid.adomain):
-            return Outcome.ADVERTISER_EXCLUDED
-        if self.blocks_category(bid.cat, bid.cattax):
+        for domain in bid.adomain:
+            if self._blocked_set and self.blocks_domain(domain):
+                return Outcome.ADVERTISER_EXCLUDED
+        if bid.cat and self.blocks_category(bid.cat, bid.cattax):
             return Outcome.CATEGORY_EXCLUDED
         if bid.bundle and bid.bundle in self._blocked_apps:
             return Outcome.APP_EXCLUDED
@@ -171,11 +182,12 @@ def _playable(bid: Bid, timed: Video | Audio) -> bool:
         if bid.protocol and bid.protocol not in timed.protocols:
             return False
         found = _VAST_VERSION.search(bid.adm, 0, 1024)
-        majors = {_MAJOR_OF_PROTOCOL[p] for p in timed.protocols if p in _MAJOR_OF_PROTOCOL}
-        if found and majors and int(found.group(1)) not in majors:
+        major = int(found.group(1)) if found else 0
+        if major and all(_MAJOR_OF_PROTOCOL.get(p) not in (major, None) for p in timed.protocols):
             return False
-    needs_vpaid = bool(timed.api) and _VPAID_MEDIA.search(bid.adm) is not None
-    return not needs_vpaid or any(a in timed.api for a in _VPAID)
+    if not timed.api or any(a in timed.api for a in _VPAID):
+        return True
+    return "VPAID" not in bid.adm or _VPAID_MEDIA.search(bid.adm) is None
 
 
 def _loads_insecurely(markup: str, ad_format: str) -> bool:

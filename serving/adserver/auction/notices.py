@@ -20,6 +20,8 @@ _LONGEST_URL = 4_096
 
 def macro_values(decision: Decision, candidate: Candidate, request_id: str, rates: Rates) -> dict[str, str]:
     """Values of a candidate's macros if it won."""
+    if candidate.bid is None:
+        return {}
     place = decision.opportunity
     least = least_to_win(decision.candidates, candidate, place.floor_cpm_micros)
     return values_of(candidate, place, request_id, rates, Outcome.WON, least)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.adserver.openrtb import gpp
 from serving.adserver.openrtb.messages import BidRequest
@@ -33,8 +33,7 @@ _SALE_OPT_OUT = 2  # position in "1YYN": version, notice given, opted out of sal
 _NOT_APPLICABLE = (0, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(NamedTuple):
     """What somebody may be told: who the user is, where exactly."""
 
     ids: bool
