@@ -14,7 +14,7 @@ from connectors.tokens import TokenClaims
 from jobs.transforms.enrich import conversion_event, post_view_event, repeated_fields, token_event, upstream_event
 from schemas.codec import Encoder, decode, parsed_schema, split_header
 from schemas.errors import Reject
-from schemas.events import EVENT_TYPES
+from schemas.events import BY_NAME, EVENT_TYPES
 from schemas.registry_record import AdRecord
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "publisher"
@@ -73,7 +73,14 @@ def test_only_a_credited_view_becomes_an_event(outcome: str, touch_type: str | N
     assert post_view_event({"outcome": outcome, "touch_type": touch_type}, None, 0) is None
 
 
-RECORD = AdRecord("AAAAAAAAAAAAAAAAAAAAAA", "r", "i", "a", "c", "cr", 0, impression_cost_micros=7, click_cost_micros=11)
+RECORD = AdRecord(
+    *("AAAAAAAAAAAAAAAAAAAAAA", "r", "i", "a", "c", "cr", 0),
+    impression_cost_micros=7,
+    click_cost_micros=11,
+    view_cost_micros=13,
+    deal_id="d",
+    deal_type="preferred",
+)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -98,5 +105,6 @@ def test_any_telemetry_is_an_event_that_fits_the_contract_or_a_reject(
     if isinstance(found, Reject):
         return
     assert found["event_time_ms"] <= found["received_time_ms"]
-    assert found["cost_micros"] == {1: 7, 9: 11}.get(code, 0)
+    assert found["cost_micros"] == {1: 7, 9: 11, BY_NAME["complete"].code: 13}.get(code, 0)
+    assert repeated_fields(RECORD)["deal_type"] == "preferred"
     encode(repeated_fields(RECORD) | found)
