@@ -13,7 +13,10 @@ from infra.cli.exits import Exit, fail, guarded
 #: Benchmark to its module in infra/bench, which has `run(pairs, scale) -> (rows, notes)`, and one line of help.
 BENCHMARKS: dict[str, tuple[str, str]] = {
     "streams": ("infra.bench.streams", "stream jobs beside plain Flink SQL: the Yahoo query and Nexmark's shapes"),
+    "adserver": ("infra.bench.adserver", "CPU per auction and own latency beside FastAPI, httpx, redis-py, LightGBM"),
     "publisher": ("infra.bench.publisher", "the publisher beside a straightforward loop of stock clients"),
+    "scoring": ("infra.bench.scoring", "a request's candidates scored, beside LightGBM's own ways to predict"),
+    "features": ("infra.bench.features", "a request's features read and put together, beside a dict per candidate"),
     "user_bytes": ("infra.bench.user_bytes", "bytes of Valkey per active user beside a field per counter"),
 }
 

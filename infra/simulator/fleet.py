@@ -186,6 +186,8 @@ class _Wire(asyncio.Protocol):
         self._loop.call_later(said.latency_s, self._answer, said, request[1], imp[1], arrived_s)
 
     def _answer(self, said: Said, request_id: bytes, imp_id: bytes, arrived_s: float) -> None:
+        if self._transport.is_closing():
+            return
         if said.status == 200:
             body = b'{"id":"' + request_id + said.middle + imp_id + said.end
             head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
