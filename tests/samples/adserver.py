@@ -67,7 +67,8 @@ NATIVE_MARKUP = (
 def catalog(ads: Sequence[Mapping[str, Any]], floor_cpm_micros: int = 0) -> Catalog:
     """A catalogue with one campaign per ad. Of an ad `a`: adv-a, cmp-a, li-a, cr-a.
 
-    Keys of an ad: id, pricing, bid_micros; optional: format, budget_micros, caps, targeting, campaign, creative.
+    Keys of an ad: id, pricing, bid_micros; optional: format, budget_micros, caps, targeting, campaign, line,
+    creative.
     """
     advertisers, campaigns, lines, creatives = [], [], [], []
     for ad in ads:
@@ -84,7 +85,8 @@ def catalog(ads: Sequence[Mapping[str, Any]], floor_cpm_micros: int = 0) -> Cata
             )
         )
         targeting = Targeting(**ad.get("targeting", {}))
-        lines.append(LineItem(f"li-{name}", f"cmp-{name}", ad["pricing"], ad["bid_micros"], targeting))
+        line = {"pricing": ad["pricing"], "bid_micros": ad["bid_micros"], "targeting": targeting} | ad.get("line", {})
+        lines.append(LineItem(f"li-{name}", f"cmp-{name}", **line))
         ad_format = ad.get("format", "video")
         video = ad_format in ("video", "audio")
         fields = {
