@@ -185,6 +185,32 @@ class Deal:
 
 
 @dataclass(frozen=True, slots=True)
+class ExperimentCell:
+    """One cell: `weight` of the viewers that are not held out; what is different for them.
+
+    `floor_percent` multiplies placements' floors, `model_alias` names a challenger model, `off_line_items` do not run.
+    """
+
+    name: str
+    weight: int = 1
+    floor_percent: int = 100
+    model_alias: str = ""
+    off_line_items: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """`hold_out_basis_points` (of 10,000 viewers) are not shown the campaigns, nor any of the advertisers."""
+
+    id: str
+    salt: str
+    cells: list[ExperimentCell] = field(default_factory=list)
+    hold_out_basis_points: int = 0
+    campaign_ids: list[str] = field(default_factory=list)
+    advertiser_ids: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """`rates`: micros of `currency` for one unit of another currency."""
 
@@ -198,6 +224,7 @@ class Catalog:
     placements: list[Placement]
     deals: list[Deal] = field(default_factory=list)
     rates: dict[str, int] = field(default_factory=dict)
+    experiments: list[Experiment] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +355,7 @@ def _dangling(catalog: Catalog) -> list[str]:
     """References that point nowhere, ids that are given twice, events that never happen."""
     problems = []
     ids: dict[str, set[str]] = {}
-    for room in ("advertisers", "campaigns", "line_items", "creatives", "publishers", "placements"):
+    for room in ("advertisers", "campaigns", "line_items", "creatives", "publishers", "placements", "experiments"):
         seen: set[str] = set()
         for i, item in enumerate(getattr(catalog, room)):
             if item.id in seen:
@@ -345,6 +372,11 @@ def _dangling(catalog: Catalog) -> list[str]:
         for i, item in enumerate(getattr(catalog, room)):
             if getattr(item, column) not in ids[target]:
                 problems.append(f"$.{room}[{i}].{column}: no such id {getattr(item, column)!r}")
+    for i, experiment in enumerate(catalog.experiments):
+        named = [("advertisers", a) for a in experiment.advertiser_ids]
+        named += [("campaigns", c) for c in experiment.campaign_ids]
+        named += [("line_items", x) for cell in experiment.cells for x in cell.off_line_items]
+        problems += [f"$.experiments[{i}]: no such id {x!r} in {room}" for room, x in named if x not in ids[room]]
     for i, creative in enumerate(catalog.creatives):
         problems += [
             f"$.creatives[{i}].trackers.{name}: no such event type" for name in creative.trackers if name not in BY_NAME

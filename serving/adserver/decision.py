@@ -129,6 +129,7 @@ def ad_record(
         live=opportunity.live,
         session_context=context.session_context,
         consent=context.consent,
+        experiments=dict(context.assignment.cells),
         model_version=model_version,
         trackers=trackers | {"impression": [billing_url]} if billing_url else trackers,
         **context.device_fields,
@@ -171,6 +172,6 @@ def log_record(decision: Decision, context: RequestContext, currency: str, laten
         "features_hash": decision.features_hash,
         "feature_status": decision.feature_status,
         "reasons": decision.reason_codes,
-        "experiments": {},
+        "experiments": dict(context.assignment.cells),
         "latency_ms": latency_ms,
     }

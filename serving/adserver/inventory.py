@@ -16,6 +16,7 @@ from schemas.features import id_of
 from schemas.ids import scope_hash
 from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
 from serving.adserver.auction.rates import Rates
+from serving.adserver.experiments import Experiments
 from serving.adserver.limits.budget import price_of_win
 from serving.adserver.limits.caps import PER_STREAM, PER_VIEWER, CapRule, cap_rules, capped_scopes
 from serving.adserver.limits.ledger import Budget
@@ -72,6 +73,7 @@ class Inventory:
         self.version = catalog.version
         self.currency = catalog.currency
         self.rates = Rates(catalog.currency, catalog.rates)
+        self.experiments = Experiments(catalog)
         self._deals = _deals(catalog)
         self._refusals: dict[bytes, dict[int, Outcome | None]] = {}
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}

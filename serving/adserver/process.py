@@ -86,6 +86,17 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         ends.mlflow_url, settings.model_name, settings.model_alias, settings.model_poll_s, use_champion
     )
 
+    challenger: ChampionWatch | None = None
+    if settings.challenger_alias:
+        serving.challenger_alias = settings.challenger_alias
+
+        def use_challenger(model: ChampionModel) -> None:
+            serving.challenger = model
+
+        challenger = ChampionWatch(
+            ends.mlflow_url, settings.model_name, settings.challenger_alias, settings.model_poll_s, use_challenger
+        )
+
     def status() -> tuple[bool, dict[str, Any]]:
         ready = bool(serving.inventory.rows) or len(bidders) > 0
         return ready, {
@@ -125,6 +136,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             counters.run(),
             store.budgets.run(lambda: serving.inventory),
             champion.run(),
+            *([challenger.run()] if challenger is not None else []),
             overload.run(),
         )
     ]
@@ -152,6 +164,8 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         for task in background:
             task.cancel()
         champion.close()
+        if challenger is not None:
+            challenger.close()
         bidders.close()
         await notifier.drain(settings.drain_s)
         notifier.close()

@@ -70,6 +70,7 @@ class Settings(BaseSettings):
         default_factory=list, description="where the Ads Manager door may fetch: prefixes with scheme and host, as JSON"
     )
     outside_allow_private: bool = Field(default=False, description="fetch from private addresses: for tests")
+    challenger_alias: str = Field(default="", description="alias of a second model, for experiments")
     pod_advertisers_apart: Literal["pod", "adjacent", "none"] = Field(
         default="pod", description="where two ads of one advertiser may not be: in a pod, next to each other"
     )

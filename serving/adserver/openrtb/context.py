@@ -8,6 +8,7 @@ from connectors.keys import KeyRing
 from schemas.catalog import Placement
 from schemas.money import to_micros
 from serving.adserver.auction.deals import DealTerms, terms_of
+from serving.adserver.experiments import NOBODY, Assignment
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import Consent, consent_flags, read_consent
 from serving.adserver.openrtb.countries import alpha2
@@ -46,6 +47,7 @@ class RequestContext:
     session_context: str | None
     consent: dict[str, str]
     device_fields: DeviceFields
+    assignment: Assignment = NOBODY  # the viewer's cells of experiments
 
     @property
     def now_s(self) -> int:
@@ -106,8 +108,11 @@ def resolve(
     )
 
 
-def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity]:
-    """The request's imps. A placement of the catalogue adds its floor, category and publisher."""
+def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int = 100) -> list[Opportunity]:
+    """The request's imps. A placement of the catalogue adds its floor, category and publisher.
+
+    `floor_percent` is an experiment's, of the placement's floor; the request's own is never undercut.
+    """
     place = _place(request)
     found = []
     for imp in request.imp:
@@ -116,7 +121,7 @@ def opportunities(request: BidRequest, inventory: Inventory) -> list[Opportunity
         categories = (content.cat if content is not None else []) or (place.cat if place is not None else [])
         floor = inventory.rates.floor_to_ours(to_micros(repr(imp.bidfloor)), imp.bidfloorcur) if imp.bidfloor else 0
         if floor is not None and placement is not None:
-            floor = max(floor, placement.floor_cpm_micros)
+            floor = max(floor, placement.floor_cpm_micros * floor_percent // 100)
         publisher = place.publisher if place is not None else None
         found.append(
             Opportunity(
