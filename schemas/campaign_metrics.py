@@ -51,15 +51,15 @@ COUNTED: dict[str, str] = {
     "post_view_conversion": "post_view_conversions",
 }
 
-#: Deltas of `campaign_metrics`, of each event.
-EVENT_SUMS: tuple[str, ...] = (
+#: Deltas of `campaign_metrics` beside the counts of types, of each event.
+OTHER_EVENT_SUMS: tuple[str, ...] = (
     "events",
-    *COUNTED.values(),
     "late_events",
     "invalid_events",  # events with a quality reason that starts with "ivt_"
     "spend_micros",
     "conversion_value_micros",
 )
+EVENT_SUMS: tuple[str, ...] = (*OTHER_EVENT_SUMS, *COUNTED.values())
 #: Deltas of `ad_sessions`, when a session closes.
 SESSION_SUMS: tuple[str, ...] = ("sessions", "sessions_completed", "watch_time_ms")
 #: Deltas of `attribution`; a correction takes back what it replaces, so these can be negative.

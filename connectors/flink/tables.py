@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from connectors.flink.java_jar import ADDITIVE_KAFKA, ROW_AVRO
 from schemas import campaign_metrics
@@ -22,6 +22,9 @@ from schemas.topics import Topic
 STRICT_AVRO = "avro-confluent"
 #: The source's column that holds the Kafka key.
 KEY_COLUMN = "kafka_key"
+
+#: The column of an additive table that is counted instead of written.
+COUNTED_COLUMN = "event_type"
 
 #: Most keys that an upsert sink holds back.
 _UPSERT_ROWS = 5_000
@@ -108,15 +111,19 @@ def campaign_metrics_columns(
     sums: Iterable[str] = campaign_metrics.SUMS,
     maxima: Iterable[str] = campaign_metrics.MAXIMA,
     *,
-    reach: bool = True,
+    counted: bool = True,
 ) -> tuple[Column, ...]:
-    """Columns of the JSON rows for Druid that a job writes, from schemas/campaign_metrics.py."""
-    numbers = {"creative_version": "INT NOT NULL"}
+    """Columns that a job's query gives the connector `additive-kafka`, from schemas/campaign_metrics.py.
+
+    `counted`: the event's type, of which the connector makes the columns of `campaign_metrics.COUNTED`.
+    """
+    numbers = {"creative_version": "INT"}
+    of_each_event = ((COUNTED_COLUMN, "STRING"), (campaign_metrics.REACH_COLUMN, "STRING")) if counted else ()
     return (
-        Column(campaign_metrics.TIME_COLUMN, "BIGINT NOT NULL"),
-        *(Column(name, numbers.get(name, "STRING NOT NULL")) for name in campaign_metrics.DIMENSIONS),
-        *(Column(name, "BIGINT NOT NULL") for name in (*sums, *maxima)),
-        *((Column(campaign_metrics.REACH_COLUMN, "ARRAY<STRING>"),) if reach else ()),
+        Column(campaign_metrics.TIME_COLUMN, "BIGINT"),
+        *(Column(name, numbers.get(name, "STRING")) for name in campaign_metrics.DIMENSIONS),
+        *(Column(name, "BIGINT") for name in (*sums, *maxima)),
+        *(Column(*column) for column in of_each_event),
     )
 
 
@@ -176,14 +183,17 @@ def exactly_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: Exact
 
 @dataclass(frozen=True, slots=True)
 class Additive:
-    """Which columns of an additive table are added up, of which the greatest counts, and which are sets (arrays).
+    """Which columns of an additive table are added up, of which the greatest counts, whose texts are collected, and
+    which column's texts are counted (`counts`: text to the column that is written).
 
     All others are the key. Rows of equal keys become one until the next checkpoint.
     """
 
     sums: tuple[str, ...]
-    maxima: tuple[str, ...]
-    unions: tuple[str, ...]
+    maxima: tuple[str, ...] = ()
+    unions: tuple[str, ...] = ()
+    counted: str = ""
+    counts: Mapping[str, str] = field(default_factory=dict)
 
 
 def additive_sink_ddl(
@@ -197,8 +207,9 @@ def additive_sink_ddl(
         "additive.sum": ",".join(additive.sums),
         "additive.max": ",".join(additive.maxima),
         "additive.union": ",".join(additive.unions),
-        "format": "json",
-        "json.encode.ignore-null-fields": "true",
+        "additive.count.column": additive.counted,
+        "additive.count": ",".join(f"{text}:{column}" for text, column in additive.counts.items()),
+        "additive.absent": campaign_metrics.ABSENT,
     }
     return _create(table, [column.ddl for column in row], options)
 

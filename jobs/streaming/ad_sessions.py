@@ -13,8 +13,8 @@ Run: python -m jobs.streaming submit --jobs ad_sessions
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, View, sql
-from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
+from schemas.campaign_metrics import DIMENSIONS
 
 NAME = "ad_sessions"
 
@@ -54,7 +54,7 @@ def build(settings: Settings) -> Job:
         counts=of_session(_COUNTS),
         gap_ms=settings.session_gap_s * 1000,
     )
-    session_metrics = sql("session_metrics", dimensions=dimensions())
+    session_metrics = sql("session_metrics", dimensions=", ".join(DIMENSIONS))
     return Job(
         NAME,
         views=(View("closed_sessions", closed_sessions),),

@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 
 from jobs.streaming.job import Job, Output, View, sql
-from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
 from schemas import campaign_metrics
 from schemas.catalog import Catalog
@@ -67,7 +66,7 @@ def build(settings: Settings) -> Job:
         for name in campaign_metrics.DIMENSIONS
         if name != "currency"
     )
-    metrics = sql("attribution_metrics", dimensions=dimensions())
+    metrics = sql("attribution_metrics", dimensions=", ".join(campaign_metrics.DIMENSIONS))
     return Job(
         NAME,
         views=(

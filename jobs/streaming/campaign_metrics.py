@@ -11,9 +11,8 @@ Run: python -m jobs.streaming submit --jobs campaign_metrics
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, sql
-from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import COUNTED
+from schemas.campaign_metrics import DIMENSIONS
 from schemas.events import LATENESS_MS
 
 NAME = "campaign_metrics"
@@ -21,13 +20,5 @@ NAME = "campaign_metrics"
 
 def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    query = sql(
-        "campaign_metrics",
-        dimensions=dimensions(),
-        counts=",\n  ".join(
-            f"CASE WHEN event_type = '{event_type}' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS {column}"
-            for event_type, column in COUNTED.items()
-        ),
-        lateness_ms=LATENESS_MS,
-    )
+    query = sql("campaign_metrics", dimensions=", ".join(DIMENSIONS), lateness_ms=LATENESS_MS)
     return Job(NAME, outputs=(Output("campaign_metrics", query),))

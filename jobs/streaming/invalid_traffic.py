@@ -24,7 +24,6 @@ Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), 
 from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, View, sql, text_list
-from jobs.streaming.metrics_columns import dimensions
 from jobs.streaming.settings import Settings
 from schemas import campaign_metrics
 from schemas.events import EVENT_TYPES
@@ -67,7 +66,7 @@ def build(settings: Settings) -> Job:
         tolerance_ms=settings.ivt_clock_tolerance_ms,
         window_s=settings.ivt_pattern_window_s,
     )
-    metrics = sql("invalid_metrics", dimensions=dimensions())
+    metrics = sql("invalid_metrics", dimensions=", ".join(campaign_metrics.DIMENSIONS))
     return Job(
         NAME,
         views=(

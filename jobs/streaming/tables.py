@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from connectors.flink.tables import (
+    COUNTED_COLUMN,
     Additive,
     Cluster,
     Column,
@@ -21,9 +22,10 @@ from jobs.streaming.job import Output
 from jobs.streaming.settings import Settings
 from schemas.campaign_metrics import (
     ATTRIBUTION_SUMS,
-    EVENT_SUMS,
+    COUNTED,
     INVALID_TRAFFIC_SUMS,
     MAXIMA,
+    OTHER_EVENT_SUMS,
     REACH_COLUMN,
     SESSION_SUMS,
 )
@@ -54,15 +56,15 @@ class Sink:
     topic: Topic
     kind: Literal["exactly_once", "raw", "upsert", "additive"]
     key: str | None = None
-    #: Of an additive table: the deltas that the job counts. Only `campaign_metrics` counts maxima and users.
+    #: Of an additive table: the deltas that the job gives. Tables `of_events` have maxima, users and types counted too.
     sums: tuple[str, ...] = ()
+    of_events: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, the key of an upsert first."""
         if self.kind == "additive":
-            whole = self.sums == EVENT_SUMS
-            return campaign_metrics_columns(self.sums, MAXIMA if whole else (), reach=whole)
+            return campaign_metrics_columns(self.sums, MAXIMA if self.of_events else (), counted=self.of_events)
         if self.kind == "raw":
             return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
         assert self.topic.schema is not None
@@ -77,8 +79,9 @@ class Sink:
         """CREATE TABLE for `job`, whose name makes the transactional ids unique."""
         how = ExactlyOnce(f"{job}-{self.table}", settings.transaction_timeout_ms)
         if self.kind == "additive":
-            names = {column.name for column in self.columns}
-            additive = Additive(self.sums, tuple(n for n in MAXIMA if n in names), tuple({REACH_COLUMN} & names))
+            additive = Additive(self.sums)
+            if self.of_events:
+                additive = Additive(self.sums, MAXIMA, (REACH_COLUMN,), COUNTED_COLUMN, COUNTED)
             return additive_sink_ddl(self.table, self.topic, cluster, how, additive, self.columns)
         assert self.key is not None
         if self.kind == "raw":
@@ -99,7 +102,7 @@ SINKS: dict[str, Sink] = {
         Sink(
             "session_metrics", CAMPAIGN_METRICS, "additive", sums=SESSION_SUMS
         ),  # a second writer of the topic needs its own transactions
-        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=EVENT_SUMS),
+        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=OTHER_EVENT_SUMS, of_events=True),
         Sink("frequency_counts", FREQUENCY_COUNTS, "upsert", "counter_key"),
         Sink("streaming_features", STREAMING_FEATURES, "upsert", "counter_key"),
         Sink("campaign_spend", CAMPAIGN_SPEND, "upsert", "spend_key"),

@@ -26,7 +26,7 @@ from jobs.streaming.views import (
     watermark,
 )
 from schemas.codec import Encoder, decode, parsed_schema, split_header
-from tests.samples.additive import add_up
+from tests.samples.additive import add_up, as_written
 from tests.samples.counters import unpacked
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 
@@ -114,7 +114,7 @@ def _as_read(table: str, result: Any) -> list[dict[str, Any]]:
         for number, values in enumerate(found):
             row = dict(zip(names, values, strict=True))
             if sink.kind == "additive":
-                add_up(rows, row)
+                add_up(rows, as_written(row))
             elif sink.kind == "raw":
                 rows[number] = decode(split_header(bytes(row["raw"]))[1], parsed_schema("ad_event"))
             else:  # of a row that is revised the last revision counts

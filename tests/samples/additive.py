@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas.campaign_metrics import DIMENSIONS, MAXIMA, REACH_COLUMN, SUMS, TIME_COLUMN
+from connectors.flink.tables import COUNTED_COLUMN
+from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS, MAXIMA, REACH_COLUMN, SUMS, TIME_COLUMN
 
 
 def add_up(rows: dict[Any, dict[str, Any]], row: dict[str, Any]) -> None:
@@ -21,3 +22,14 @@ def add_up(rows: dict[Any, dict[str, Any]], row: dict[str, Any]) -> None:
     for name in MAXIMA:
         sums[name] = max(sums[name], row[name])
     sums[REACH_COLUMN] = sorted(users | set(sums[REACH_COLUMN]))
+
+
+def as_written(row: dict[str, Any]) -> dict[str, Any]:
+    """What the connector `additive-kafka` writes for a query's row: the reference of its options."""
+    written = {name: 0 if value is None and name in SUMS else value for name, value in row.items()}
+    written |= {name: ABSENT for name in DIMENSIONS if written[name] is None}
+    if COUNTED_COLUMN in written:
+        column = COUNTED.get(written.pop(COUNTED_COLUMN))
+        written |= {column: 1} if column else {}
+        written[REACH_COLUMN] = [user for user in (written[REACH_COLUMN],) if user is not None]
+    return written

@@ -1,23 +1,17 @@
 // Adds up rows of equal keys; the operator behind the connector `additive-kafka` (AdditiveKafkaSink.java).
 package headwater;
 
-import java.io.Serializable;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
-import java.util.Map;
 import java.util.zip.CRC32C;
+import org.apache.flink.core.memory.MemorySegment;
+import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.apache.flink.table.api.ValidationException;
-import org.apache.flink.table.data.ArrayData;
-import org.apache.flink.table.data.GenericArrayData;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinarySegmentUtils;
 import org.apache.flink.table.data.binary.BinaryStringData;
-import org.apache.flink.table.types.logical.RowType;
 
 final class AddingOperator extends AbstractStreamOperator implements OneInputStreamOperator {
     private static final long serialVersionUID = 1L;
@@ -29,6 +23,7 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
     private transient AdditiveKey key;
     private transient Sums[] table;
     private transient int rows;
+    private transient AdditiveJson json;
     private transient StreamRecord out;
 
     AddingOperator(AdditiveColumns columns) {
@@ -38,6 +33,8 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
     public void open() throws Exception {
         super.open();
         this.key = new AdditiveKey(this.columns);
+        this.columns.open();
+        this.json = new AdditiveJson(this.columns);
         this.table = new Sums[1024];
         this.rows = 0;
         this.out = new StreamRecord(null);
@@ -49,11 +46,11 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
         int hash = this.key.hash();
         int at = hash & (this.table.length - 1);
         Sums sums = this.table[at];
-        while (sums != null && !(sums.hash == hash && this.key.is(sums.keyBytes))) {
+        while (sums != null && !(sums.hash == hash && this.key.is(sums.key))) {
             sums = sums.next;
         }
         if (sums == null) {
-            sums = new Sums(hash, this.key.copy(), this.columns.key(row), this.columns, this.table[at]);
+            sums = new Sums(hash, this.key.copy(), this.columns, this.table[at]);
             this.table[at] = sums;
             this.rows++;
             if (this.rows > this.table.length) {
@@ -75,13 +72,13 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
         super.finish();
     }
 
-    private void flush() {
+    private void flush() throws Exception {
         if (this.rows == 0) {
             return;
         }
         for (int i = 0; i < this.table.length; i++) {
             for (Sums sums = this.table[i]; sums != null; sums = sums.next) {
-                this.out.replace(this.columns.row(sums));
+                this.out.replace(GenericRowData.of(new Object[] {this.json.of(sums)}));
                 this.output.collect(this.out);
             }
             this.table[i] = null;
@@ -105,23 +102,41 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
     }
 }
 
-/** The running sums of one key. What is collected for sketches may repeat: they do not mind, and a set costs more. */
+/** The running sums of one key: few objects, because there may be many of them for as long as a checkpoint's interval. */
 final class Sums {
     final int hash;
-    final byte[] keyBytes;
-    final Object[] key;
+    final byte[] key;
     final long[] numbers;
-    final List[] unions;
+    /** What is collected, each text after its length; `collectedBytes` of it count. They may repeat. */
+    final byte[][] collected;
+    final int[] collectedBytes;
     Sums next;
 
-    Sums(int hash, byte[] keyBytes, Object[] key, AdditiveColumns columns, Sums next) {
+    Sums(int hash, byte[] key, AdditiveColumns columns, Sums next) {
         this.hash = hash;
-        this.keyBytes = keyBytes;
         this.key = key;
-        this.numbers = new long[columns.numbers.length];
-        Arrays.fill(this.numbers, columns.sums, this.numbers.length, Long.MIN_VALUE);
-        this.unions = new List[columns.unions.length];
+        this.numbers = new long[columns.numbers.length + columns.countTexts.length];
+        Arrays.fill(this.numbers, columns.sums, columns.numbers.length, Long.MIN_VALUE);
+        this.collected = new byte[columns.unions.length][];
+        this.collectedBytes = new int[columns.unions.length];
         this.next = next;
+    }
+
+    void collect(int union, BinaryStringData text) {
+        text.ensureMaterialized();
+        int length = text.getSizeInBytes();
+        int from = this.collectedBytes[union];
+        byte[] bytes = this.collected[union];
+        if (bytes == null) {
+            bytes = new byte[AdditiveColumns.LENGTH_BYTES + length];
+        } else if (from + AdditiveColumns.LENGTH_BYTES + length > bytes.length) {
+            bytes = Arrays.copyOf(bytes, (from + AdditiveColumns.LENGTH_BYTES + length) * 2);
+        }
+        AdditiveColumns.putLength(bytes, from, length);
+        int at = from + AdditiveColumns.LENGTH_BYTES;
+        BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), bytes, at, length);
+        this.collected[union] = bytes;
+        this.collectedBytes[union] = from + AdditiveColumns.LENGTH_BYTES + length;
     }
 }
 
@@ -132,6 +147,7 @@ final class AdditiveKey {
     /** One instruction for eight bytes on common processors. */
     private final CRC32C checksum = new CRC32C();
     private byte[] bytes = new byte[512];
+    private MemorySegment segment = MemorySegmentFactory.wrap(this.bytes);
     private int size;
 
     AdditiveKey(AdditiveColumns columns) {
@@ -143,24 +159,13 @@ final class AdditiveKey {
         this.size = 0;
         for (int i = 0; i < this.columns.length; i++) {
             int column = this.columns[i];
-            if (row.isNullAt(column)) {
-                put(-1, 4);
-            } else if (this.kinds[i] == AdditiveColumns.TEXT) {
-                BinaryStringData text = (BinaryStringData) row.getString(column);
-                text.ensureMaterialized();
-                int length = text.getSizeInBytes();
-                put(length, 4);
-                room(length);
-                if (text.getSegments().length == 1) {
-                    text.getSegments()[0].get(text.getOffset(), this.bytes, this.size, length);
-                } else {
-                    System.arraycopy(text.toBytes(), 0, this.bytes, this.size, length);
-                }
-                this.size += length;
-            } else if (this.kinds[i] == AdditiveColumns.LONG) {
-                put(row.getLong(column), 8);
+            if (this.kinds[i] == AdditiveColumns.TEXT) {
+                put(row.isNullAt(column) ? null : (BinaryStringData) row.getString(column));
             } else {
-                put(row.getInt(column), 4);
+                room(8);
+                this.segment.putLongLittleEndian(
+                        this.size, this.kinds[i] == AdditiveColumns.LONG ? row.getLong(column) : row.getInt(column));
+                this.size += 8;
             }
         }
     }
@@ -180,155 +185,26 @@ final class AdditiveKey {
         return Arrays.copyOf(this.bytes, this.size);
     }
 
-    private void put(long number, int length) {
-        room(length);
-        for (int i = 0; i < length; i++) {
-            this.bytes[this.size++] = (byte) (number >>> (8 * i));
+    private void put(BinaryStringData text) {
+        if (text == null) {
+            room(AdditiveColumns.LENGTH_BYTES);
+            AdditiveColumns.putLength(this.bytes, this.size, AdditiveColumns.NO_TEXT);
+            this.size += AdditiveColumns.LENGTH_BYTES;
+            return;
         }
+        text.ensureMaterialized();
+        int length = text.getSizeInBytes();
+        room(AdditiveColumns.LENGTH_BYTES + length);
+        AdditiveColumns.putLength(this.bytes, this.size, length);
+        this.size += AdditiveColumns.LENGTH_BYTES;
+        BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), this.bytes, this.size, length);
+        this.size += length;
     }
 
     private void room(int length) {
         if (this.size + length > this.bytes.length) {
             this.bytes = Arrays.copyOf(this.bytes, (this.size + length) * 2);
+            this.segment = MemorySegmentFactory.wrap(this.bytes);
         }
-    }
-}
-
-/** Which column is what. `numbers` are the positions of the sums, then of the maxima. */
-final class AdditiveColumns implements Serializable {
-    private static final long serialVersionUID = 1L;
-    static final int TEXT = 0;
-    static final int INT = 1;
-    static final int LONG = 2;
-
-    final int arity;
-    final int[] keys;
-    final int[] kinds;
-    final int[] numbers;
-    final int sums;
-    final int[] unions;
-
-    private AdditiveColumns(int arity, int[] keys, int[] kinds, int[] numbers, int sums, int[] unions) {
-        this.arity = arity;
-        this.keys = keys;
-        this.kinds = kinds;
-        this.numbers = numbers;
-        this.sums = sums;
-        this.unions = unions;
-    }
-
-    /** Errors: ValidationException for a column that is not there or of a type that can't be it. */
-    static AdditiveColumns of(RowType row, Map options) {
-        int[] sums = positions(row, (String) options.get("sum"));
-        int[] maxima = positions(row, (String) options.get("max"));
-        int[] unions = positions(row, (String) options.get("union"));
-        int[] numbers = Arrays.copyOf(sums, sums.length + maxima.length);
-        System.arraycopy(maxima, 0, numbers, sums.length, maxima.length);
-        boolean[] additive = new boolean[row.getFieldCount()];
-        for (int i = 0; i < numbers.length; i++) {
-            additive[numbers[i]] = true;
-            require(row, numbers[i], "BIGINT");
-        }
-        for (int i = 0; i < unions.length; i++) {
-            additive[unions[i]] = true;
-            require(row, unions[i], "ARRAY");
-        }
-        int[] keys = new int[row.getFieldCount() - numbers.length - unions.length];
-        int[] kinds = new int[keys.length];
-        int found = 0;
-        for (int i = 0; i < additive.length; i++) {
-            if (!additive[i]) {
-                keys[found] = i;
-                String root = row.getTypeAt(i).getTypeRoot().name();
-                kinds[found] = root.equals("BIGINT") ? LONG : root.equals("INTEGER") ? INT : TEXT;
-                if (kinds[found] == TEXT) {
-                    require(row, i, "VARCHAR");
-                }
-                found++;
-            }
-        }
-        return new AdditiveColumns(row.getFieldCount(), keys, kinds, numbers, sums.length, unions);
-    }
-
-    private static int[] positions(RowType row, String names) {
-        if (names == null || names.isEmpty()) {
-            return new int[0];
-        }
-        String[] each = names.split(",");
-        int[] positions = new int[each.length];
-        for (int i = 0; i < each.length; i++) {
-            positions[i] = row.getFieldIndex(each[i].trim());
-            if (positions[i] < 0) {
-                throw new ValidationException("additive-kafka: no column " + each[i]);
-            }
-        }
-        return positions;
-    }
-
-    private static void require(RowType row, int position, String root) {
-        if (!row.getTypeAt(position).getTypeRoot().name().equals(root)) {
-            String name = (String) row.getFieldNames().get(position);
-            throw new ValidationException("additive-kafka: column " + name + " must be " + root);
-        }
-    }
-
-    /** The key's values, copied: the row and the message behind it are another's. */
-    Object[] key(RowData row) {
-        Object[] key = new Object[this.keys.length];
-        for (int i = 0; i < key.length; i++) {
-            int column = this.keys[i];
-            if (!row.isNullAt(column)) {
-                if (this.kinds[i] == TEXT) {
-                    key[i] = copy(row.getString(column));
-                } else if (this.kinds[i] == LONG) {
-                    key[i] = Long.valueOf(row.getLong(column));
-                } else {
-                    key[i] = Integer.valueOf(row.getInt(column));
-                }
-            }
-        }
-        return key;
-    }
-
-    void add(Sums sums, RowData row) {
-        for (int i = 0; i < this.sums; i++) {
-            sums.numbers[i] += row.getLong(this.numbers[i]);
-        }
-        for (int i = this.sums; i < this.numbers.length; i++) {
-            sums.numbers[i] = Math.max(sums.numbers[i], row.getLong(this.numbers[i]));
-        }
-        for (int i = 0; i < this.unions.length; i++) {
-            if (!row.isNullAt(this.unions[i])) {
-                ArrayData items = row.getArray(this.unions[i]);
-                if (sums.unions[i] == null) {
-                    sums.unions[i] = new ArrayList();
-                }
-                for (int j = 0; j < items.size(); j++) {
-                    if (!items.isNullAt(j)) {
-                        sums.unions[i].add(copy(items.getString(j)));
-                    }
-                }
-            }
-        }
-    }
-
-    /** The row to write. A sum of 0 is null, and so left out of JSON: most of a row's sums are. */
-    GenericRowData row(Sums sums) {
-        GenericRowData row = new GenericRowData(this.arity);
-        for (int i = 0; i < this.keys.length; i++) {
-            row.setField(this.keys[i], sums.key[i]);
-        }
-        for (int i = 0; i < this.numbers.length; i++) {
-            row.setField(this.numbers[i], sums.numbers[i] == 0 ? null : Long.valueOf(sums.numbers[i]));
-        }
-        for (int i = 0; i < this.unions.length; i++) {
-            row.setField(
-                    this.unions[i], sums.unions[i] == null ? null : new GenericArrayData(sums.unions[i].toArray()));
-        }
-        return row;
-    }
-
-    private static StringData copy(StringData text) {
-        return ((BinaryStringData) text).copy();
     }
 }

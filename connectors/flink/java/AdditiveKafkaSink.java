@@ -4,10 +4,16 @@
 // passes by, and writes the sums before each checkpoint's barrier and at the end of a bounded input. No earlier: readers
 // see what an exactly-once sink wrote when the checkpoint is complete. Nothing is held across a checkpoint.
 //
-// Options: `additive.sum`, `additive.max` (BIGINT NOT NULL), `additive.union` (ARRAY<STRING>, put one behind the other
-// for sketches): columns separated by commas; all others are the key. Every other option is the `kafka` connector's own.
+// The value is JSON (AdditiveJson.java); the table has no format of its own.
+// Options, columns separated by commas; all other columns are the key:
+// `additive.sum`, `additive.max` (never null): BIGINT. `additive.union`: STRING, written as an array of the texts, which may repeat
+// (sketches do not mind). `additive.count.column` is a STRING whose texts are counted, `additive.count` says where:
+// `text:column,...`; those columns are written, the counted one is not. So a query hands over an event's type instead of
+// a column per type of which all but one are 0. `additive.absent`: what a key's text that is null is written as.
+// Every other option is the `kafka` connector's own.
 package headwater;
 
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
@@ -18,7 +24,10 @@ import org.apache.flink.api.connector.sink2.Sink;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.DataStreamSink;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.catalog.ResolvedCatalogTable;
+import org.apache.flink.table.catalog.ResolvedSchema;
 import org.apache.flink.table.connector.ChangelogMode;
 import org.apache.flink.table.connector.ProviderContext;
 import org.apache.flink.table.connector.sink.DataStreamSinkProvider;
@@ -27,6 +36,7 @@ import org.apache.flink.table.connector.sink.SinkV2Provider;
 import org.apache.flink.table.factories.DynamicTableFactory;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.factories.FactoryUtil;
+import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
 import org.apache.flink.table.types.logical.RowType;
 
 public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
@@ -57,7 +67,12 @@ public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
             }
         }
         kafkaOptions.put("connector", "kafka");
-        ResolvedCatalogTable kafkaTable = context.getCatalogTable().copy(kafkaOptions);
+        RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
+        AdditiveColumns columns = new AdditiveColumns(row, own);
+        kafkaOptions.put("format", "raw");
+        ResolvedCatalogTable kafkaTable = new ResolvedCatalogTable(
+                context.getCatalogTable().getOrigin().copy(kafkaOptions),
+                ResolvedSchema.of(Collections.singletonList(Column.physical("json", DataTypes.BYTES()))));
         DynamicTableFactory.Context kafkaContext = new FactoryUtil.DefaultDynamicTableContext(
                 context.getObjectIdentifier(),
                 kafkaTable,
@@ -67,8 +82,6 @@ public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
                 context.isTemporary());
         DynamicTableSinkFactory kafka = (DynamicTableSinkFactory)
                 FactoryUtil.discoverFactory(context.getClassLoader(), DynamicTableSinkFactory.class, "kafka");
-        RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
-        AdditiveColumns columns = AdditiveColumns.of(row, own);
         return new AdditiveSink(kafka.createDynamicTableSink(kafkaContext), columns);
     }
 }
@@ -102,6 +115,9 @@ final class AdditiveSink implements DynamicTableSink {
 }
 
 final class AdditiveProvider implements DataStreamSinkProvider {
+    private static final RowType WRITTEN = (RowType)
+            DataTypes.ROW(Collections.singletonList(DataTypes.FIELD("json", DataTypes.BYTES()))).getLogicalType();
+
     private final Sink kafka;
     private final AdditiveColumns columns;
 
@@ -112,7 +128,7 @@ final class AdditiveProvider implements DataStreamSinkProvider {
 
     public DataStreamSink consumeDataStream(ProviderContext context, DataStream rows) {
         SingleOutputStreamOperator summed =
-                rows.transform("add up", rows.getType(), new AddingOperator(this.columns));
+                rows.transform("add up", InternalTypeInfo.of(WRITTEN), new AddingOperator(this.columns));
         summed.setParallelism(rows.getParallelism());
         DataStreamSink sink = summed.sinkTo(this.kafka);
         Optional uid = context.generateUid("add-up");

@@ -207,11 +207,12 @@ final class RowAvroDecoder implements DeserializationSchema {
         try {
             JsonNode answer = (JsonNode) json.readTree(body);
             String writerSchema = ((JsonNode) answer.get("schema")).asText();
-            plan = new RowAvroPlan(
-                    (JsonNode) json.readTree(writerSchema),
-                    (JsonNode) json.readTree(this.readerSchema),
-                    this.names,
-                    this.wide);
+            plan = new RowAvroLayout(
+                            (JsonNode) json.readTree(writerSchema),
+                            (JsonNode) json.readTree(this.readerSchema),
+                            this.names,
+                            this.wide)
+                    .plan();
         } finally {
             body.close();
         }

@@ -1,18 +1,16 @@
-// How RowAvroFormat decodes: a walk over the writer's schema that keeps what the table wants and steps over the rest.
+// How RowAvroFormat decodes records of one writer's schema. What is common is one call per field of generated code
+// (RowAvroLayout.java), which ends in the methods of this class; what is rare is a walk over the field's type.
 package headwater;
 
 import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
-import java.util.HashMap;
-import java.util.Iterator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.apache.flink.core.memory.MemorySegment;
 import org.apache.flink.core.memory.MemorySegmentFactory;
-import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.data.GenericArrayData;
 import org.apache.flink.table.data.GenericMapData;
@@ -20,89 +18,8 @@ import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
-/** A type of the writer's schema. */
-final class RowAvroType {
-    static final int NULL = 0;
-    static final int BOOLEAN = 1;
-    static final int INT = 2;
-    static final int LONG = 3;
-    static final int FLOAT = 4;
-    static final int DOUBLE = 5;
-    static final int BYTES = 6;
-    static final int STRING = 7;
-    static final int ARRAY = 8;
-    static final int MAP = 9;
-    static final int UNION = 10;
-    static final int RECORD = 11;
-    static final int ENUM = 12;
-    static final int FIXED = 13;
-    private static final String[] PRIMITIVES = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"};
-
-    int kind;
-    int size;
-    RowAvroType items;
-    RowAvroType[] parts;
-
-    /** A part of one of a record's fields, or null. */
-    static JsonNode part(JsonNode fields, int field, String name) {
-        return (JsonNode) ((JsonNode) fields.get(field)).get(name);
-    }
-
-    static RowAvroType of(JsonNode schema, Map named) {
-        if (schema.isTextual()) {
-            for (int i = 0; i < PRIMITIVES.length; i++) {
-                if (PRIMITIVES[i].equals(schema.asText())) {
-                    RowAvroType type = new RowAvroType();
-                    type.kind = i;
-                    return type;
-                }
-            }
-            RowAvroType known = (RowAvroType) named.get(schema.asText());
-            if (known == null) {
-                throw new ValidationException("no Avro type " + schema.asText());
-            }
-            return known;
-        }
-        RowAvroType type = new RowAvroType();
-        if (schema.isArray()) {
-            type.kind = UNION;
-            type.parts = new RowAvroType[schema.size()];
-            for (int i = 0; i < type.parts.length; i++) {
-                type.parts[i] = of((JsonNode) schema.get(i), named);
-            }
-            return type;
-        }
-        String name = ((JsonNode) schema.get("type")).asText();
-        if (schema.has("name")) {
-            named.put(((JsonNode) schema.get("name")).asText(), type);
-        }
-        if (name.equals("array")) {
-            type.kind = ARRAY;
-            type.items = of((JsonNode) schema.get("items"), named);
-        } else if (name.equals("map")) {
-            type.kind = MAP;
-            type.items = of((JsonNode) schema.get("values"), named);
-        } else if (name.equals("enum")) {
-            type.kind = ENUM;
-        } else if (name.equals("fixed")) {
-            type.kind = FIXED;
-            type.size = ((JsonNode) schema.get("size")).asInt();
-        } else if (name.equals("record")) {
-            type.kind = RECORD;
-            JsonNode fields = (JsonNode) schema.get("fields");
-            type.parts = new RowAvroType[fields.size()];
-            for (int i = 0; i < type.parts.length; i++) {
-                type.parts[i] = of(part(fields, i, "type"), named);
-            }
-        } else {
-            return of((JsonNode) schema.get("type"), named);
-        }
-        return type;
-    }
-}
-
-/** How records of one writer's schema become rows of one table. */
-final class RowAvroPlan {
+/** Public, with protected methods, for the generated class, which another class loader has. Not shared by threads. */
+public abstract class RowAvroPlan {
     /** Ends the decoding of a record; without a stack, because a flood of bad records must stay cheap. */
     private static final class Undecodable extends RuntimeException {
         Undecodable() {
@@ -113,81 +30,19 @@ final class RowAvroPlan {
     private static final Undecodable UNDECODABLE = new Undecodable();
     private static final long NOT_ASCII = 0x8080808080808080L;
 
-    private final RowAvroType[] types;
-    private final int[] columns;
-    private final boolean[] wide;
-    private final int[] absent;
-    private final Object[] defaults;
+    RowAvroLayout layout;
 
     private byte[] buffer;
     private MemorySegment[] segments;
     private int position;
 
-    RowAvroPlan(JsonNode writer, JsonNode reader, String[] names, boolean[] wide) {
-        Map named = new HashMap();
-        Map columnOf = new HashMap();
-        for (int i = 0; i < names.length; i++) {
-            columnOf.put(names[i], Integer.valueOf(i));
-        }
-        JsonNode fields = (JsonNode) writer.get("fields");
-        this.types = new RowAvroType[fields.size()];
-        this.columns = new int[fields.size()];
-        this.wide = new boolean[fields.size()];
-        for (int i = 0; i < this.types.length; i++) {
-            this.types[i] = RowAvroType.of(RowAvroType.part(fields, i, "type"), named);
-            Integer column = (Integer) columnOf.remove(RowAvroType.part(fields, i, "name").asText());
-            this.columns[i] = column == null ? -1 : column.intValue();
-            this.wide[i] = column != null && wide[column.intValue()];
-        }
-        this.absent = new int[columnOf.size()];
-        this.defaults = new Object[columnOf.size()];
-        Iterator rest = columnOf.entrySet().iterator();
-        for (int i = 0; rest.hasNext(); i++) {
-            Map.Entry column = (Map.Entry) rest.next();
-            this.absent[i] = ((Integer) column.getValue()).intValue();
-            this.defaults[i] = defaultOf(reader, (String) column.getKey(), wide[this.absent[i]]);
-        }
-    }
-
-    private static Object defaultOf(JsonNode reader, String name, boolean wide) {
-        JsonNode fields = (JsonNode) reader.get("fields");
-        for (int i = 0; i < fields.size(); i++) {
-            if (RowAvroType.part(fields, i, "name").asText().equals(name)) {
-                JsonNode value = RowAvroType.part(fields, i, "default");
-                if (value == null) {
-                    throw new ValidationException("the writer has no field " + name + " and the reader no default");
-                } else if (value.isNull()) {
-                    return null;
-                } else if (value.isTextual()) {
-                    return BinaryStringData.fromString(value.asText());
-                } else if (value.isBoolean()) {
-                    return Boolean.valueOf(value.asBoolean());
-                } else if (value.isIntegralNumber()) {
-                    return wide ? (Object) Long.valueOf(value.asLong()) : (Object) Integer.valueOf(value.asInt());
-                } else if (value.isNumber()) {
-                    return Double.valueOf(value.asDouble());
-                } else if (value.isArray()) {
-                    return new GenericArrayData(new Object[0]);
-                }
-                return new GenericMapData(new HashMap());
-            }
-        }
-        throw new ValidationException("the reader's schema has no field " + name);
-    }
-
     /** Fills the row's columns; false when the bytes are not exactly one record. */
-    boolean decode(byte[] message, int from, GenericRowData row) {
+    final boolean decode(byte[] message, int from, GenericRowData row) {
         this.buffer = message;
         this.segments = null;
-        this.position = from;
+        int end;
         try {
-            for (int i = 0; i < this.types.length; i++) {
-                if (this.columns[i] < 0) {
-                    skip(this.types[i]);
-                } else {
-                    row.setField(this.columns[i], read(this.types[i], this.wide[i]));
-                }
-            }
+            end = fields(message, from, row);
         } catch (Undecodable e) {
             return false;
         } catch (ArrayIndexOutOfBoundsException e) {
@@ -195,11 +50,84 @@ final class RowAvroPlan {
         } finally {
             this.buffer = null;
         }
-        for (int i = 0; i < this.absent.length; i++) {
-            row.setField(this.absent[i], this.defaults[i]);
+        int[] absent = this.layout.absent;
+        for (int i = 0; i < absent.length; i++) {
+            row.setField(absent[i], this.layout.defaults[i]);
         }
-        return this.position == message.length;
+        return end == message.length;
     }
+
+    // ---- what the generated code calls: each reads at `p` and gives the position after ----------------------------
+
+    /** All fields in their order. */
+    protected abstract int fields(byte[] b, int p, GenericRowData row);
+
+    /** Whether the union at `p`, of null and one type, has a value; `absent` is the index of null. */
+    protected final boolean present(byte[] b, int p, int absent) {
+        int index = b[p];
+        if ((index & ~2) != 0) {
+            throw UNDECODABLE;
+        }
+        return index >> 1 != absent;
+    }
+
+    protected final int overNumber(byte[] b, int p) {
+        if (b[p] >= 0) {
+            return p + 1;
+        }
+        this.position = p;
+        readLong();
+        return this.position;
+    }
+
+    protected final int wideNumber(byte[] b, int p, GenericRowData row, int column) {
+        this.position = p;
+        row.setField(column, Long.valueOf(readLong()));
+        return this.position;
+    }
+
+    protected final int number(byte[] b, int p, GenericRowData row, int column) {
+        this.position = p;
+        long number = readLong();
+        if (number != (int) number) {
+            throw UNDECODABLE;
+        }
+        row.setField(column, Integer.valueOf((int) number));
+        return this.position;
+    }
+
+    protected final int overBytes(byte[] b, int p) {
+        this.position = p;
+        int size = (int) length();
+        return this.position + size;
+    }
+
+    protected final int text(byte[] b, int p, GenericRowData row, int column) {
+        this.position = p;
+        int size = (int) length();
+        row.setField(column, textAt(this.position, size));
+        return this.position + size;
+    }
+
+    protected final int bytes(byte[] b, int p, GenericRowData row, int column) {
+        this.position = p;
+        row.setField(column, bytes((int) length()));
+        return this.position;
+    }
+
+    /** A field of a rarer type, into a column or (-1) over it. */
+    protected final int other(int p, GenericRowData row, int field, int column) {
+        this.position = p;
+        RowAvroType type = this.layout.types[field];
+        if (column < 0) {
+            skip(type);
+        } else {
+            row.setField(column, read(type, this.layout.wide[field]));
+        }
+        return this.position;
+    }
+
+    // ---- the walk over a type ------------------------------------------------------------------------------------
 
     private void skip(RowAvroType type) {
         switch (type.kind) {
@@ -324,7 +252,10 @@ final class RowAvroPlan {
 
     private StringData text() {
         int size = (int) length();
-        int from = advance(size);
+        return textAt(advance(size), size);
+    }
+
+    private StringData textAt(int from, int size) {
         if (this.segments == null) {
             this.segments = new MemorySegment[] {MemorySegmentFactory.wrap(this.buffer)};
         }

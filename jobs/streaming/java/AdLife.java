@@ -1,8 +1,9 @@
-// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: about 60 for the events of a closed life, and the
-// ad's own texts beside them while it is open.
+// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: layout, next timer, when to forget, number of
+// events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its texts.
+// What an event does not touch is not unpacked: a repeated one ends at a look at the ids.
 package headwater;
 
-import java.nio.charset.StandardCharsets;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -17,8 +18,11 @@ import org.apache.flink.table.types.DataType;
 import org.apache.flink.types.Row;
 
 final class AdLife {
-    private static final byte LAYOUT = 1;
+    private static final byte LAYOUT = 2;
     private static final int ID_BYTES = 8;
+    /** Layout, timer, forget, number of ids. */
+    private static final int HEADER_BYTES = 1 + 8 + 8 + 4;
+    private static final ByteBuffer NOTHING = ByteBuffer.allocate(HEADER_BYTES);
 
     /** What all events of an ad have in common; of differing values the greatest is taken, so that order is nothing. */
     static final String[] TEXTS = {
@@ -57,22 +61,41 @@ final class AdLife {
     private static final int EVENTS = 16;
     private static final int COST_MICROS = 17;
     private static final int REVISION = 18;
-    /** When the life closes if nothing more comes, and the timer that will look (0: none). */
+    /** When the life closes if nothing more comes; 0: it is closed. */
     static final int CLOSES_MS = 19;
-    static final int TIMER_MS = 20;
     /** What the rows so far have said, for the deltas of the next. */
-    private static final int SAID_MINUTE_MS = 21;
-    private static final int SAID_SESSIONS = 22;
-    private static final int SAID_COMPLETED = 23;
-    private static final int SAID_WATCH_MS = 24;
-    private static final int SIZE = 25;
+    private static final int SAID_MINUTE_MS = 20;
+    private static final int SAID_SESSIONS = 21;
+    private static final int SAID_COMPLETED = 22;
+    private static final int SAID_WATCH_MS = 23;
+    private static final int SIZE = 24;
 
-    private byte[] seen;
-    private final long[] numbers = new long[SIZE];
-    private final StringData[] texts = new StringData[TEXTS.length];
+    /** The timer that looks next (0: none), and when nothing is left to remember. */
+    long timerMs;
+    long forgetMs;
 
-    private AdLife(byte[] seen) {
-        this.seen = seen;
+    private final byte[] state;
+    private final int ids;
+    /** The event that this access has seen first; null: none. */
+    private byte[] added;
+    /** Null until they are asked for. */
+    private long[] numbers;
+    private StringData[] texts;
+
+    private AdLife(ByteBuffer state) {
+        this.state = state.array();
+        if (this.state[0] != LAYOUT && state != NOTHING) {
+            throw new IllegalStateException(
+                    "state of ad_lives has layout " + this.state[0] + ", this version knows " + LAYOUT);
+        }
+        this.timerMs = state.getLong(1);
+        this.forgetMs = state.getLong(9);
+        this.ids = state.getInt(17);
+    }
+
+    static AdLife of(Row state) {
+        byte[] bytes = (byte[]) state.getField(0);
+        return new AdLife(bytes == null ? NOTHING : ByteBuffer.wrap(bytes));
     }
 
     static DataType sessionType() {
@@ -90,31 +113,33 @@ final class AdLife {
     }
 
     long number(int which) {
+        unpack();
         return this.numbers[which];
     }
 
     void set(int which, long value) {
+        unpack();
         this.numbers[which] = value;
     }
 
     /** Notes an event; false when it was noted before. Half of an id is compared: 64 bits within one ad. */
     boolean sees(byte[] eventId) {
-        int length = this.seen.length;
-        for (int from = 0; from < length; from += ID_BYTES) {
+        int end = HEADER_BYTES + this.ids * ID_BYTES;
+        for (int from = HEADER_BYTES; from < end; from += ID_BYTES) {
             int i = 0;
-            while (i < ID_BYTES && this.seen[from + i] == eventId[i]) {
+            while (i < ID_BYTES && this.state[from + i] == eventId[i]) {
                 i++;
             }
             if (i == ID_BYTES) {
                 return false;
             }
         }
-        this.seen = Arrays.copyOf(this.seen, length + ID_BYTES);
-        System.arraycopy(eventId, 0, this.seen, length, ID_BYTES);
+        this.added = eventId;
         return true;
     }
 
     void add(RowData event, AdLifeColumns columns) {
+        unpack();
         long[] n = this.numbers;
         long timeMs = event.getLong(columns.eventTimeMs);
         n[FIRST_MS] = n[EVENTS] == 0 ? timeMs : Math.min(n[FIRST_MS], timeMs);
@@ -193,9 +218,10 @@ final class AdLife {
 
     /** The session row of the life so far. After it the texts are forgotten: a later event brings them again. */
     GenericRowData close() {
+        unpack();
         long[] n = this.numbers;
         n[REVISION]++;
-        n[TIMER_MS] = 0;
+        n[CLOSES_MS] = 0;
         if (n[SAID_MINUTE_MS] == 0) {
             n[SAID_MINUTE_MS] = n[FIRST_MS] - n[FIRST_MS] % 60000;
         }
@@ -222,51 +248,48 @@ final class AdLife {
         return row;
     }
 
-    // ---- packing: layout, number of ids, ids, then for the life of an ad its numbers and texts -------------------
-
-    static AdLife of(Row state) {
-        byte[] bytes = (byte[]) state.getField(0);
-        if (bytes == null) {
-            return new AdLife(new byte[0]);
+    private void unpack() {
+        if (this.numbers != null) {
+            return;
         }
-        if (bytes[0] != LAYOUT) {
-            throw new IllegalStateException("state of ad_lives has layout " + bytes[0] + ", this version knows " + LAYOUT);
-        }
-        AdLifeReader in = new AdLifeReader(bytes);
-        int from = 1;
-        int ids = (int) in.next(from) * ID_BYTES;
-        AdLife life = new AdLife(Arrays.copyOfRange(bytes, in.position, in.position + ids));
-        in.position += ids;
-        if (in.position < bytes.length) {
+        this.numbers = new long[SIZE];
+        this.texts = new StringData[TEXTS.length];
+        AdLifeReader in = new AdLifeReader(this.state, HEADER_BYTES + this.ids * ID_BYTES);
+        if (in.position < this.state.length) {
             for (int i = 0; i < SIZE; i++) {
-                life.numbers[i] = in.next();
-            }
-            if (in.position < bytes.length) {
-                for (int i = 0; i < TEXTS.length; i++) {
-                    life.texts[i] = in.text();
-                }
+                this.numbers[i] = in.next();
             }
         }
-        return life;
+        if (in.position < this.state.length) {
+            for (int i = 0; i < TEXTS.length; i++) {
+                this.texts[i] = in.text();
+            }
+        }
     }
 
     void keep(Row state) {
-        AdLifeWriter out = new AdLifeWriter(this.seen.length + 400);
-        out.bytes[0] = LAYOUT;
-        out.position = 1;
-        out.put(this.seen.length / ID_BYTES);
-        out.put(this.seen);
-        if (this.numbers[EVENTS] > 0) {
+        int idBytes = this.ids * ID_BYTES;
+        int addedBytes = this.added == null ? 0 : ID_BYTES;
+        int unpacked = this.numbers == null ? this.state.length - HEADER_BYTES - idBytes : 400;
+        AdLifeWriter out = new AdLifeWriter(HEADER_BYTES + idBytes + addedBytes + unpacked);
+        ByteBuffer.wrap(out.bytes).put(LAYOUT).putLong(this.timerMs).putLong(this.forgetMs)
+                .putInt(this.ids + addedBytes / ID_BYTES);
+        out.position = HEADER_BYTES;
+        out.put(this.state, HEADER_BYTES, idBytes);
+        out.put(this.added, 0, addedBytes);
+        if (this.numbers == null) {
+            out.put(this.state, HEADER_BYTES + idBytes, unpacked);
+        } else if (this.numbers[EVENTS] > 0) {
             for (int i = 0; i < SIZE; i++) {
                 out.put(this.numbers[i]);
             }
-            if (this.numbers[TIMER_MS] != 0) {
+            if (this.numbers[CLOSES_MS] != 0) {
                 for (int i = 0; i < TEXTS.length; i++) {
                     out.put(this.texts[i]);
                 }
             }
         }
-        state.setField(0, Arrays.copyOf(out.bytes, out.position));
+        state.setField(0, out.position == out.bytes.length ? out.bytes : Arrays.copyOf(out.bytes, out.position));
     }
 }
 
@@ -276,13 +299,9 @@ final class AdLifeReader {
     int position;
     private MemorySegment[] segments;
 
-    AdLifeReader(byte[] bytes) {
+    AdLifeReader(byte[] bytes, int position) {
         this.bytes = bytes;
-    }
-
-    long next(int from) {
-        this.position = from;
-        return next();
+        this.position = position;
     }
 
     long next() {
@@ -329,10 +348,12 @@ final class AdLifeWriter {
         this.bytes[this.position++] = (byte) bits;
     }
 
-    void put(byte[] some) {
-        room(some.length);
-        System.arraycopy(some, 0, this.bytes, this.position, some.length);
-        this.position += some.length;
+    void put(byte[] some, int from, int size) {
+        if (size > 0) {
+            room(size);
+            System.arraycopy(some, from, this.bytes, this.position, size);
+            this.position += size;
+        }
     }
 
     void put(StringData text) {

@@ -13,8 +13,9 @@
 // The input's type is a constant of its own (AdLivesInput, written by views.py for the columns of the deployment): only
 // for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
 //
-// State: one value per key (AdLife.java), kept for `remember_ms` after its last event. An event later than the watermark
-// is treated like any other: nothing is dropped.
+// State: one value per key (AdLife.java), kept until the watermark is `remember_ms` past its last event. One timer per
+// key at a time does both, closing and forgetting, and is moved only when it fires: Flink's own time to live would look
+// at other keys' state at each access. An event later than the watermark is treated like any other: nothing is dropped.
 package headwater;
 
 import java.time.Duration;
@@ -40,8 +41,6 @@ import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.types.Row;
 
 public class AdLives extends ProcessTableFunction {
-    static final int REMEMBER_MS = 2;
-
     private transient AdLifeColumns columns;
 
     public TypeInference getTypeInference(DataTypeFactory types) {
@@ -79,14 +78,16 @@ public class AdLives extends ProcessTableFunction {
         if (!life.sees(input.getBinary(this.columns.eventId))) {
             return;
         }
+        long wakeMs = input.getLong(this.columns.publishedTimeMs) + rememberMs.longValue();
+        life.forgetMs = Math.max(life.forgetMs, wakeMs);
         if (sessions.booleanValue() && input.getBoolean(this.columns.ofTheAd)) {
             life.add(input, this.columns);
-            long closesMs = life.number(AdLife.LAST_PUBLISHED_MS) + gapMs.longValue();
-            life.set(AdLife.CLOSES_MS, closesMs);
-            if (life.number(AdLife.TIMER_MS) == 0) {
-                life.set(AdLife.TIMER_MS, closesMs);
-                context.timeContext(Long.class).registerOnTime(Long.valueOf(closesMs));
-            }
+            wakeMs = life.number(AdLife.LAST_PUBLISHED_MS) + gapMs.longValue();
+            life.set(AdLife.CLOSES_MS, wakeMs);
+        }
+        // an earlier timer finds out by itself that there is nothing to do yet
+        if (life.timerMs == 0 || life.timerMs > wakeMs) {
+            wake(context, life, wakeMs);
         }
         life.keep(state);
         collect(GenericRowData.of(new Object[] {input, null}));
@@ -94,32 +95,42 @@ public class AdLives extends ProcessTableFunction {
 
     public void onTimer(ProcessTableFunction.OnTimerContext context, Row state) {
         AdLife life = AdLife.of(state);
-        long closesMs = life.number(AdLife.CLOSES_MS);
-        long timerMs = life.number(AdLife.TIMER_MS);
-        if (timerMs == 0) {
-            return; // the state outlived by its timer
+        long nowMs = ((Long) context.timeContext(Long.class).time()).longValue();
+        if (nowMs != life.timerMs) {
+            return; // one that an earlier timer has replaced, or of a state that is forgotten
         }
-        if (timerMs < closesMs) {
-            life.set(AdLife.TIMER_MS, closesMs);
-            context.timeContext(Long.class).registerOnTime(Long.valueOf(closesMs));
-        } else {
+        long closesMs = life.number(AdLife.CLOSES_MS);
+        if (closesMs > nowMs) {
+            wake(context, life, closesMs);
+            life.keep(state);
+            return;
+        }
+        if (closesMs > 0) {
             collect(GenericRowData.of(new Object[] {null, life.close()}));
         }
-        life.keep(state);
+        if (life.forgetMs > nowMs) {
+            wake(context, life, life.forgetMs);
+            life.keep(state);
+        } else {
+            context.clearAllState();
+        }
+    }
+
+    private static void wake(ProcessTableFunction.Context context, AdLife life, long atMs) {
+        life.timerMs = atMs;
+        context.timeContext(Long.class).registerOnTime(Long.valueOf(atMs));
     }
 }
 
-/** The type of the state, and how long it is kept: as long as the call says. */
+/** The type of the state: packed bytes. */
 final class AdLifeState implements StateTypeStrategy {
     public Optional inferType(CallContext call) {
         return Optional.of(DataTypes.ROW(Arrays.asList(new Object[] {DataTypes.FIELD("life", DataTypes.BYTES())})));
     }
 
+    /** None, not even the deployment's: the function forgets by itself. */
     public Optional getTimeToLive(CallContext call) {
-        Optional rememberMs = call.getArgumentValue(AdLives.REMEMBER_MS, Long.class);
-        return rememberMs.isPresent()
-                ? Optional.of(Duration.ofMillis(((Long) rememberMs.get()).longValue()))
-                : Optional.empty();
+        return Optional.of(Duration.ZERO);
     }
 }
 

@@ -1,0 +1,143 @@
+// Which field of a writer's schema goes into which column of a table, and the code that decodes just that.
+//
+// The code is a class of one call per field, made when a schema is first seen: a walk over the types for every field of
+// every event was a fifth of a job's CPU.
+package headwater;
+
+import java.util.HashMap;
+import java.util.Iterator;
+import java.util.Map;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.data.GenericArrayData;
+import org.apache.flink.table.data.GenericMapData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+import org.codehaus.janino.SimpleCompiler;
+
+final class RowAvroLayout {
+    private static final String CLASS = "headwater.generated.Plan";
+    /** Fields in one method: small enough to be compiled well. */
+    private static final int FIELDS = 12;
+
+    final RowAvroType[] types;
+    final boolean[] wide;
+    final int[] absent;
+    final Object[] defaults;
+    /** Column of each field; -1: not wanted. */
+    private final int[] columns;
+
+    RowAvroLayout(JsonNode writer, JsonNode reader, String[] names, boolean[] wide) {
+        Map named = new HashMap();
+        Map columnOf = new HashMap();
+        for (int i = 0; i < names.length; i++) {
+            columnOf.put(names[i], Integer.valueOf(i));
+        }
+        JsonNode fields = (JsonNode) writer.get("fields");
+        this.types = new RowAvroType[fields.size()];
+        this.columns = new int[fields.size()];
+        this.wide = new boolean[fields.size()];
+        for (int i = 0; i < this.types.length; i++) {
+            this.types[i] = RowAvroType.of(RowAvroType.part(fields, i, "type"), named);
+            Integer column = (Integer) columnOf.remove(RowAvroType.part(fields, i, "name").asText());
+            this.columns[i] = column == null ? -1 : column.intValue();
+            this.wide[i] = column != null && wide[column.intValue()];
+        }
+        this.absent = new int[columnOf.size()];
+        this.defaults = new Object[columnOf.size()];
+        Iterator rest = columnOf.entrySet().iterator();
+        for (int i = 0; rest.hasNext(); i++) {
+            Map.Entry column = (Map.Entry) rest.next();
+            this.absent[i] = ((Integer) column.getValue()).intValue();
+            this.defaults[i] = defaultOf(reader, (String) column.getKey(), wide[this.absent[i]]);
+        }
+    }
+
+    private static Object defaultOf(JsonNode reader, String name, boolean wide) {
+        JsonNode fields = (JsonNode) reader.get("fields");
+        for (int i = 0; i < fields.size(); i++) {
+            if (RowAvroType.part(fields, i, "name").asText().equals(name)) {
+                JsonNode value = RowAvroType.part(fields, i, "default");
+                if (value == null) {
+                    throw new ValidationException("the writer has no field " + name + " and the reader no default");
+                } else if (value.isNull()) {
+                    return null;
+                } else if (value.isTextual()) {
+                    return BinaryStringData.fromString(value.asText());
+                } else if (value.isBoolean()) {
+                    return Boolean.valueOf(value.asBoolean());
+                } else if (value.isIntegralNumber()) {
+                    return wide ? (Object) Long.valueOf(value.asLong()) : (Object) Integer.valueOf(value.asInt());
+                } else if (value.isNumber()) {
+                    return Double.valueOf(value.asDouble());
+                } else if (value.isArray()) {
+                    return new GenericArrayData(new Object[0]);
+                }
+                return new GenericMapData(new HashMap());
+            }
+        }
+        throw new ValidationException("the reader's schema has no field " + name);
+    }
+
+    /** Something that decodes records of this layout; each subtask has its own. */
+    RowAvroPlan plan() {
+        SimpleCompiler compiler = new SimpleCompiler();
+        compiler.setParentClassLoader(RowAvroPlan.class.getClassLoader());
+        try {
+            compiler.cook(code());
+            RowAvroPlan plan = (RowAvroPlan) compiler.getClassLoader().loadClass(CLASS).newInstance();
+            plan.layout = this;
+            return plan;
+        } catch (Exception e) {
+            throw new IllegalStateException("no decoder could be compiled: " + e, e);
+        }
+    }
+
+    private String code() {
+        StringBuilder calls = new StringBuilder();
+        StringBuilder methods = new StringBuilder();
+        for (int from = 0; from < this.types.length; from += FIELDS) {
+            calls.append("    p = fields").append(from).append("(b, p, row);\n");
+            methods.append("  private int fields").append(from).append("(byte[] b, int p, GenericRowData row) {\n");
+            for (int i = from; i < Math.min(from + FIELDS, this.types.length); i++) {
+                methods.append("    ").append(field(i)).append("\n");
+            }
+            methods.append("    return p;\n  }\n");
+        }
+        return "package headwater.generated;\n"
+                + "import org.apache.flink.table.data.GenericRowData;\n"
+                + "public final class Plan extends headwater.RowAvroPlan {\n"
+                + "  protected int fields(byte[] b, int p, GenericRowData row) {\n"
+                + calls + "    return p;\n  }\n" + methods + "}\n";
+    }
+
+    /** The statement that reads or steps over a field. */
+    private String field(int i) {
+        RowAvroType type = this.types[i];
+        if (type.kind == RowAvroType.UNION && type.parts.length == 2) {
+            int absent = type.parts[0].kind == RowAvroType.NULL ? 0 : type.parts[1].kind == RowAvroType.NULL ? 1 : -1;
+            String present = absent < 0 ? null : value(i, type.parts[1 - absent]);
+            if (present != null) {
+                return "if (present(b, p++, " + absent + ")) { " + present + " }";
+            }
+        }
+        String value = value(i, type);
+        return value != null ? value : "p = other(p, row, " + i + ", " + this.columns[i] + ");";
+    }
+
+    /** The statement for a value of a common type, or null. */
+    private String value(int i, RowAvroType type) {
+        int column = this.columns[i];
+        String into = "(b, p, row, " + column + ");";
+        switch (type.kind) {
+            case RowAvroType.INT:
+            case RowAvroType.LONG:
+                return column < 0 ? "p = overNumber(b, p);" : (this.wide[i] ? "p = wideNumber" : "p = number") + into;
+            case RowAvroType.STRING:
+                return column < 0 ? "p = overBytes(b, p);" : "p = text" + into;
+            case RowAvroType.BYTES:
+                return column < 0 ? "p = overBytes(b, p);" : "p = bytes" + into;
+            default:
+                return null;
+        }
+    }
+}
