@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
@@ -57,6 +57,12 @@ class Serving:
 
     inventory: Inventory
     scorer: Scorer = field(default_factory=SmoothedRates)
+    challenger: Scorer | None = None  # for the cells of experiments that name its alias
+    challenger_alias: str = ""
+
+    def scorer_of(self, alias: str) -> Scorer:
+        """The model of an experiment's cell; the one in service while there is none of that alias."""
+        return self.challenger if alias and alias == self.challenger_alias and self.challenger else self.scorer
 
 
 class Decider:
@@ -96,12 +102,15 @@ class Decider:
         loop = asyncio.get_running_loop()
         inventory = self._serving.inventory
         context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
-        asked = opportunities(request, inventory)
+        if inventory.experiments:
+            viewer = context.pseudonym or context.household
+            context = replace(context, assignment=inventory.experiments.assign(viewer))
+        asked = opportunities(request, inventory, context.assignment.floor_percent)
         tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
         due_s = arrived_s + (tmax_ms - self._settings.margin_ms) / 1000
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
-        contests = [Contest(o, inventory, context) for o in asked]
+        contests = [Contest(o, inventory, context, arrived_s + tmax_ms / 1000) for o in asked]
         session = context.session_context if inventory.has_stream_caps else None
         spare_s = due_s - loop.time() if fanout.calls else 0.0
         standing = await self._store.read(
@@ -150,12 +159,22 @@ class Decider:
             decision.reasons |= {Degraded.FEATURES_UNAVAILABLE, Degraded.CAPS_UNAVAILABLE}
         if contest.internal and not self._store.budgets.known:
             decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
+        context.assignment.switch_off(contest.internal)
         gate.check(contest.internal, standing.caps, self._store.budgets, context.request.id)
         running = [(r, c) for r, c in contest.internal if c.runs]
         if not running:
             return
         counters = self._counters(inventory)
-        score(self._features, self._serving.scorer, contest, running, standing, counters, inventory, context)
+        score(
+            self._features,
+            self._serving.scorer_of(context.assignment.model_alias),
+            contest,
+            running,
+            standing,
+            counters,
+            inventory,
+            context,
+        )
         for _, candidate in running:
             rules.price(candidate)
 
@@ -206,6 +225,8 @@ class Decider:
 
         None when its markup can't be shown.
         """
+        if context.assignment.becomes_ghost(winner, contest.internal):
+            return None
         decision, place = contest.decision, contest.opportunity
         is_test = context.request.test == 1
         raw_id = os.urandom(_RECORD_BYTES)
@@ -234,7 +255,7 @@ class Decider:
             billing_url(winner, macros),
         )
         claims = gate.claims(winner.row, standing.caps)
-        committed = await self._store.commit(record, reservation(winner), claims)
+        committed = await self._store.commit(record, reservation(winner), claims, contest.answer_by_s)
         if committed is Commit.DONE:
             gate.note_win(winner.row, standing.caps)
             winner.outcome = Outcome.WON

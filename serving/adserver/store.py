@@ -7,6 +7,7 @@ Writing: the win's claim on caps, its budget reservation and its registry record
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from enum import Enum
 from typing import Any
 
 from connectors.valkey import AsyncValkey, Command, is_unknown_script
-from schemas.errors import ConnectorError, Unavailable
+from schemas.errors import ConnectorError, TimedOut, Unavailable
 from schemas.redis_layout import (
     MATERIALIZER_MARKER,
     REGISTRY_LAG_S,
@@ -44,6 +45,8 @@ from serving.adserver.limits.pending import Claim, PendingWins
 
 _KEYS_PER_PIPELINE = 200
 _REFRESH_TIMEOUT_S = 1.0
+#: Kept of a request's time for making the answer once Valkey has spoken.
+_ANSWER_S = 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +147,16 @@ class Store:
         lives = Lives(round(times.reservation_s * 1000), round(times.stream_kept_s * 1000), self.budgets.counted_ms)
         return RequestCaps(viewer, pending, lives, now_ms)
 
-    async def commit(self, record: AdRecord, reservation: Reservation | None, claims: Sequence[Claim] = ()) -> Commit:
+    async def commit(
+        self,
+        record: AdRecord,
+        reservation: Reservation | None,
+        claims: Sequence[Claim] = (),
+        by_s: float = math.inf,
+    ) -> Commit:
         """Claims the viewer's attention, reserves the money and registers a win, in one round trip; what of it was
         done when another part was refused is undone. Repeating it for the same record id changes nothing.
+        `by_s` is the monotonic time at which the answer must leave: what is not known by then is not shown.
         """
         budgets = self.budgets
         if reservation is not None and not budgets.known:
@@ -162,7 +172,7 @@ class Store:
         if reservation is not None and not leased:
             undo.append(budgets.release(reservation, record.record_id))
         try:
-            replies = await self._scripts(commands)
+            replies = await self._scripts(commands, by_s)
         except ConnectorError:
             result = Commit.NOT_REGISTERED
         else:
@@ -173,8 +183,10 @@ class Store:
             return result
         if reservation is not None and leased:
             budgets.give_back(reservation)
-        if undo:
-            await self._undo(undo)
+        if undo and result is Commit.NOT_REGISTERED:
+            budgets.undo_later(undo)  # nobody waits for a Valkey that has just kept us waiting
+        elif undo:
+            await self._undo(undo, by_s)
         return result
 
     def _outcome(self, replies: Sequence[Any], reservation: Reservation | None, leased: bool, claims: int) -> Commit:
@@ -193,20 +205,27 @@ class Store:
                     return Commit.NO_BUDGET
         return Commit.DONE if all(reply == 0 for reply in replies[:claims]) else Commit.CAPPED
 
-    async def _scripts(self, commands: Sequence[Command]) -> list[Any]:
+    async def _scripts(self, commands: Sequence[Command], by_s: float) -> list[Any]:
         """Replies of commands; scripts that the server does not know are given to it. Errors: ConnectorError."""
-        replies = await self._valkey.pipeline(commands, self._timeout_s)
+        replies = await self._valkey.pipeline(commands, self._patience_s(by_s))
         unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:
             full = [SCRIPTS[str(commands[i][1])].full(commands[i]) for i in unknown]
-            for i, reply in zip(unknown, await self._valkey.pipeline(full, self._timeout_s), strict=True):
+            for i, reply in zip(unknown, await self._valkey.pipeline(full, self._patience_s(by_s)), strict=True):
                 replies[i] = reply
         return replies
 
-    async def _undo(self, commands: Sequence[Command]) -> None:
+    def _patience_s(self, by_s: float) -> float:
+        """How long a round trip may take. Errors: TimedOut when no time is left for one."""
+        left_s = by_s - time.monotonic() - _ANSWER_S
+        if left_s <= 0:
+            raise TimedOut("no time is left to ask Valkey")
+        return min(self._timeout_s, left_s)
+
+    async def _undo(self, commands: Sequence[Command], by_s: float) -> None:
         """Takes back what was granted in vain; later, when it can't be now."""
         try:
-            failed = any(isinstance(reply, ConnectorError) for reply in await self._scripts(commands))
+            failed = any(isinstance(reply, ConnectorError) for reply in await self._scripts(commands, by_s))
         except ConnectorError:
             failed = True
         if failed:

@@ -190,7 +190,11 @@ class PlannedStore:
             self.budgets.know({c: Account(0, micros, 0, 0, 0, 0, 0) for c, micros in left.items()}, time.monotonic())
 
     async def commit(
-        self, record: AdRecord, reservation: Reservation | None, claims: Sequence[Claim] = ()
+        self,
+        record: AdRecord,
+        reservation: Reservation | None,
+        claims: Sequence[Claim] = (),
+        by_s: float = float("inf"),
     ) -> Commit:
         self.claims.append(tuple(claims))
         if not self._writes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from schemas.decisions import Degraded, Outcome
@@ -21,9 +22,13 @@ from serving.adserver.openrtb.context import Opportunity, RequestContext, audien
 class Contest:
     """One imp on its way through the auction."""
 
-    __slots__ = ("decision", "house", "imp_rules", "inputs", "internal", "opportunity")
+    __slots__ = ("answer_by_s", "decision", "house", "imp_rules", "inputs", "internal", "opportunity")
 
-    def __init__(self, opportunity: Opportunity, inventory: Inventory, context: RequestContext) -> None:
+    def __init__(
+        self, opportunity: Opportunity, inventory: Inventory, context: RequestContext, answer_by_s: float = math.inf
+    ) -> None:
+        """`answer_by_s`: the monotonic time at which the answer must leave."""
+        self.answer_by_s = answer_by_s
         self.opportunity = opportunity
         self.decision = Decision(opportunity)
         self.imp_rules = ImpRules(opportunity, context.request)
