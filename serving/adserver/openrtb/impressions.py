@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serving.adserver.openrtb.parts import Amount, Count, Flag, NonEmpty, Part, Positive
+from serving.adserver.openrtb.parts import Amount, Count, Flag, NonEmpty, Part, Positive, Whole
 
 
 class Size(Part):
@@ -28,13 +28,13 @@ class Banner(Part):
     format: list[Size] = []
     w: Count | None = None
     h: Count | None = None
-    btype: list[int] = []
-    battr: list[int] = []
-    pos: int | None = None
+    btype: list[Whole] = []
+    battr: list[Whole] = []
+    pos: Whole | None = None
     mimes: list[str] = []
     topframe: Flag | None = None
-    expdir: list[int] | None = None
-    api: list[int] = []
+    expdir: list[Whole] | None = None
+    api: list[Whole] = []
     id: str | None = None
     vcm: Flag | None = None
 
@@ -63,19 +63,19 @@ class Timed(Part):
     poddur: Count | None = None
     maxseq: Count | None = None
     rqddurs: list[Positive] = []
-    podid: str | int | None = None
-    podseq: int = 0
-    slotinpod: int = 0
+    podid: str | Whole | None = None
+    podseq: Whole = 0
+    slotinpod: Whole = 0
     mincpmpersec: Amount | None = None
-    startdelay: int | None = None
-    protocols: list[int] = []
-    battr: list[int] = []
-    api: list[int] = []
-    companiontype: list[int] | None = None
+    startdelay: Whole | None = None
+    protocols: list[Whole] = []
+    battr: list[Whole] = []
+    api: list[Whole] = []
+    companiontype: list[Whole] | None = None
     companionad: list[Banner] | None = None
-    delivery: list[int] | None = None
+    delivery: list[Whole] | None = None
     sequence: Count | None = None
-    maxextended: int | None = None
+    maxextended: Whole | None = None
     minbitrate: Count | None = None
     maxbitrate: Count | None = None
     durfloors: list[DurationFloor] = []
@@ -86,25 +86,25 @@ class Video(Timed):
 
     w: Count | None = None
     h: Count | None = None
-    linearity: int | None = None
+    linearity: Whole | None = None
     skip: Flag | None = None
     skipmin: Count = 0
     skipafter: Count = 0
     boxingallowed: Flag = 1
-    placement: int | None = None
-    plcmt: int | None = None
-    playbackmethod: list[int] | None = None
-    playbackend: int | None = None
-    pos: int | None = None
-    protocol: int | None = None
+    placement: Whole | None = None
+    plcmt: Whole | None = None
+    playbackmethod: list[Whole] | None = None
+    playbackend: Whole | None = None
+    pos: Whole | None = None
+    protocol: Whole | None = None
 
 
 class Audio(Timed):
     """Audio, §3.2.8."""
 
-    feed: int | None = None
+    feed: Whole | None = None
     stitched: Flag | None = None
-    nvol: int | None = None
+    nvol: Whole | None = None
 
 
 class Native(Part):
@@ -112,8 +112,8 @@ class Native(Part):
 
     request: NonEmpty
     ver: str = ""
-    api: list[int] = []
-    battr: list[int] = []
+    api: list[Whole] = []
+    battr: list[Whole] = []
 
 
 class Metric(Part):
@@ -130,7 +130,7 @@ class Deal(Part):
     id: NonEmpty
     bidfloor: Amount = 0.0
     bidfloorcur: str = "USD"
-    at: int | None = None
+    at: Whole | None = None
     wseat: list[str] = []
     wadomain: list[str] = []
     guar: Flag = 0
@@ -149,7 +149,7 @@ class Quantity(Part):
     """Qty, §3.2.31: how many impressions one imp is worth (DOOH)."""
 
     multiplier: Annotated[float, msgspec.Meta(gt=0)]
-    sourcetype: int | None = None
+    sourcetype: Whole | None = None
     vendor: str | None = None
 
 
@@ -196,7 +196,7 @@ class NativeTitle(Part):
 class NativeImage(Part):
     """Image request, Native 1.2 §4.4."""
 
-    type: int | None = None
+    type: Whole | None = None
     w: Count | None = None
     h: Count | None = None
     wmin: Count | None = None
@@ -207,14 +207,14 @@ class NativeImage(Part):
 class NativeData(Part):
     """Data request, Native 1.2 §4.6."""
 
-    type: int
+    type: Whole
     len: Count | None = None
 
 
 class NativeAsset(Part):
     """Asset request, Native 1.2 §4.2: one of title, img, video and data."""
 
-    id: int
+    id: Whole
     required: Flag = 0
     title: NativeTitle | None = None
     img: NativeImage | None = None
@@ -225,8 +225,8 @@ class NativeAsset(Part):
 class NativeTracker(Part):
     """Event tracker request, Native 1.2 §4.7."""
 
-    event: int
-    methods: list[int]
+    event: Whole
+    methods: list[Whole]
 
 
 class NativeRequest(Part):
@@ -234,8 +234,8 @@ class NativeRequest(Part):
 
     assets: Annotated[list[NativeAsset], msgspec.Meta(min_length=1)]
     ver: str = "1.2"
-    context: int | None = None
-    plcmttype: int | None = None
+    context: Whole | None = None
+    plcmttype: Whole | None = None
     plcmtcnt: Positive = 1
     eventtrackers: list[NativeTracker] = []
     privacy: Flag = 0

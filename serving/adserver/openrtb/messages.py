@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from serving.adserver.openrtb.impressions import Audio, Banner, Imp, Native, Size, Video, native_request
-from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part
+from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Whole
 from serving.adserver.openrtb.places import Content, Device, Geo, Inventory, Publisher, Regs, Source, User
 
 __all__ = [
@@ -63,7 +63,7 @@ class BidRequest(Part):
     device: Device | None = None
     user: User | None = None
     test: Flag = 0
-    at: int = 2
+    at: Whole = 2
     tmax: Count = 0
     wseat: list[str] = []
     bseat: list[str] = []
@@ -73,7 +73,7 @@ class BidRequest(Part):
     wlangb: list[str] = []
     acat: list[str] = []
     bcat: list[str] = []
-    cattax: int = 1
+    cattax: Whole = 1
     badv: list[str] = []
     bapp: list[str] = []
     source: Source | None = None
@@ -97,21 +97,21 @@ class Bid(Part):
     iurl: str = ""
     cid: str = ""
     crid: str = ""
-    cattax: int = 1
+    cattax: Whole = 1
     cat: list[str] = []
-    attr: list[int] = []
-    apis: list[int] = []
-    api: int | None = None
-    protocol: int | None = None
-    qagmediarating: int | None = None
+    attr: list[Whole] = []
+    apis: list[Whole] = []
+    api: Whole | None = None
+    protocol: Whole | None = None
+    qagmediarating: Whole | None = None
     language: str = ""
     dealid: str = ""
-    w: int | None = None
-    h: int | None = None
-    exp: int | None = None
-    dur: int | None = None
-    mtype: int | None = None
-    slotinpod: int | None = None
+    w: Whole | None = None
+    h: Whole | None = None
+    exp: Whole | None = None
+    dur: Whole | None = None
+    mtype: Whole | None = None
+    slotinpod: Whole | None = None
     ext: Any = None
 
 
@@ -124,7 +124,7 @@ class SeatBid(Part):
 
     bid: list[Bid] = []
     seat: str = ""
-    group: int = 0
+    group: Whole = 0
 
 
 class BidResponse(Part):
@@ -134,7 +134,7 @@ class BidResponse(Part):
     seatbid: list[SeatBid] = []
     bidid: str = ""
     cur: str = "USD"
-    nbr: int | None = None
+    nbr: Whole | None = None
     ext: Any = None
 
 

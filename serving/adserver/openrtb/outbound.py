@@ -9,6 +9,7 @@ Source: OpenRTB 2.6 §3.2.1 (at, tmax, cur, wseat), §3.2.25-26 (supply chain), 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,7 +118,10 @@ class Outbound:
         data = data | {"imp": imps, "cur": [bidder.currency]}
         if seats:
             data["wseat"] = seats
-        return _encode(data)
+        try:
+            return _encode(data)
+        except OverflowError:  # a field that nobody here knows holds a number of more than 64 bits
+            return json.dumps(data, separators=(",", ":")).encode()
 
     def _imp(self, place: Opportunity, imp: Json, bidder: Bidder, deal_ids: tuple[str, ...]) -> Json:
         """An imp with our floor, only what may be shown in it, and the deals of a variant."""

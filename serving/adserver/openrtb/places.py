@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serving.adserver.openrtb.parts import Amount, Count, Flag, Latitude, Longitude, NonEmpty, Part
+from serving.adserver.openrtb.parts import Amount, Count, Flag, Latitude, Longitude, NonEmpty, Part, Whole
 
 
 class Segment(Part):
@@ -34,7 +34,7 @@ class Business(Part):
     id: str = ""
     name: str = ""
     cat: list[str] = []
-    cattax: int = 1
+    cattax: Whole = 1
     domain: str = ""
 
 
@@ -46,26 +46,26 @@ class Content(Part):
     """Content, §3.2.16."""
 
     id: str = ""
-    episode: int | None = None
+    episode: Whole | None = None
     title: str = ""
     series: str = ""
     season: str = ""
     genre: str = ""
-    genres: list[int] = []
-    gtax: int = 9
+    genres: list[Whole] = []
+    gtax: Whole = 9
     producer: Business | None = None
     network: Business | None = None
     channel: Business | None = None
     url: str = ""
     cat: list[str] = []
-    cattax: int = 1
+    cattax: Whole = 1
     contentrating: str = ""
-    qagmediarating: int | None = None
+    qagmediarating: Whole | None = None
     keywords: str = ""
     kwarray: list[str] | None = None
     livestream: Flag = 0
     sourcerelationship: Flag | None = None
-    len: int | None = None
+    len: Whole | None = None
     language: str = ""
     langb: str = ""
     embeddable: Flag | None = None
@@ -78,7 +78,7 @@ class Inventory(Part):
     id: str = ""
     name: str = ""
     domain: str = ""
-    cattax: int = 1
+    cattax: Whole = 1
     cat: list[str] = []
     sectioncat: list[str] | None = None
     pagecat: list[str] | None = None
@@ -97,8 +97,8 @@ class Inventory(Part):
     ver: str = ""
     paid: Flag | None = None
     venuetype: list[str] | None = None
-    venuetypetax: int | None = None
-    fixed: int | None = None
+    venuetypetax: Whole | None = None
+    fixed: Whole | None = None
 
 
 class Geo(Part):
@@ -106,7 +106,7 @@ class Geo(Part):
 
     lat: Latitude | None = None
     lon: Longitude | None = None
-    type: int | None = None
+    type: Whole | None = None
     accuracy: Count | None = None
     lastfix: Count | None = None
     country: str = ""
@@ -114,7 +114,7 @@ class Geo(Part):
     metro: str = ""
     city: str = ""
     zip: str = ""
-    utcoffset: int | None = None
+    utcoffset: Whole | None = None
 
 
 class BrandVersion(Part):
@@ -133,7 +133,7 @@ class UserAgent(Part):
     architecture: str | None = None
     bitness: str | None = None
     model: str | None = None
-    source: int = 0
+    source: Whole = 0
 
 
 class Device(Part):
@@ -170,7 +170,7 @@ class ExtendedUid(Part):
     """UID, §3.2.28 of EIDs."""
 
     id: str = ""
-    atype: int | None = None
+    atype: Whole | None = None
 
 
 class ExtendedId(Part):
@@ -185,7 +185,7 @@ class User(Part):
 
     id: str = ""
     buyeruid: str = ""
-    yob: int | None = None
+    yob: Whole | None = None
     gender: str = ""
     keywords: str = ""
     kwarray: list[str] | None = None
@@ -204,7 +204,7 @@ class Regs(Part):
     gdpr: Flag | None = None
     us_privacy: str = ""
     gpp: str = ""
-    gpp_sid: list[int] = []
+    gpp_sid: list[Whole] = []
     ext: Any = None
 
 
@@ -216,7 +216,7 @@ class SupplyChainNode(Part):
     rid: str = ""
     name: str = ""
     domain: str = ""
-    hp: int | None = None
+    hp: Whole | None = None
 
 
 class SupplyChain(Part):
