@@ -16,7 +16,7 @@ from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import read_consent
 from serving.adserver.openrtb.context import opportunities, resolve
-from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request
+from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request, decode_response
 from serving.adserver.openrtb.outbound import Outbound
 from tests.samples.adserver import NOW_S, bid_request, catalog
 
@@ -59,7 +59,25 @@ def test_what_breaks_the_specification_is_named_with_its_path(changes: dict[str,
     assert word in caught.value.reason
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"id":"1","imp":[{"id":"1"'])
+@pytest.mark.parametrize("body", [b'{"id":"1","ext":' + b"[" * 100_000, b"[]", b'{"seatbid":{}}', b'{"id":7}', b"NaN"])
+def test_what_is_no_response_is_no_bid(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode_response(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":"1","ext":' + b"[" * 100_000,
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"id":"1","imp":[{"id":"1"',
+    ],
+)
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         decode_request(body)

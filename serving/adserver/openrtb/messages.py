@@ -237,6 +237,8 @@ def decode_response(body: bytes) -> BidResponse:
         return _responses.decode(body)
     except msgspec.ValidationError:
         return _bid_by_bid(tidy(_anything.decode(body)))
+    except RecursionError as e:
+        raise ValueError("nested too deeply") from e
 
 
 def _bid_by_bid(data: Any) -> BidResponse:
