@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "publisher": ("infra.bench.publisher", "the publisher beside a straightforward loop of stock clients"),
     "scoring": ("infra.bench.scoring", "a request's candidates scored, beside LightGBM's own ways to predict"),
     "features": ("infra.bench.features", "a request's features read and put together, beside a dict per candidate"),
+    "budget": ("infra.bench.budget", "money and caps under kills and replays; a win beside WATCH/MULTI"),
     "user_bytes": ("infra.bench.user_bytes", "bytes of Valkey per active user beside a field per counter"),
 }
 

@@ -1,0 +1,47 @@
+"""The market of the budget soak: few campaigns, small budgets, tight caps, so that every limit is reached."""
+
+from __future__ import annotations
+
+from schemas.catalog import Advertiser, Campaign, Catalog, Creative, FrequencyCap, LineItem
+from schemas.features import DAY_S, HOUR_S
+from serving.adserver.inventory import Inventory
+from serving.adserver.limits.budgets import BudgetTimes
+
+CAMPAIGNS = 12
+VIEWERS = 3_000
+#: Short lives, so that a soak of seconds sees many of them end.
+TIMES = BudgetTimes(reservation_s=4.0, settle_s=0.5, refresh_s=0.3, expired_s=3.0, lease_s=1.5, lease_wins_per_s=20.0)
+
+
+def inventory(budget_wins: int) -> Inventory:
+    """Two campaigns per advertiser; every second one is capped, every third advertiser across its campaigns.
+    `budget_wins`: how many wins a campaign's budget pays; every fourth has a lifetime budget below its day's."""
+    advertisers, campaigns, lines, creatives = [], [], [], []
+    for n in range(CAMPAIGNS):
+        owner = n // 2
+        if n % 2 == 0:
+            advertisers.append(Advertiser(f"adv-{owner}", f"Advertiser {owner}", f"a{owner}.example"))
+        price_micros = 1_000 + 137 * n
+        caps = [FrequencyCap("campaign", 2, HOUR_S)] if n % 2 == 0 else []
+        if owner % 3 == 0:
+            caps.append(FrequencyCap("advertiser", 3, DAY_S))
+        budget_micros = budget_wins * price_micros + 501  # never an exact number of wins
+        lifetime_micros = budget_micros * 3 // 4 if n % 4 == 3 else 0
+        campaigns.append(
+            Campaign(
+                f"cmp-{n}",
+                f"adv-{owner}",
+                f"Campaign {n}",
+                budget_micros,
+                frequency_caps=caps,
+                lifetime_budget_micros=lifetime_micros,
+            )
+        )
+        lines.append(LineItem(f"li-{n}", f"cmp-{n}", "cpm", price_micros * 1000 + n))
+        creatives.append(Creative(f"cr-{n}", f"li-{n}", "banner", f"https://a{owner}.example/", width=300, height=250))
+    return Inventory(Catalog(1, "USD", advertisers, campaigns, lines, creatives, [], []))
+
+
+def limit_micros(daily_micros: int, lifetime_micros: int) -> int:
+    """What may be spent in a soak, which is one day of one life."""
+    return min(daily_micros, lifetime_micros) if lifetime_micros else daily_micros
