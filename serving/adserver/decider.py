@@ -45,9 +45,10 @@ from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.scoring.service import score
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing, Store
+from serving.adserver.traffic.integrity import Integrity
 
 #: Winners that may lose their budget or turn out to be unshowable before the imp goes to the house.
-MAX_WINNERS = 8
+MAX_WINNERS = 32
 _RECORD_BYTES = 16
 
 
@@ -81,6 +82,7 @@ class Decider:
         clock: Callable[[], float] = time.time,
         notify: Callable[[str], None] = lambda _url: None,
         rng: random.Random | None = None,
+        integrity: Integrity | None = None,
     ) -> None:
         self._serving = serving
         self._settings = settings
@@ -92,6 +94,7 @@ class Decider:
         self._log = log
         self._clock = clock
         self._notify = notify
+        self._integrity = integrity
         self._draw = (rng or random.Random()).randrange
         self._features = FeatureReader(settings.counters_expired_s)
 
@@ -106,6 +109,9 @@ class Decider:
             viewer = context.pseudonym or context.household
             context = replace(context, assignment=inventory.experiments.assign(viewer))
         asked = opportunities(request, inventory, context.assignment.floor_percent)
+        doubt = self._integrity.doubts(context) if self._integrity is not None else None
+        if doubt is not None and self._integrity is not None and self._integrity.refuses(doubt):
+            return self._refuse(context, asked, doubt, inventory, (loop.time() - arrived_s) * 1000)
         tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
         due_s = arrived_s + (tmax_ms - self._settings.margin_ms) / 1000
 
@@ -132,11 +138,28 @@ class Decider:
             decisions += await self._settle_group(group, standing, inventory, context)
         for contest in contests:
             contest.release()
+        if doubt is not None:
+            for decision in decisions:
+                decision.reasons.add(doubt)
         fanout.settled(decisions)
         latency_ms = (loop.time() - arrived_s) * 1000
         for decision in decisions:
             self._report(decision, context, inventory.currency, latency_ms)
         metrics.DECISION_SECONDS.observe(latency_ms / 1000)
+        return decisions
+
+    def _refuse(
+        self,
+        context: RequestContext,
+        asked: Sequence[Opportunity],
+        doubt: Degraded,
+        inventory: Inventory,
+        latency_ms: float,
+    ) -> list[Decision]:
+        """Nothing is shown, nobody asked; the reason is logged."""
+        decisions = [Decision(place, reasons={doubt}) for place in asked]
+        for decision in decisions:
+            self._report(decision, context, inventory.currency, latency_ms)
         return decisions
 
     def _ask_dsps(
@@ -193,7 +216,8 @@ class Decider:
 
     def _prepare(self, contest: Contest, standing: Standing) -> None:
         """Takes out bids below the floor, and caps that earlier imps of this request have filled."""
-        rules.apply_floor(contest.decision.candidates, contest.opportunity.floor_cpm_micros)
+        place = contest.opportunity
+        rules.apply_floor(contest.decision.candidates, place.floor_cpm_micros, place.duration_floors)
         gate.check_again(contest.internal, standing.caps)
 
     async def _settle(
@@ -242,6 +266,7 @@ class Decider:
             return None
         if is_test:  # shown, and nowhere written down: it is no traffic, and costs nothing
             winner.outcome = Outcome.WON
+            decision.keep_inputs(contest.inputs_of(winner))
             decision.winner, decision.markup, decision.markup_format = winner, markup, ad_format
             return Commit.DONE
         record = ad_record(

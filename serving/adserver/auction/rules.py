@@ -65,6 +65,13 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
         return self.outcome is Outcome.LOST_TO_HIGHER_BID
 
     @property
+    def duration_s(self) -> int | None:
+        """How long it lasts, if it says so."""
+        if self.row is not None:
+            return self.row.creative.duration_s
+        return self.bid.dur if self.bid is not None else None
+
+    @property
     def price_cpm_micros(self) -> int:
         """What a thousand of it pay, or are expected to."""
         return self.bid_micros if self.pricing == GUARANTEED else self.bid_cpm_micros
@@ -105,15 +112,22 @@ def price(candidate: Candidate) -> None:
         candidate.bid_cpm_micros = candidate.bid_micros
 
 
-def apply_floor(candidates: Sequence[Candidate], floor_cpm_micros: int | None) -> None:
-    """Takes out bids below the floor; all of them when the floor is unknown (None), as nothing is then above it."""
+def apply_floor(
+    candidates: Sequence[Candidate],
+    floor_cpm_micros: int | None,
+    by_duration: Sequence[tuple[int, int, int | None]] = (),
+) -> None:
+    """Takes out bids below the floor; all of them when the floor is unknown (None), as nothing is then above it.
+
+    `by_duration` has (from s, to s, floor): the first that fits an ad's duration stands in for the floor.
+    """
     for candidate in candidates:
-        if (
-            candidate.outcome is _RUNS
-            and (floor_cpm_micros is None or candidate.bid_cpm_micros < floor_cpm_micros)
-            and not candidate.under_deal
-            and candidate.pricing != GUARANTEED
-        ):
+        if candidate.outcome is not _RUNS or candidate.under_deal or candidate.pricing == GUARANTEED:
+            continue
+        floor = floor_cpm_micros
+        if by_duration and (seconds := candidate.duration_s) is not None:
+            floor = next((own for first, last, own in by_duration if first <= seconds <= last), floor)
+        if floor is None or candidate.bid_cpm_micros < floor:
             candidate.outcome = Outcome.BELOW_FLOOR
 
 
