@@ -254,7 +254,7 @@ class AsyncValkey:
         if not commands:
             return []
         wire = self._wire
-        if wire is None:
+        if wire is None or wire.is_closing:
             raise Unavailable("valkey: not connected")
         future = wire.send(commands)
         loop = asyncio.get_running_loop()
@@ -371,6 +371,11 @@ class _Wire(asyncio.Protocol):
         self._pending.append(_Pending(len(commands), future))
         self._transport.write(_pack(commands))
         return future
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing can be sent any more, which is so a moment before `lost` is."""
+        return self._transport.is_closing()
 
     def abort(self) -> None:
         self._transport.abort()

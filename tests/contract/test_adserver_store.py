@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 from connectors.endpoints import Endpoints
 from connectors.valkey import AsyncValkey, Command, Valkey
@@ -323,6 +324,19 @@ def test_late_replies_never_answer_the_next_question(local_services: Endpoints) 
         await connection.close()
 
     asyncio.run(run())
+
+
+def test_a_connection_that_is_just_being_closed_is_none(local_services: Endpoints) -> None:
+    async def run() -> None:
+        connection = AsyncValkey(local_services.valkey_url, stalled_s=0.0)
+        await connection.start()
+        with pytest.raises(TimedOut):
+            await connection.pipeline([("BLPOP", "no-such-list", "0.2")], 0.01)  # silent for too long: it is replaced
+        with pytest.raises(Unavailable):
+            await connection.pipeline([("PING",)], 1.0)
+        await connection.close()
+
+    uvloop.run(run())
 
 
 def test_both_clients_come_back_after_their_connection_was_cut(local_services: Endpoints, valkey: Valkey) -> None:
