@@ -212,16 +212,18 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """`rates`: micros of `currency` for one unit of another currency."""
+    """`rates`: micros of `currency` for one unit of another currency. `{}` is a catalogue: of an exchange that only
+    sells what its DSPs bid on.
+    """
 
-    version: int
-    currency: str
-    advertisers: list[Advertiser]
-    campaigns: list[Campaign]
-    line_items: list[LineItem]
-    creatives: list[Creative]
-    publishers: list[Publisher]
-    placements: list[Placement]
+    version: int = 1
+    currency: str = "USD"
+    advertisers: list[Advertiser] = field(default_factory=list)
+    campaigns: list[Campaign] = field(default_factory=list)
+    line_items: list[LineItem] = field(default_factory=list)
+    creatives: list[Creative] = field(default_factory=list)
+    publishers: list[Publisher] = field(default_factory=list)
+    placements: list[Placement] = field(default_factory=list)
     deals: list[Deal] = field(default_factory=list)
     rates: dict[str, int] = field(default_factory=dict)
     experiments: list[Experiment] = field(default_factory=list)
@@ -245,8 +247,8 @@ class Bidder:
 
 @dataclass(frozen=True, slots=True)
 class Bidders:
-    version: int
-    bidders: list[Bidder]
+    version: int = 1
+    bidders: list[Bidder] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

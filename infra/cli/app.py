@@ -39,6 +39,7 @@ _ELSEWHERE = (
         "Everything once: traffic, reports, training, and every count against the truth.",
     ),
     ("bench", "infra.bench.cli", "bench", "Measure ours beside the straightforward way, in pairs."),
+    ("serve", "infra.cli.serve", "app", "Run one server alone, without the rest of the stack."),
     ("simulate", "infra.simulator.cli", "simulate", "Send simulated traffic to the running stack."),
     ("dlq", "infra.cli.dlq", "app", "Dead letters: count them, look at them, replay them after a fix."),
     ("keys", "infra.cli.keys", "app", "Keys of tokens, pseudonyms and doors: list them, rotate them."),
