@@ -14,6 +14,8 @@
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
 | `v:<event id>` | string | which record of ad-events-v1 an event's trackers were queued for | vendors | a setting |
 | `t:<partition>:<partner>` | sorted set | calls that are over, past what is committed | vendors | until committed, 8 days |
+| `iv:viewers` | sorted set | viewers of invalid traffic, by when that ends (epoch s) | materializer | a day |
+| `d:<period s>:<start>` | hash | what was counted of DSPs in a period: `<count>:<bidder>` | adserver | 3 periods |
 | `m:materializer` | string | whether this server has everything | materializer | none |
 | `m:progress` | hash | kind (spend, frequency) -> newest publish time that is written, epoch ms | materializer | none |
 
@@ -67,6 +69,10 @@ PROGRESS_KEY, SPEND_PROGRESS, FREQUENCY_PROGRESS = b"m:progress", b"spend", b"fr
 
 #: Seconds that a registry record outlives its tokens, for lagging upstream logs.
 REGISTRY_LAG_S = 3600
+
+#: Sorted set of `user_key` and `household_key` by epoch s until which a verdict on their traffic holds.
+SUSPECTS = b"iv:viewers"
+SUSPECT_TTL_S = DAY_S
 
 #: The field of a campaign's spend that holds all days together.
 TOTAL_SPEND = b"total"
@@ -192,6 +198,15 @@ def answered_key(partition: int, partner: str) -> bytes:
     b't:3:verifier'
     """
     return f"t:{partition}:{partner}".encode()
+
+
+#: How many periods the counts of DSPs are kept for.
+DSP_HEALTH_PERIODS = 3
+
+
+def dsp_health_key(period_s: int, start_s: int) -> bytes:
+    """Hash of `<count>:<bidder>` to what all ad servers counted in the period that begins at `start_s` (epoch)."""
+    return f"d:{period_s}:{start_s}".encode()
 
 
 class CounterEntry(NamedTuple):

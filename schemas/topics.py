@@ -129,7 +129,7 @@ INVALID_TRAFFIC = Topic(
     key="record_id",
     schema="invalid_traffic",
     producers=("invalid_traffic",),
-    consumers=("lake",),
+    consumers=("lake", "materializer"),
 )
 DELIVERY_HEALTH = Topic(
     name="delivery-health-v1",

@@ -26,11 +26,11 @@ from jobs.materializer.settings import MaterializerSettings
 from jobs.materializer.store import StateLost, Store
 from jobs.transforms.valkey_writes import PendingWrites
 from schemas.errors import Reject, TimedOut, Unavailable
-from schemas.topics import CAMPAIGN_SPEND, FREQUENCY_COUNTS, STREAMING_FEATURES
+from schemas.topics import CAMPAIGN_SPEND, FREQUENCY_COUNTS, INVALID_TRAFFIC, STREAMING_FEATURES
 
 logger = logging.getLogger(__name__)
 
-SOURCES = (FREQUENCY_COUNTS, STREAMING_FEATURES, CAMPAIGN_SPEND)
+SOURCES = (FREQUENCY_COUNTS, STREAMING_FEATURES, CAMPAIGN_SPEND, INVALID_TRAFFIC)
 _MEMBER = "materializer-0"
 Position = tuple[str, int]
 
@@ -168,6 +168,9 @@ class MaterializerWorker:
                 continue  # a tombstone: counters end by their retention
             _schema_id, record = self._decoders[topic](value)
             if not isinstance(record, Reject):
+                if topic == INVALID_TRAFFIC.name:
+                    writes.add_verdict(record)
+                    continue
                 spend = topic == CAMPAIGN_SPEND.name
                 problem = writes.add_spend(record) if spend else writes.add_counters(topic, record)
                 if problem is None:

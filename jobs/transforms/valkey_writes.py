@@ -13,14 +13,18 @@ from schemas.redis_layout import (
     OPEN_WINS_TTL_S,
     PROGRESS_KEY,
     SPEND_PROGRESS,
+    SUSPECT_TTL_S,
+    SUSPECTS,
     OpenWins,
     counter_field,
     entity_key,
     entity_ttl_s,
     entry_bytes,
+    household_key,
     open_wins_key,
     open_wins_value,
     spend_key,
+    user_key,
 )
 from schemas.topics import FREQUENCY_COUNTS, STREAMING_FEATURES
 
@@ -31,6 +35,9 @@ _LAST_BUCKET_S = 2**32 - 1
 
 #: The family of counters that each topic holds.
 FAMILY_OF_TOPIC = {FREQUENCY_COUNTS.name: "frequency", STREAMING_FEATURES.name: "features"}
+#: Rules of jobs/streaming/invalid_traffic.py about the rate of one viewer: user or household, household alone.
+_OF_HOUSEHOLD = "data_center_repeat"
+_RULES_OF_VIEWERS = frozenset({"click_flood", _OF_HOUSEHOLD})
 #: The day of a campaign_spend record that is about the wins of a minute.
 OPEN = "open"
 
@@ -43,6 +50,7 @@ class PendingWrites:
         self._ttl_s: dict[bytes, int] = {}
         self._counters: set[bytes] = set()
         self._progress_ms: dict[bytes, int] = {}
+        self._suspects: dict[bytes, int] = {}
 
     def add_counters(self, topic: str, value: Mapping[str, Any]) -> Reject | None:
         """Takes a counter_bucket record; refuses one that no declared counter would make."""
@@ -77,13 +85,30 @@ class PendingWrites:
             self._advance(SPEND_PROGRESS, value)
         return None
 
+    def add_verdict(self, value: Mapping[str, Any]) -> None:
+        """Takes an invalid_traffic record: its viewer is suspect for a while, if the rule is about how a viewer acts.
+
+        A verdict on a single event, or on how many share an address, condemns nobody's next request.
+        """
+        if value["rule"] not in _RULES_OF_VIEWERS:
+            return
+        user, household = value["user_pseudonym"], value["household_pseudonym"]
+        if user is not None and value["rule"] != _OF_HOUSEHOLD:
+            key = user_key(user)
+        elif household is not None:
+            key = household_key(household)
+        else:
+            return
+        until_s = value["verdict_time_ms"] // 1000 + SUSPECT_TTL_S
+        self._suspects[key] = max(self._suspects.get(key, 0), until_s)
+
     def _advance(self, kind: bytes, value: Mapping[str, Any]) -> None:
         if published_ms := value.get("updated_ms", 0):  # 0: a record of before there was such a field
             self._progress_ms[kind] = max(self._progress_ms.get(kind, 0), published_ms)
 
     @property
     def fields(self) -> int:
-        return sum(map(len, self._hashes.values()))
+        return sum(map(len, self._hashes.values())) + len(self._suspects)
 
     def counter_keys(self) -> list[bytes]:
         """Hashes of counters that are written to."""
@@ -98,5 +123,11 @@ class PendingWrites:
                 pairs += (field, value)
             commands.append(("HSET", key, *pairs))
         commands += [("EXPIRE", key, ttl_s) for key, ttl_s in self._ttl_s.items()]
+        if self._suspects:
+            pairs = [part for key, until_s in self._suspects.items() for part in (until_s, key)]
+            over_s = max(self._suspects.values()) - SUSPECT_TTL_S  # no later than now
+            commands.append(("ZADD", SUSPECTS, "GT", *pairs))
+            commands.append(("ZREMRANGEBYSCORE", SUSPECTS, "-inf", over_s))
+            commands.append(("EXPIRE", SUSPECTS, SUSPECT_TTL_S))
         commands += [("HSET", PROGRESS_KEY, kind, at_ms) for kind, at_ms in self._progress_ms.items()]
         return commands

@@ -12,6 +12,7 @@ DEGRADED = Counter("adserver_degraded_total", "Decisions made with less than eve
 DECISION_SECONDS = Histogram("adserver_decision_seconds", "Request read to answer ready", buckets=_SECONDS)
 SHED = Counter("adserver_shed_total", "Requests refused because they could not be answered in time", ["why"])
 NOTICES = Counter("adserver_notices_total", "Win and loss notices to DSPs, by what came of them", ["outcome"])
+DOUBTED = Counter("adserver_doubted_total", "Requests that no person seems to have made, refused or not", ["reason"])
 ADOPTED = Counter("adserver_adopted_total", "Ads of outside ad servers, and documents that were not used", ["outcome"])
 LOST_RESERVATIONS = Counter("adserver_lost_reservations_total", "Wins given up because the budget was gone")
 LOST_CAPS = Counter("adserver_lost_caps_total", "Wins given up because other requests of the viewer reached a cap")

@@ -29,6 +29,7 @@ from serving.adserver.doors.app import Doors
 from serving.adserver.dsps.bidders import Bidders, call_rules
 from serving.adserver.dsps.exposition import DspMetrics
 from serving.adserver.dsps.notifier import Notifier
+from serving.adserver.dsps.tiers import TierKeeper
 from serving.adserver.exposition import Siblings
 from serving.adserver.files import FileWatch
 from serving.adserver.inventory import Inventory
@@ -38,6 +39,8 @@ from serving.adserver.scoring.champion import ChampionWatch
 from serving.adserver.scoring.model import ChampionModel
 from serving.adserver.settings import Settings
 from serving.adserver.store import CountersRefresher, Store
+from serving.adserver.traffic.integrity import Integrity
+from serving.adserver.traffic.suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,30 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
     log = DecisionLog(settings.log_queue_messages)
     trackers = TrackerMaker(TokenMinter(keys), ends.collector_url, settings.token_ttl_s)
     notifier = Notifier(settings.notices_allow_private)
-    decider = Decider(serving, settings, keys, store, counters.snapshot, bidders, trackers, log, notify=notifier.send)
+    suspects = Suspects(valkey, time.time)
+    integrity = Integrity(
+        settings.traffic_refused, settings.traffic_address_per_minute, settings.traffic_user_per_minute, suspects.has
+    )
+    lists = [
+        FileWatch(path, use)
+        for path, use in (
+            (settings.data_center_networks, integrity.use_networks),
+            (settings.bot_user_agents, integrity.use_user_agents),
+        )
+        if path is not None
+    ]
+    decider = Decider(
+        serving,
+        settings,
+        keys,
+        store,
+        counters.snapshot,
+        bidders,
+        trackers,
+        log,
+        notify=notifier.send,
+        integrity=integrity,
+    )
 
     def use_catalog(text: str) -> None:
         serving.inventory = Inventory(load_catalog(text))
@@ -109,12 +135,14 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             "valkey": store.connected,
             "user_features": store.breaker.state.name.lower(),
             "decision_log": log.available,
-            "problems": [p for p in (catalog_file.problem, bidders_file.problem, champion.problem) if p],
+            "problems": [
+                p for p in (*(f.problem for f in (catalog_file, bidders_file, *lists)), champion.problem) if p
+            ],
         }
 
     def reload() -> None:
-        catalog_file.look()
-        bidders_file.look()
+        for file in (catalog_file, bidders_file, *lists):
+            file.look()
         _keep_out_of_collections()
 
     def own_metrics() -> str:
@@ -122,6 +150,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
 
     overload = Overload(settings.shed_lag_ms, settings.shed_in_flight)
     siblings = Siblings(place.folder, place.number, place.count, own_metrics) if place.folder is not None else None
+    tier_keeper = TierKeeper(valkey, lambda: bidders.desks, settings.dsp_tiers_s)
     dsp_metrics = DspMetrics(lambda: bidders.desks)
     REGISTRY.register(dsp_metrics)
     reload()
@@ -134,10 +163,13 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             catalog_file.run(settings.files_poll_s),
             bidders_file.run(settings.files_poll_s),
             counters.run(),
+            suspects.run(settings.traffic_verdicts_s),
+            *(file.run(settings.files_poll_s) for file in lists),
             store.budgets.run(lambda: serving.inventory),
             champion.run(),
             *([challenger.run()] if challenger is not None else []),
             overload.run(),
+            tier_keeper.run(),
         )
     ]
     for task in background:

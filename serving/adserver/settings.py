@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from serving.adserver.auction.pods import Apart
 from serving.adserver.limits.budgets import BudgetTimes
 
+Doubt = Literal["data_center", "bot", "address_rate", "user_rate", "inconsistent", "verdict"]
+
 
 class Settings(BaseSettings):
     """Everything that can be tuned. Times of one request are in ms, lives and periods in s."""
@@ -71,6 +73,15 @@ class Settings(BaseSettings):
     )
     outside_allow_private: bool = Field(default=False, description="fetch from private addresses: for tests")
     challenger_alias: str = Field(default="", description="alias of a second model, for experiments")
+    traffic_refused: list[Doubt] = Field(
+        default=["data_center", "bot", "verdict"],
+        description="doubts for which a request is refused, as JSON; the others are marked",
+    )
+    traffic_address_per_minute: int = Field(default=3_000, ge=1, description="requests of one address and process")
+    traffic_user_per_minute: int = Field(default=300, ge=1, description="requests of one user and process")
+    traffic_verdicts_s: float = Field(default=5.0, gt=0, description="how often the stream's verdicts are read")
+    data_center_networks: Path | None = Field(default=None, description="the collector's file of networks")
+    bot_user_agents: Path | None = Field(default=None, description="file of patterns; else our own few")
     pod_advertisers_apart: Literal["pod", "adjacent", "none"] = Field(
         default="pod", description="where two ads of one advertiser may not be: in a pod, next to each other"
     )

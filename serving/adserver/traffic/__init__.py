@@ -1,0 +1,1 @@
+"""Integrity first: which requests no person made, before anybody is asked or paid."""
