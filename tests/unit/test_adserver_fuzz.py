@@ -70,7 +70,7 @@ def _mutated(data: Any, rng: random.Random) -> bytes:
         elif what < 0.3 and isinstance(container, list):
             container.append(json.loads(json.dumps(container[key])))
         else:
-            container[key] = rng.choice(_VALUES)
+            container[key] = json.loads(json.dumps(rng.choice(_VALUES)))
     body = json.dumps(data).encode()
     if rng.random() < 0.1:
         at = rng.randrange(len(body))

@@ -5,7 +5,7 @@ Source: OpenRTB 2.6 §4.2 (response), §3.2.1 (`cur`, `test`), list "No-Bid Reas
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from schemas.decisions import Degraded
@@ -18,7 +18,17 @@ _OWN_SEAT = "headwater"
 _MTYPES = {"banner": 1, "video": 2, "audio": 3, "native": 4}
 _MICROS = 1_000_000
 
-UNKNOWN_ERROR, TECHNICAL_ERROR, TOO_LITTLE_TIME = 0, 1, 15
+UNKNOWN_ERROR, TECHNICAL_ERROR = 0, 1
+#: The specification's reasons for no bid, of those of ours that it knows; the first that applies is told.
+_NO_BID_REASONS = {
+    Degraded.TRAFFIC_BOT: 3,  # known web crawler
+    Degraded.TRAFFIC_DATA_CENTER: 5,  # cloud, data center or proxy address
+    Degraded.TRAFFIC_ADDRESS_RATE: 4,  # suspected non-human traffic, as those below
+    Degraded.TRAFFIC_USER_RATE: 4,
+    Degraded.TRAFFIC_INCONSISTENT: 4,
+    Degraded.TRAFFIC_VERDICT: 4,
+    Degraded.OVERLOADED: 15,  # insufficient auction time
+}
 
 
 def answer_currency(request: BidRequest, rates: Rates) -> str | None:
@@ -37,6 +47,16 @@ def bid_response(request: BidRequest, decisions: Sequence[Decision], rates: Rate
 def no_bid(request: BidRequest, nbr: int) -> BidResponse:
     """A response that says why there is no bid."""
     return BidResponse(id=request.id, nbr=nbr)
+
+
+def no_bid_reason(reasons: Collection[Degraded]) -> int:
+    """The specification's reason for what ours come to.
+
+    Example:
+    >>> no_bid_reason({Degraded.NO_CANDIDATE, Degraded.TRAFFIC_BOT}), no_bid_reason({Degraded.NO_CANDIDATE})
+    (3, 0)
+    """
+    return next((nbr for reason, nbr in _NO_BID_REASONS.items() if reason in reasons), UNKNOWN_ERROR)
 
 
 def wants_reason(request: BidRequest) -> bool:

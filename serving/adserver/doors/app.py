@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -36,6 +37,7 @@ from serving.adserver.doors.answer import (
     bid_response,
     debug,
     no_bid,
+    no_bid_reason,
     wants_reason,
 )
 from serving.adserver.doors.player_tag import to_request
@@ -53,6 +55,8 @@ _NO_STORE = ("Cache-Control", "no-store")
 _ANY_ORIGIN = ("Access-Control-Allow-Origin", "*")  # players in browsers fetch tags from pages of any origin
 _NBR_HEADER = "X-Openrtb-Nbr"
 _REQUEST_ID_BYTES = 16
+_GZIP = 31  # zlib's window bits for gzip with its header
+_INFLATED_BYTES = 1_048_576
 
 
 class Doors:
@@ -120,11 +124,15 @@ class Doors:
         metrics.REQUESTS.labels(door, "shed").inc()
         if door == "vast":
             return _vast_answer(vast.EMPTY, _reasons([Degraded.OVERLOADED]))
-        return Response(204, headers=(_OPENRTB_VERSION, _reasons([Degraded.OVERLOADED])))
+        reasons = [Degraded.OVERLOADED]
+        return Response(204, headers=(_OPENRTB_VERSION, _reasons(reasons), (_NBR_HEADER, str(no_bid_reason(reasons)))))
 
     async def _auction(self, request: Request, arrived_s: float) -> Response:
         try:
-            asked = decode_request(request.body)
+            body = request.body
+            if request.header(b"content-encoding") == "gzip":
+                body = _inflated(body)
+            asked = decode_request(body)
         except BadRequest as e:
             return refusal(400, e.reason, path=e.path)
         rates = self._inventory().rates
@@ -132,18 +140,18 @@ class Doors:
         if currency is None:
             return _no_bid(asked, [Degraded.NO_CANDIDATE], UNKNOWN_ERROR)
         try:
-            decisions = await self._decider.decide(asked, arrived_s, request.body)
+            decisions = await self._decider.decide(asked, arrived_s, body)
             made = bid_response(asked, decisions, rates, currency)
         except Exception:
             logger.exception("auction failed")
             return _no_bid(asked, [Outcome.INTERNAL_ERROR], TECHNICAL_ERROR)
         reasons = {reason for d in decisions for reason in d.reasons}
         if asked.test:
-            made = made or no_bid(asked, UNKNOWN_ERROR)
+            made = made or no_bid(asked, no_bid_reason(reasons))
             latency_ms = (asyncio.get_running_loop().time() - arrived_s) * 1000
             made.ext = {"headwater": {"debug": debug(decisions, latency_ms)}}
         if made is None:
-            return _no_bid(asked, reasons, UNKNOWN_ERROR)
+            return _no_bid(asked, reasons, no_bid_reason(reasons))
         return Response(200, encode(made), JSON, (_OPENRTB_VERSION, *([_reasons(reasons)] if reasons else ())))
 
     async def _vast(self, request: Request, arrived_s: float) -> Response:
@@ -168,6 +176,18 @@ class Doors:
         shown = [d.markup for d in decisions if d.winner is not None]
         is_pod = podding.is_dynamic(asked.imp[0])
         return _vast_answer(vast.answer(shown, asked.imp[0], is_pod), *([_reasons(reasons)] if reasons else ()))
+
+
+def _inflated(body: bytes) -> bytes:
+    """A compressed body (OpenRTB 2.6 §2.3). Errors: BadRequest when it is none, or longer than a body may be."""
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        found = stream.decompress(body, _INFLATED_BYTES)
+    except zlib.error as e:
+        raise BadRequest("$", f"not gzip: {e}") from e
+    if not stream.eof:
+        raise BadRequest("$", f"cut off, or longer than {_INFLATED_BYTES} bytes")
+    return found
 
 
 def _vast_answer(markup: str, *headers: tuple[str, str]) -> Response:
