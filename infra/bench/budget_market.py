@@ -13,14 +13,17 @@ VIEWERS = 3_000
 TIMES = BudgetTimes(reservation_s=4.0, settle_s=0.5, refresh_s=0.3, expired_s=3.0, lease_s=1.5, lease_wins_per_s=20.0)
 
 
-def inventory(budget_wins: int) -> Inventory:
+def inventory(budget_wins: int, run: str = "bench") -> Inventory:
     """Two campaigns per advertiser; every second one is capped, every third advertiser across its campaigns.
-    `budget_wins`: how many wins a campaign's budget pays; every fourth has a lifetime budget below its day's."""
+
+    `budget_wins`: how many wins a campaign's budget pays; every fourth has a lifetime budget below its day's. `run` is
+    in all ids, so that runs are strangers to each other.
+    """
     advertisers, campaigns, lines, creatives = [], [], [], []
     for n in range(CAMPAIGNS):
         owner = n // 2
         if n % 2 == 0:
-            advertisers.append(Advertiser(f"adv-{owner}", f"Advertiser {owner}", f"a{owner}.example"))
+            advertisers.append(Advertiser(f"adv-{run}-{owner}", f"Advertiser {owner}", f"a{owner}.example"))
         price_micros = 1_000 + 137 * n
         caps = [FrequencyCap("campaign", 2, HOUR_S)] if n % 2 == 0 else []
         if owner % 3 == 0:
@@ -29,16 +32,18 @@ def inventory(budget_wins: int) -> Inventory:
         lifetime_micros = budget_micros * 3 // 4 if n % 4 == 3 else 0
         campaigns.append(
             Campaign(
-                f"cmp-{n}",
-                f"adv-{owner}",
+                f"cmp-{run}-{n}",
+                f"adv-{run}-{owner}",
                 f"Campaign {n}",
                 budget_micros,
                 frequency_caps=caps,
                 lifetime_budget_micros=lifetime_micros,
             )
         )
-        lines.append(LineItem(f"li-{n}", f"cmp-{n}", "cpm", price_micros * 1000 + n))
-        creatives.append(Creative(f"cr-{n}", f"li-{n}", "banner", f"https://a{owner}.example/", width=300, height=250))
+        lines.append(LineItem(f"li-{run}-{n}", f"cmp-{run}-{n}", "cpm", price_micros * 1000 + n))
+        creatives.append(
+            Creative(f"cr-{run}-{n}", f"li-{run}-{n}", "banner", f"https://a{owner}.example/", width=300, height=250)
+        )
     return Inventory(Catalog(1, "USD", advertisers, campaigns, lines, creatives, [], []))
 
 

@@ -77,8 +77,9 @@ class Result:
 class Stream:
     """What players and the stream do with wins. Knows the truth: what was shown, of which campaign, to whom."""
 
-    def __init__(self, valkey_url: str, journal: Path, budget_wins: int) -> None:
-        self.market = inventory(budget_wins)
+    def __init__(self, valkey_url: str, journal: Path, budget_wins: int, run: str) -> None:
+        self.market = inventory(budget_wins, run)
+        self._run = run
         self.shown_micros: Counter[str] = Counter()
         self.impressions: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)  # viewer: kind, id
         self.wins = self.shown = 0
@@ -160,7 +161,7 @@ class Stream:
                 if kind == counter.scope:
                     values[counter, scope, start_s] = count
         pairs = [part for pair in pack_counters(values).items() for part in pair]
-        return ("HSET", user_key(f"v1:{viewer}"), *pairs)
+        return ("HSET", user_key(f"v1:{self._run}-{viewer}"), *pairs)
 
     def _call(self, commands: Sequence[Command]) -> None:
         for reply in self._valkey.pipeline(commands):
@@ -202,29 +203,29 @@ def soak(where: Endpoints, seconds: float, at_once: int, workers: int, budget_wi
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "wins"
         journal.touch()
-        stream = Stream(where.valkey_url, journal, budget_wins)
+        run = os.urandom(4).hex()
+        stream = Stream(where.valkey_url, journal, budget_wins, run)
         stream.step()
-        arguments = (str(journal), str(at_once // workers), str(budget_wins))
+        arguments = (str(journal), run, str(at_once // workers), str(budget_wins))
         seeds = iter(range(10_000))
         running = [_start(arguments, next(seeds)) for _ in range(workers)]
-        began_s = time.monotonic()
-        plan = (
-            [(0.25, "worker"), (0.35, "valkey"), (0.5, "worker"), (0.65, "valkey"), (0.75, "worker")] if kills else []
-        )
+        plan = list(_KILLS) if kills else []
         try:
+            _await_first_win(stream, journal)
+            began_s = time.monotonic()
             while (passed := time.monotonic() - began_s) < seconds:
                 if plan and passed >= plan[0][0] * seconds:
-                    _, victim = plan.pop(0)
-                    if victim == "valkey":
-                        os.kill(pid_of(where, "valkey"), signal.SIGKILL)
-                        result.valkey_kills += 1
-                    else:
+                    if plan[0][1] == "worker":
                         killed = running.pop(0)
                         result.commit_cpu_s += _cpu_s(killed.pid)
                         killed.kill()
                         killed.wait()
                         result.worker_kills += 1
                         running.append(_start(arguments, next(seeds)))
+                        plan.pop(0)
+                    elif _kill_valkey(where):
+                        result.valkey_kills += 1
+                        plan.pop(0)
                 stream.step()
                 time.sleep(_WRITE_EVERY_S)
             for process in running:
@@ -236,7 +237,7 @@ def soak(where: Endpoints, seconds: float, at_once: int, workers: int, budget_wi
                 time.sleep(_WRITE_EVERY_S)
             for process in running:
                 said, _ = process.communicate()
-                if process.returncode:
+                if process.returncode not in (0, -signal.SIGTERM):  # told to end before it could listen to that
                     raise RuntimeError(f"a worker ended with {process.returncode}")
                 result.outcomes.update({k: int(v) for k, _, v in (p.partition("=") for p in said.decode().split())})
         finally:
@@ -246,6 +247,25 @@ def soak(where: Endpoints, seconds: float, at_once: int, workers: int, budget_wi
         stream.step()
         _judge(result, stream)
     return result
+
+
+def _kill_valkey(where: Endpoints) -> bool:
+    """Whether there was one to kill: its supervisor may still be starting it after the last time."""
+    try:
+        os.kill(pid_of(where, "valkey"), signal.SIGKILL)
+    except (RuntimeError, ProcessLookupError):
+        return False
+    return True
+
+
+def _await_first_win(stream: Stream, journal: Path) -> None:
+    """The clock runs once somebody wins: starting Python takes a soak's while. Errors: RuntimeError."""
+    give_up_s = time.monotonic() + 60.0
+    while not journal.stat().st_size:
+        if time.monotonic() > give_up_s:
+            raise RuntimeError("nobody has won anything")
+        stream.step()
+        time.sleep(_WRITE_EVERY_S)
 
 
 def _judge(result: Result, stream: Stream) -> None:

@@ -1,7 +1,7 @@
 """A server of the budget soak: wins as many ads at once as it can, with the ad server's own limits and store.
 
-Run: `python -m infra.bench.budget_worker JOURNAL AT_ONCE BUDGET_WINS SEED`. Ends on SIGTERM, giving leases back. Every
-win is written to the journal before it counts as shown to a player, so that nothing is forgotten when it is killed.
+Run: `python -m infra.bench.budget_worker JOURNAL RUN AT_ONCE BUDGET_WINS SEED`. Ends on SIGTERM, giving leases back.
+Every win is written to the journal before a player may show it, so that nothing is forgotten when it is killed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ _REPLAYED_SHARE = 0.05
 class Worker:
     """One process's wins. `counts` says how the commits ended."""
 
-    def __init__(self, store: Store, valkey: AsyncValkey, market: Inventory, journal: int, seed: int) -> None:
+    def __init__(self, store: Store, valkey: AsyncValkey, market: Inventory, journal: int, run: str, seed: int) -> None:
         self._store = store
         self._valkey = valkey
         self._market = market
         self._journal = journal
+        self._run = run
         self._rng = random.Random(seed)
         self.counts: dict[str, int] = {}
 
@@ -53,7 +54,7 @@ class Worker:
         started_ms = time.time_ns() // 1_000_000
         row = self._rng.choice(self._market.rows)
         viewer = self._rng.randrange(VIEWERS)
-        standing = await self._store.read(f"v1:{viewer}", None, None, started_ms, _TIMEOUT_S)
+        standing = await self._store.read(f"v1:{self._run}-{viewer}", None, None, started_ms, _TIMEOUT_S)
         candidate = from_row(row)
         raw_id = self._rng.randbytes(16)
         record = AdRecord(
@@ -90,16 +91,16 @@ class Worker:
         self.counts[name] = self.counts.get(name, 0) + 1
 
 
-async def work(journal: int, at_once: int, budget_wins: int, seed: int) -> None:
+async def work(journal: int, run: str, at_once: int, budget_wins: int, seed: int) -> None:
     """Wins until SIGTERM, then prints how commits ended."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    market = inventory(budget_wins)
+    market = inventory(budget_wins, run)
     valkey = AsyncValkey(endpoints().valkey_url, stalled_s=10.0)
     await valkey.start()
     store = Store(valkey, _TIMEOUT_S, _TOKEN_LIFE_S, TIMES)
     refresher = asyncio.create_task(store.budgets.run(lambda: market))
-    worker = Worker(store, valkey, market, journal, seed)
+    worker = Worker(store, valkey, market, journal, run, seed)
     await worker.run(at_once, stopping)
     refresher.cancel()
     await store.budgets.close()
@@ -108,9 +109,10 @@ async def work(journal: int, at_once: int, budget_wins: int, seed: int) -> None:
 
 
 def main() -> None:
-    path, at_once, budget_wins, seed = sys.argv[1], *map(int, sys.argv[2:5])
+    path, run = sys.argv[1:3]
+    at_once, budget_wins, seed = map(int, sys.argv[3:6])
     journal = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    uvloop.run(work(journal, at_once, budget_wins, seed))
+    uvloop.run(work(journal, run, at_once, budget_wins, seed))
 
 
 if __name__ == "__main__":

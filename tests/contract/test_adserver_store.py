@@ -332,7 +332,7 @@ def test_a_connection_that_is_just_being_closed_is_none(local_services: Endpoint
         await connection.start()
         with pytest.raises(TimedOut):
             await connection.pipeline([("BLPOP", "no-such-list", "0.2")], 0.01)  # silent for too long: it is replaced
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="not connected"):
             await connection.pipeline([("PING",)], 1.0)
         await connection.close()
 
