@@ -68,7 +68,6 @@ class Desk:
         self.tier = 1
         self.latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self.latency_sum_s = 0.0
-        self.seats = frozenset(bidder.seat_ids)
         self.turns = {o: Turn(bidder, o) for o in (Outcome.NO_BID, *_FIELD_OF)}
         parts = urlsplit(bidder.endpoint)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
