@@ -36,7 +36,7 @@ from serving.adserver.features.reader import FeatureReader
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import gate
-from serving.adserver.markup.shown import Unshowable, shown
+from serving.adserver.markup.shown import Look, Unshowable, shown
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
 from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
@@ -83,6 +83,7 @@ class Decider:
         notify: Callable[[str], None] = lambda _url: None,
         rng: random.Random | None = None,
         integrity: Integrity | None = None,
+        look: Look = lambda _creative_id, _markup: None,
     ) -> None:
         self._serving = serving
         self._settings = settings
@@ -95,6 +96,7 @@ class Decider:
         self._clock = clock
         self._notify = notify
         self._integrity = integrity
+        self._look = look
         self._draw = (rng or random.Random()).randrange
         self._features = FeatureReader(settings.counters_expired_s)
 
@@ -260,9 +262,11 @@ class Decider:
         macros = macro_values(decision, winner, context.request.id, inventory.rates)
         named = identity(winner, record_id, inventory.currency)
         try:
-            markup = shown(winner, ad_format, place.imp, named, trackers, self._settings.dsp_vast_bytes, macros)
-        except Unshowable:
-            winner.outcome = Outcome.INVALID_RESPONSE
+            markup = shown(
+                winner, ad_format, place.imp, named, trackers, self._settings.dsp_vast_bytes, macros, self._look
+            )
+        except Unshowable as e:
+            winner.outcome = e.outcome
             return None
         if is_test:  # shown, and nowhere written down: it is no traffic, and costs nothing
             winner.outcome = Outcome.WON

@@ -13,6 +13,7 @@ DECISION_SECONDS = Histogram("adserver_decision_seconds", "Request read to answe
 SHED = Counter("adserver_shed_total", "Requests refused because they could not be answered in time", ["why"])
 NOTICES = Counter("adserver_notices_total", "Win and loss notices to DSPs, by what came of them", ["outcome"])
 DOUBTED = Counter("adserver_doubted_total", "Requests that no person seems to have made, refused or not", ["reason"])
+UNWRAPPED = Counter("adserver_unwrapped_total", "Chains of wrappers, followed and served", ["outcome"])
 ADOPTED = Counter("adserver_adopted_total", "Ads of outside ad servers, and documents that were not used", ["outcome"])
 LOST_RESERVATIONS = Counter("adserver_lost_reservations_total", "Wins given up because the budget was gone")
 LOST_CAPS = Counter("adserver_lost_caps_total", "Wins given up because other requests of the viewer reached a cap")

@@ -33,7 +33,9 @@ from serving.adserver.dsps.tiers import TierKeeper
 from serving.adserver.exposition import Siblings
 from serving.adserver.files import FileWatch
 from serving.adserver.inventory import Inventory
+from serving.adserver.markup.fetch import VastFetcher
 from serving.adserver.markup.trackers import TrackerMaker
+from serving.adserver.markup.unwrap import Unwrapper
 from serving.adserver.overload import Overload
 from serving.adserver.scoring.champion import ChampionWatch
 from serving.adserver.scoring.model import ChampionModel
@@ -83,6 +85,9 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         )
         if path is not None
     ]
+    unwrapper = Unwrapper(
+        VastFetcher(settings.outside_vast_bytes, settings.outside_allow_private), settings.unwrap_limits
+    )
     decider = Decider(
         serving,
         settings,
@@ -94,6 +99,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         log,
         notify=notifier.send,
         integrity=integrity,
+        look=unwrapper.look,
     )
 
     def use_catalog(text: str) -> None:
@@ -163,6 +169,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             catalog_file.run(settings.files_poll_s),
             bidders_file.run(settings.files_poll_s),
             counters.run(),
+            unwrapper.run(),
             suspects.run(settings.traffic_verdicts_s),
             *(file.run(settings.files_poll_s) for file in lists),
             store.budgets.run(lambda: serving.inventory),

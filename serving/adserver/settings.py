@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.adserver.auction.pods import Apart
 from serving.adserver.limits.budgets import BudgetTimes
+from serving.adserver.markup.unwrap import Limits as UnwrapLimits
 
 Doubt = Literal["data_center", "bot", "address_rate", "user_rate", "inconsistent", "verdict"]
 
@@ -72,6 +73,10 @@ class Settings(BaseSettings):
         default_factory=list, description="where the Ads Manager door may fetch: prefixes with scheme and host, as JSON"
     )
     outside_allow_private: bool = Field(default=False, description="fetch from private addresses: for tests")
+    unwrap_s: float = Field(default=3.0, gt=0, description="longest time that following one chain of wrappers takes")
+    unwrap_ttl_s: float = Field(default=300.0, gt=0, description="how long what a wrapper led to is served inline")
+    unwrap_quarantine_s: float = Field(default=600.0, ge=0, description="how long a broken chain is not bought again")
+    unwrap_memory_bytes: int = Field(default=33_554_432, ge=0, description="most that is kept of chains")
     challenger_alias: str = Field(default="", description="alias of a second model, for experiments")
     traffic_refused: list[Doubt] = Field(
         default=["data_center", "bot", "verdict"],
@@ -88,6 +93,17 @@ class Settings(BaseSettings):
     pod_labels_apart: Literal["pod", "adjacent", "none"] = Field(
         default="pod", description="where two ads with one exclusion label may not be"
     )
+
+    @property
+    def unwrap_limits(self) -> UnwrapLimits:
+        """What following a chain of wrappers may cost."""
+        return UnwrapLimits(
+            self.outside_vast_bytes,
+            self.unwrap_s,
+            self.unwrap_ttl_s,
+            self.unwrap_quarantine_s,
+            self.unwrap_memory_bytes,
+        )
 
     @property
     def apart_in_pods(self) -> Apart:

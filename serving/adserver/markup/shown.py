@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 
+from schemas.decisions import Outcome
 from serving.adserver.auction.macros import substitute
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.markup import banner, native, vast
 from serving.adserver.markup.trackers import Trackers
+from serving.adserver.markup.unwrap import Broken
 from serving.adserver.openrtb.impressions import Imp
+
+#: What a DSP's wrapped markup of a creative leads to, if that is known (unwrap.py).
+Look = Callable[[str, str], bytes | None]
 
 
 class Unshowable(Exception):
-    """Markup of a DSP that can't be shown; the message says why."""
+    """Markup of a DSP that can't be shown; the message says why, the outcome as what it is logged."""
+
+    def __init__(self, reason: str, outcome: Outcome = Outcome.INVALID_RESPONSE) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
 
 
 def shown(
@@ -24,6 +33,7 @@ def shown(
     trackers: Trackers,
     limit_bytes: int,
     macros: Mapping[str, str],
+    look: Look = lambda _creative_id, _markup: None,
 ) -> str:
     """What the player or page gets. `macros` are values of a bid's own. Errors: Unshowable."""
     if winner.row is not None:
@@ -42,7 +52,12 @@ def shown(
     try:
         if ad_format == "native":
             return native.with_trackers(markup, imp.native.request if imp.native is not None else "", trackers)
-        return vast.with_trackers(markup, identity, trackers, limit_bytes, _player(imp))
+        inner = look(winner.creative_id, markup)
+        if inner is not None and imp.secure == 1 and b"http://" in inner:
+            inner = None  # the chain was judged as it was sold; what is behind it may load what this page may not
+        return vast.with_trackers(markup, identity, trackers, limit_bytes, _player(imp), inner)
+    except Broken as e:
+        raise Unshowable(str(e), Outcome.CREATIVE_BROKEN) from e
     except (vast.NotVast, native.NotNative) as e:
         raise Unshowable(str(e)) from e
 

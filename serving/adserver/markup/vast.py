@@ -16,6 +16,7 @@ from lxml import etree
 
 from schemas.catalog import Creative
 from schemas.money import to_decimal
+from serving.adserver.markup.merging import merge
 from serving.adserver.markup.trackers import Trackers
 from serving.adserver.markup.vast_parse import NotVast, ads_of, child, descend, elements, parsed
 from serving.adserver.markup.vast_versions import (
@@ -181,10 +182,24 @@ def answer(documents: Sequence[str], imp: Imp, is_pod: bool) -> str:
 
 
 def with_trackers(
-    markup: str, identity: AdIdentity, trackers: Trackers, limit_bytes: int, player: Player = ANY_PLAYER
+    markup: str,
+    identity: AdIdentity,
+    trackers: Trackers,
+    limit_bytes: int,
+    player: Player = ANY_PLAYER,
+    unwrapped: bytes | None = None,
 ) -> str:
-    """A DSP's VAST with our trackers, price and ids in it. Errors: NotVast."""
+    """A DSP's VAST with our trackers, price and ids in it. Errors: NotVast.
+
+    `unwrapped` is the InLine document that it leads to (unwrap.py), which is then shown in its place.
+    """
     text = markup.strip()
+    if unwrapped is not None:
+        inner = parsed(unwrapped, len(unwrapped))
+        if not text.startswith(("http://", "https://")):
+            for _, outer in ads_of(parsed(text.encode(), limit_bytes))[:1]:
+                merge(outer, ads_of(inner)[0][1], version_of(inner))
+        return tracked(inner, identity, trackers, player)
     if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
         return wrapper(identity, text, trackers, player)
     root = parsed(text.encode(), limit_bytes)
