@@ -40,7 +40,7 @@ _PARAMETERS = (
     *("w", "h", "tmax", "opt_out", "lmt", "gpc", "us_privacy", "gpp", "gpp_sid", "coppa", "gdpr", "consent", "test"),
     *("vast", "pod_duration_s", "max_ads"),
 )
-_ROUNDS = 1500
+_ROUNDS = 4000
 
 
 def _requests() -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ class Outbound:
         self._context = context
         self._asked = asked
         self._rates = rates
-        self._data: Json = _decode(context.body or encode(request))
+        self._data = _as_came(context)
         self._has_deals = any(o.deals for o in asked)
         self._bodies: dict[tuple[object, ...], bytes] = {}
         self._personal: dict[Permission, Json] = {}
@@ -172,6 +172,21 @@ class Outbound:
                 known["user"] = user
             self._personal[permission] = known
         return known
+
+
+def _as_came(context: RequestContext) -> Json:
+    """The request's own JSON; ours, where only we could read it: what no field of ours is in was not looked at before.
+
+    Shape: a new object, which the caller may change.
+    """
+    data: Json
+    try:
+        data = _decode(context.body or encode(context.request))
+    except UnicodeDecodeError:
+        data = _decode(context.body.decode("utf-8", "replace"))
+    except RecursionError:
+        data = _decode(encode(context.request))
+    return data
 
 
 def _device(device: Json | None, permission: Permission) -> Json | None:
