@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from connectors.addresses import Resolver
+from connectors.http_messages import plain_answer
 from schemas.errors import ConfigError, ConnectorError, Refused, TimedOut, Unavailable
 
 
@@ -47,6 +48,10 @@ class PoolLimits:
     connect_s: float = 1.0
     exchange_s: float = 2.0  # after this an unanswered exchange's connection is closed
     head_only: bool = False  # the head is the answer: bodies are read and thrown away, compressed or not
+
+
+#: What comes before the end of the heads may be this long, and a first piece of the body with it.
+_HEAD_BYTES = 524_288
 
 
 class Taker(Protocol):
@@ -75,37 +80,6 @@ class _FutureTaker:
     def failed(self, _tag: int, error: ConnectorError, _latency_s: float) -> None:
         if not self.future.done():
             self.future.set_exception(error)
-
-
-def plain_answer(data: bytes) -> tuple[int, int] | None:
-    """(status, start of the body) of bytes that are exactly one answer, of the plainest kind: 200 with one length, or
-    204, on a connection that stays open. None for everything else, which a parser then has to judge.
-
-    Example:
-    >>> plain_answer(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
-    (204, 27)
-    >>> plain_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
-    (200, 38)
-    >>> plain_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\n{}") is None
-    True
-    """
-    end = data.find(b"\r\n\r\n")
-    status = data[:13]
-    if end < 0 or status not in (b"HTTP/1.1 200 ", b"HTTP/1.1 204 "):
-        return None
-    head = data[:end].lower()
-    if b"encoding" in head or (b"connection:" in head and b"\r\nconnection: keep-alive" not in head):
-        return None
-    lengths = head.count(b"content-length")
-    if status == b"HTTP/1.1 204 ":
-        return (204, end + 4) if not lengths and len(data) == end + 4 else None
-    at = head.find(b"\r\ncontent-length:")
-    if lengths != 1 or at < 0:
-        return None
-    value = head[at + 17 :].partition(b"\r\n")[0].strip()
-    if not value.isdigit() or len(value) > 9 or int(value) != len(data) - end - 4:
-        return None
-    return 200, end + 4
 
 
 @cache
@@ -269,6 +243,8 @@ class _Connection(asyncio.Protocol):
         self._size = 0
         self._headers: dict[bytes, bytes] | None = None
         self._told = False
+        self._in_head = True
+        self._read = 0
         self._problem: str | None = None
         self.sent_s = 0.0
 
@@ -285,6 +261,7 @@ class _Connection(asyncio.Protocol):
         self._payload = payload if again else None
         self._parser = None
         self._told = False
+        self._in_head = True
         self.sent_s = time.monotonic()
         self._pool.expire_from(self._loop)
         self._transport.write(payload)
@@ -320,7 +297,11 @@ class _Connection(asyncio.Protocol):
                 self._pool.released(self)
                 return
             self._parser = httptools.HttpResponseParser(self)
-            self._body, self._size, self._headers, self._problem = [], 0, None, None
+            self._body, self._size, self._headers, self._problem, self._read = [], 0, None, None, 0
+        self._read += len(data)
+        if self._in_head and self._read > _HEAD_BYTES:
+            self._end(Refused(f"{self._pool.host_header}: a head of more than {_HEAD_BYTES} bytes"))
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as e:
@@ -362,6 +343,7 @@ class _Connection(asyncio.Protocol):
         taker, parser = self._taker, self._parser
         if taker is None or parser is None or self._is_interim():
             return
+        self._in_head = False
         if isinstance(taker, _FutureTaker):
             taker.headers = self._headers
         if self._pool.limits.head_only:

@@ -90,3 +90,34 @@ def encode_response(response: Response, date: bytes, keep_alive: bool, old_clien
     if not without_body and response.status != _NO_CONTENT:
         parts.append(response.body)
     return b"".join(parts)
+
+
+def plain_answer(data: bytes) -> tuple[int, int] | None:
+    """(status, start of the body) of bytes that are exactly one answer, of the plainest kind: 200 with one length, or
+    204, on a connection that stays open. None for everything else, which a parser then has to judge.
+
+    Example:
+    >>> plain_answer(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
+    (204, 27)
+    >>> plain_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+    (200, 38)
+    >>> plain_answer(b"HTTP/1.1 200 OK\\r\\nContent-Length: 3\\r\\n\\r\\n{}") is None
+    True
+    """
+    end = data.find(b"\r\n\r\n")
+    status = data[:13]
+    if end < 0 or status not in (b"HTTP/1.1 200 ", b"HTTP/1.1 204 "):
+        return None
+    head = data[:end].lower()
+    if b"encoding" in head or (b"connection:" in head and b"\r\nconnection: keep-alive" not in head):
+        return None
+    lengths = head.count(b"content-length")
+    if status == b"HTTP/1.1 204 ":
+        return (204, end + 4) if not lengths and len(data) == end + 4 else None
+    at = head.find(b"\r\ncontent-length:")
+    if lengths != 1 or at < 0:
+        return None
+    value = head[at + 17 :].partition(b"\r\n")[0].strip()
+    if not value.isdigit() or len(value) > 9 or int(value) != len(data) - end - 4:
+        return None
+    return 200, end + 4

@@ -63,6 +63,26 @@ async def _drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         await asyncio.sleep(0.02)
 
 
+async def _endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await _read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    try:
+        while True:
+            writer.write(b"X-More: " + b"x" * 1_000 + b"\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.001)
+    except ConnectionError:
+        writer.close()
+
+
+async def _closes_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Promises to keep the connection, and does not."""
+    await _read_request(reader)
+    writer.write(_response(GOOD)[:-10])
+    await writer.drain()
+    writer.close()
+
+
 HOSTILE: dict[str, tuple[Behaviour, set[Outcome]]] = {
     "hangs": (_answers(_response(GOOD), delay_s=30), {Outcome.EXPIRED}),
     "late": (_answers(_response(GOOD), delay_s=0.3), {Outcome.EXPIRED}),
@@ -80,6 +100,10 @@ HOSTILE: dict[str, tuple[Behaviour, set[Outcome]]] = {
         _answers(_response(gzip.compress(b" " * 1_000_000), headers="Content-Encoding: gzip\r\n")),
         {Outcome.DSP_ERROR},
     ),
+    "endless-head": (_endless_head, {Outcome.EXPIRED, Outcome.DSP_ERROR}),
+    "closes-early": (_closes_early, {Outcome.DSP_ERROR}),
+    "two-lengths": (_answers(_response(GOOD, headers="Content-Length: 3\r\n")), {Outcome.DSP_ERROR}),
+    "length-and-chunks": (_answers(_response(GOOD, headers="Transfer-Encoding: chunked\r\n")), {Outcome.DSP_ERROR}),
     "empty": (_answers(_response(b"{}")), {Outcome.NO_BID}),
 }
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.http_client import PoolLimits, plain_answer
+from connectors.http_client import PoolLimits
+from connectors.http_messages import plain_answer
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import TimedOut, Unavailable
