@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from confluent_kafka import KafkaError, Message
 
@@ -47,8 +48,11 @@ class Amount:
     users: int
 
 
-def fill(amount: Amount, progress: Callable[[int], None]) -> None:
-    """Writes `amount` of events to both topics of the running services. `progress` is told how many, now and then."""
+def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> None:
+    """Writes `amount` of events but the first `skip` to both topics of the running services.
+
+    `progress` is told how many, now and then.
+    """
     pieces = _pieces(encoder(AD_EVENTS, SchemaRegistry()))
     dropped: list[str] = []
 
@@ -65,7 +69,7 @@ def fill(amount: Amount, progress: Callable[[int], None]) -> None:
             "batch.num.messages": 10_000,
         },
     )
-    for written, (ad, kind) in enumerate(_order(amount.events), start=1):
+    for written, (ad, kind) in islice(enumerate(_order(amount.events), start=1), skip, None):
         event_id = hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest()
         record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
         user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
