@@ -15,6 +15,7 @@ from schemas.money import to_micros
 from serving.adserver.markup import banner, vast
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker, Trackers
 from serving.adserver.markup.vast import AdIdentity, NotVast
+from serving.adserver.markup.vast_versions import VERSIONS, newest_of
 from tests.samples.adserver import COLLECTOR_URL, NOW_S, catalog
 
 RAW_ID = bytes(range(16))
@@ -199,3 +200,73 @@ def test_banner_markup_has_pixel_click_and_viewability(ring: KeyRing) -> None:
         assert made.urls["viewable"] in root.findtext(".//script")
     assert root.findtext(".//b") == "theirs"
     assert banner.with_trackers("<b>theirs</b>", NO_TRACKERS) == "<b>theirs</b>"
+
+
+#: Children of our own documents by version, from the versions' schemas: InLine, its Linear, its Creative.
+IN_ORDER = {
+    "2.0": (
+        ["AdSystem", "AdTitle", "Error", "Impression", "Creatives", "Extensions"],
+        ["Duration", "TrackingEvents", "VideoClicks", "MediaFiles"],
+        ["Linear"],
+    ),
+    "3.0": (
+        ["AdSystem", "AdTitle", "Pricing", "Error", "Impression", "Creatives", "Extensions"],
+        ["Duration", "TrackingEvents", "VideoClicks", "MediaFiles"],
+        ["Linear"],
+    ),
+    "4.0": (
+        ["AdSystem", "Error", "Extensions", "Impression", "Pricing", "ViewableImpression", "AdTitle", "Creatives"],
+        ["TrackingEvents", "Duration", "MediaFiles", "VideoClicks"],
+        ["Linear", "UniversalAdId"],
+    ),
+    "4.2": (
+        [
+            *("AdSystem", "Error", "Extensions", "Impression", "Pricing", "ViewableImpression"),
+            *("AdServingId", "AdTitle", "Creatives"),
+        ],
+        ["TrackingEvents", "Duration", "MediaFiles", "VideoClicks"],
+        ["Linear", "UniversalAdId"],
+    ),
+}
+
+
+@pytest.mark.parametrize("version", IN_ORDER)
+def test_each_version_has_its_own_elements_in_its_own_order(trackers: Trackers, version: str) -> None:
+    creative = catalog([{"id": "x", "pricing": "cpm", "bid_micros": 1}]).creatives[0]
+    document = vast.inline(IDENTITY, creative, "t", trackers, vast.Player(VERSIONS[version], 5))
+    assert (vast.NAMESPACE in document) == (version >= "4.0")
+    root = _plain(document)
+    linear, creatives = root.find(".//Linear"), root.find(".//Creative")
+    found = tuple([e.tag for e in part] for part in (root.find("Ad/InLine"), linear, creatives))
+    assert root.get("version") == version and found == IN_ORDER[version]
+    assert linear.get("skipoffset") == (None if version == "2.0" else "00:00:05")
+    events = {e.get("event") for e in root.iter("Tracking")}
+    assert ("progress" in events) == ("skip" in events) == (version >= "3.0")
+
+
+@pytest.mark.parametrize(
+    ("protocols", "answered"),
+    [([], "4.2"), ([2, 5], "2.0"), ([2, 3], "3.0"), ([7], "4.0"), ([3, 11, 9], "4.1"), ([14, 16], "4.2"), ([9], None)],
+)
+def test_the_newest_version_that_the_player_knows(protocols: list[int], answered: str | None) -> None:
+    found = newest_of(protocols)
+    assert (found.name if found else None) == answered
+
+
+def test_a_document_newer_than_the_player_is_refused(trackers: Trackers) -> None:
+    player = vast.Player(VERSIONS["3.0"])
+    with pytest.raises(NotVast, match="102"):
+        vast.with_trackers(DSP.replace('"3.0"', '"4.1"'), IDENTITY, trackers, LIMIT, player)
+    assert vast.with_trackers(DSP, IDENTITY, trackers, LIMIT, player)
+
+
+def test_a_nonlinear_ad_gets_our_trackers_where_it_has_its_own(trackers: Trackers) -> None:
+    non_linear = (
+        "<NonLinearAds><NonLinear width='1' height='1'><StaticResource creativeType='image/png'>https://x.test/"
+    )
+    non_linear += "</StaticResource></NonLinear></NonLinearAds>"
+    document = DSP.replace(DSP[DSP.index("<Linear>") : DSP.index("</Linear>") + 9], non_linear)
+    root = _plain(vast.with_trackers(document, IDENTITY, trackers, LIMIT))
+    assert root.findtext(".//NonLinearClickTracking") == trackers.urls["click"]
+    assert len(root.findall(".//NonLinearAds/TrackingEvents/Tracking")) == 18
+    assert root.find(".//CompanionAds") is not None, "companions pass through"

@@ -194,15 +194,22 @@ def with_trackers(
     `unwrapped` is the InLine document that it leads to (unwrap.py), which is then shown in its place.
     """
     text = markup.strip()
+    is_address = text.startswith(("http://", "https://"))
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as e:
+        raise NotVast("100: not Unicode") from e
+    if is_address and (not text.isprintable() or " " in text):
+        raise NotVast("100: neither an address nor XML")
     if unwrapped is not None:
         inner = parsed(unwrapped, len(unwrapped))
-        if not text.startswith(("http://", "https://")):
-            for _, outer in ads_of(parsed(text.encode(), limit_bytes))[:1]:
+        if not is_address:
+            for _, outer in ads_of(parsed(raw, limit_bytes))[:1]:
                 merge(outer, ads_of(inner)[0][1], version_of(inner))
         return tracked(inner, identity, trackers, player)
-    if text.startswith(("http://", "https://")) and not any(c.isspace() for c in text):
+    if is_address:
         return wrapper(identity, text, trackers, player)
-    root = parsed(text.encode(), limit_bytes)
+    root = parsed(raw, limit_bytes)
     return tracked(root, identity, trackers, player)
 
 
