@@ -19,7 +19,14 @@ from schemas.catalog import (
     Publisher,
 )
 from schemas.features import COUNTERS, DAY_S, HOUR_S, Counter
-from schemas.redis_layout import entity_key, pack_counters, spend_key
+from schemas.redis_layout import (
+    MATERIALIZER_MARKER,
+    PROGRESS_KEY,
+    SPEND_PROGRESS,
+    entity_key,
+    pack_counters,
+    spend_key,
+)
 
 ADS = 100
 CAMPAIGNS = 50
@@ -97,6 +104,8 @@ def fill(valkey: Valkey, keys: KeyRing, seed: int) -> None:
             _add(commands, entity, name, {(c, "", _start(c, now_s)): rng.randrange(20, 2_000) for c in mine})
     day = time.strftime("%Y%m%d", time.gmtime(now_s))
     commands += [("HSET", spend_key(c), day, rng.randrange(100 * _DOLLAR)) for c in ids["campaign"]]
+    # without these a budget is unknown, and no campaign runs
+    commands += [("SET", MATERIALIZER_MARKER, "bench"), ("HSET", PROGRESS_KEY, SPEND_PROGRESS, now_s * 1000)]
     for start in range(0, len(commands), 500):
         valkey.pipeline(commands[start : start + 500])
 

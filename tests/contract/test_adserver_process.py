@@ -28,7 +28,7 @@ from schemas.catalog import Bidders, dump
 from schemas.codec import decode, parsed_schema, split_header
 from schemas.decisions import Degraded
 from schemas.ids import encode_id
-from schemas.redis_layout import registry_key
+from schemas.redis_layout import MATERIALIZER_MARKER, registry_key
 from schemas.registry_record import AdRecord
 from schemas.topics import AD_DECISIONS
 from serving.adserver.features.columns import COLUMNS
@@ -89,6 +89,15 @@ class Process:
         code = self._process.wait(30)
         self._log.close()
         return code
+
+
+@pytest.fixture(autouse=True)
+def _complete(local_services: Endpoints) -> Iterator[None]:
+    """The materializer has written everything: budgets are known."""
+    with Valkey(local_services.valkey_url) as valkey:
+        valkey.call("SET", MATERIALIZER_MARKER, "this run")
+        yield
+        valkey.call("DEL", MATERIALIZER_MARKER)
 
 
 @pytest.fixture
