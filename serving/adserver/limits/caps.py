@@ -38,6 +38,7 @@ class CapRule:
     per: str = PER_VIEWER
     strict: bool = True
     field: str = ""  # of the scope, in pending wins
+    window: tuple[int, int] = (0, 0)  # code of the counter and window_s: rules with the same share their sums
 
     @property
     def pending_scope(self) -> Scope:
@@ -64,8 +65,9 @@ def _rule(cap: FrequencyCap, ids: Mapping[str, str]) -> CapRule:
     counter = COUNTER_BY_NAME[f"user_{cap.scope}_impressions_{grain.name}"]
     scope = scope_hash(ids[cap.scope])
     window_s = LIFETIME_S if cap.window_s is None else cap.window_s
+    per = next(p for p in (PER_VIEWER, PER_POD, PER_STREAM) if p == cap.per)  # one object for each, to be compared by
     field = Scope(SCOPE_CODES[cap.scope], scope).field
-    return CapRule(counter, window_s, scope, cap.limit, cap.per, cap.strict, field)
+    return CapRule(counter, window_s, scope, cap.limit, per, cap.strict, field, (counter.code, window_s))
 
 
 def capped_scopes(rules: Sequence[CapRule], per: str) -> set[Scope]:
@@ -121,7 +123,21 @@ class RequestCaps:
     def allowed(self, rules: Sequence[CapRule]) -> bool:
         """Whether every rule leaves room for one more impression. A viewer or a stream that may not be known can't
         be counted: then there is none."""
+        if self._is_plain:  # nothing is under way: by far the most requests, in a fifth of the time
+            sums = self._sums
+            for rule in rules:
+                if rule.per is not PER_VIEWER:
+                    break
+                counted = sums.get(rule.window)
+                if (self._counted(rule) if counted is None else counted.get(rule.scope, 0)) >= rule.limit:
+                    return False
+            else:
+                return True
         return all(self._room(rule) > self._won[rule.field] for rule in rules)
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._viewer is not None and not self._pending.viewer and not self._won
 
     def claims(
         self, viewer_scopes: Sequence[Scope], stream_scopes: Sequence[Scope], rules: Sequence[CapRule]
@@ -163,7 +179,7 @@ class RequestCaps:
 
     def _counted(self, rule: CapRule) -> int:
         """`seen`, with the sums of a window kept for the caps of all candidates."""
-        key = (rule.counter.code, rule.window_s)
+        key = rule.window
         sums = self._sums.get(key)
         if sums is None:
             assert self._viewer is not None
