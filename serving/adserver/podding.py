@@ -238,13 +238,8 @@ def _without_ads(section: Section) -> Section:
 
 def _duration_s(candidate: Candidate) -> int:
     """Seconds that an ad lasts, rounded up; 0 when nothing says so."""
-    if candidate.row is not None:
-        return candidate.row.creative.duration_s or 0
-    bid = candidate.bid
-    if bid is None:
-        return 0
-    if bid.dur:
-        return bid.dur
-    said = _DURATION.search(bid.adm)
+    if candidate.duration_s or candidate.bid is None:
+        return candidate.duration_s or 0
+    said = _DURATION.search(candidate.bid.adm)
     found = seconds(said.group(1)) if said is not None else None
     return -int(-found // 1) if found else 0

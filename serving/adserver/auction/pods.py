@@ -188,6 +188,11 @@ class _Search:
     def _table(self, section: Section, ads: list[PodAd]) -> np.ndarray:
         """[first ad][ads left][units left] -> highest revenue, separators ignored."""
         units, most = max(section.seconds_left, 0) // self._unit, max(section.ads_left, 0)
+        if most == 1:  # every ad that was not left out fits, so seconds do not matter: the dearest from each on
+            cpms = np.array([a.cpm_micros for a in ads], np.int64)
+            single = np.zeros((len(ads) + 1, 2, 1), np.int64)
+            single[: len(ads), 1, 0] = np.maximum.accumulate(cpms[::-1])[::-1]
+            return single
         table = np.zeros((len(ads) + 1, most + 1, units + 1), np.int64)
         for i in range(len(ads) - 1, -1, -1):
             table[i] = table[i + 1]
@@ -337,12 +342,14 @@ def _pruned(sections: Sequence[Section]) -> list[list[PodAd]]:
             if ad.cpm_micros <= 0 or ad.duration_s <= 0 or ad.duration_s > section.seconds_left:
                 continue
             shared = _met(ad.apart_in_pod, meetings), _met(ad.apart_if_adjacent, meetings)
-            kind = (ad.duration_s, ad.place, *shared)
+            kind = (ad.duration_s if section.ads_left > 1 else 0, ad.place, *shared)
             room = 1 if shared[0] else section.ads_left  # of ads that exclude each other one is enough
             if alike[kind] < room:
                 alike[kind] += 1
                 kept.append(ad)
-        found.append(sorted(kept, key=lambda a: -a.cpm_micros / a.duration_s))
+        if section.ads_left > 1:
+            kept.sort(key=lambda a: -a.cpm_micros / a.duration_s)
+        found.append(kept)
     return found
 
 
