@@ -193,8 +193,10 @@ class Store:
         if isinstance(replies[-1], ConnectorError):
             return Commit.NOT_REGISTERED
         if reservation is not None:
-            if isinstance(replies[-2], ConnectorError) or not has_everything(replies[-2]):
-                self.budgets.lost()
+            if isinstance(replies[-2], ConnectorError):
+                return Commit.BUDGET_UNKNOWN
+            if not has_everything(replies[-2]):
+                self.budgets.lost(replies[-2])
                 return Commit.BUDGET_UNKNOWN
             if not leased:
                 if isinstance(replies[claims], ConnectorError):

@@ -85,6 +85,7 @@ class Budgets:
         self.accounts: dict[str, Account] = {}
         self.curve = pacing.Curve()
         self._refreshed_s = float("-inf")
+        self._closed_until_s = float("-inf")
         self._complete = False
         self._throttles: dict[str, pacing.Throttle] = {}
         self._paced_s = self._learnt_s = float("-inf")
@@ -95,7 +96,8 @@ class Budgets:
     @property
     def known(self) -> bool:
         """Whether anything may be granted."""
-        return self._complete and self._monotonic() - self._refreshed_s < self.times.expired_s
+        now_s = self._monotonic()
+        return self._complete and now_s - self._refreshed_s < self.times.expired_s and now_s >= self._closed_until_s
 
     # ---- of one win ------------------------------------------------------------------------------------------------
 
@@ -127,8 +129,12 @@ class Budgets:
     def refused(self, campaign_id: str, found: Account) -> None:
         self.headroom_micros[campaign_id] = found.headroom_micros
 
-    def lost(self) -> None:
-        """The server does not have everything any more: nothing is granted until it has, and no lease holds."""
+    def lost(self, marker: bytes | None) -> None:
+        """The server does not have everything any more: nothing is granted until it has, and no lease holds. Without
+        any marker it was emptied, of reservations too, so what is on its way has to arrive or end first.
+        """
+        if self._complete and not marker:
+            self._closed_until_s = self._monotonic() + self.times.reservation_s + self.times.lease_s
         self._complete = False
         self._leases.clear()
 
@@ -152,7 +158,7 @@ class Budgets:
             [("GET", MATERIALIZER_MARKER), ("HMGET", PROGRESS_KEY, SPEND_PROGRESS, FREQUENCY_PROGRESS)]
         )
         if not has_everything(marker):
-            self.lost()
+            self.lost(marker)
             return
         settle_ms = round(self.times.settle_s * 1000)
         self.settled_ms, self.counted_ms = (max(0, int(at or 0) - settle_ms) for at in told)
