@@ -37,6 +37,7 @@ OURS_PER_S, BESIDE_PER_S = 100.0, 4.0
 OURS_S, BESIDE_S = 10.0, 15.0
 DEADLINE_REQUESTS = 100_000
 SATURATION_S = 8.0
+_TIER_PERIOD_S = 6
 _SEED = 1
 _START_S = 60.0
 _ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
 
         samples = interleaved(ours, beside, pairs, _dot)
         own = tuple((percentile(m.seen.own_ms, 0.99), None) for m in rounds)
+        all_asked, by_tier = tiers(where, scale)
         with our_server(where):
             late = measure(where, deadline_plan(where, scale))
         workers = interleaved(lambda: saturation(where, 2, scale), lambda: saturation(where, 1, scale), pairs, _dot)
@@ -84,11 +86,22 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         Row("own overhead at 100 auctions/s, p99", "ms", own),
         Row(f"answers later than tmax + 5 ms, of {late.seen.sent:,}", "answers", ((float(late.seen.late), None),)),
         Row("2 processes beside 1, saturated, 3 DSPs", "auctions/s", workers),
+        Row(
+            "sent to DSPs, by tiers beside all asked",
+            "bytes/auction",
+            ((by_tier.seen.dsp_bytes_in / by_tier.answered, all_asked.seen.dsp_bytes_in / all_asked.answered),),
+        ),
+        Row(
+            "price of what was shown, by tiers beside all asked",
+            "CPM",
+            ((by_tier.seen.won_cpm / by_tier.answered, all_asked.seen.won_cpm / all_asked.answered),),
+        ),
     ]
     notes = [
         f"ours at {OURS_PER_S:.0f} auctions/s with the decision log, consent and notices; the other at"
         f" {BESIDE_PER_S:.0f}/s, which it can bear; requests are sent when they are due, whatever is unanswered",
         "own overhead: response time less the slowest DSP that answered before it, both seen from the DSPs' side",
+        f"tiers: judged every {_TIER_PERIOD_S} s in this run, on other requests than those that are measured",
         f"deadline run: DSPs of which 10 % err or hang, tmax {late_tmax()} ms",
     ]
     return rows, notes
@@ -131,6 +144,16 @@ def deadline_plan(where: Endpoints, scale: float) -> Plan:
     """Load against DSPs that are slower than the deadline lets them be, err and hang."""
     usual = plan(where, OURS_PER_S, DEADLINE_REQUESTS * scale / OURS_PER_S)
     return replace(usual, tmax_ms=late_tmax(), longest_ms=200.0, trouble=0.1)
+
+
+def tiers(where: Endpoints, scale: float) -> tuple[Measured, Measured]:
+    """The same requests with all DSPs asked, and with those that earlier requests have shown to be worth asking."""
+    load = plan(where, OURS_PER_S, max(OURS_S * scale, 3.0))
+    with our_server(where):
+        all_asked = measure(where, load)
+    with our_server(where, HEADWATER_ADSERVER_DSP_TIERS_S=str(_TIER_PERIOD_S)):
+        measure(where, replace(load, seconds=2.5 * _TIER_PERIOD_S, first=1_000_000))
+        return all_asked, measure(where, load)
 
 
 def saturation(where: Endpoints, workers: int, scale: float) -> float:

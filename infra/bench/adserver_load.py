@@ -39,6 +39,7 @@ class Plan:
     longest_ms: float = 60.0
     trouble: float = 0.0
     warm_up: int = 50
+    first: int = 0  # number of the first request: other numbers are other requests
     host: str = "127.0.0.1"
 
 
@@ -160,7 +161,7 @@ class Load:
         self.fleet.counts.clear()
         self.fleet.bytes_in = 0
         began_s = next_s = time.monotonic()
-        number = 0
+        number = plan.first
         while next_s < began_s + plan.seconds:
             wait_s = next_s - time.monotonic()
             if wait_s > 0:
@@ -168,10 +169,10 @@ class Load:
             await self._send(number, next_s)
             number += 1
             next_s += rng.expovariate(plan.rate_per_s)
-        self.seen.sent = number
+        self.seen.sent = sent = number - plan.first
         self.seen.seconds = time.monotonic() - began_s
         for _ in range(50):
-            if sum(self.statuses.values()) >= number:
+            if sum(self.statuses.values()) >= sent:
                 break
             await asyncio.sleep(0.1)
         await self._told("done")
