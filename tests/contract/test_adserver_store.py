@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from schemas.redis_layout import (
     REGISTRY_LAG_S,
     TOTAL_SPEND,
     OpenWins,
+    entity_key,
     household_key,
     open_wins_key,
     open_wins_value,
@@ -229,6 +231,57 @@ def test_a_busy_campaign_leases_and_returns(local_services: Endpoints, valkey: V
 
     asyncio.run(run())
     assert int(valkey.call("HGET", reserved_amounts_key(row.campaign.id), "total")) == 350_000, "the rest is returned"
+
+
+def test_pacing_and_urgency_follow_the_ledger_and_the_stream(
+    local_services: Endpoints, valkey: Valkey, campaign: str
+) -> None:
+    made = catalog(
+        [
+            {"id": campaign, "pricing": "cpm", "bid_micros": 1_000_000, "campaign": {"pacing": "evenly"}},
+            {"id": f"{campaign}-g", "pricing": "guaranteed", "bid_micros": 1_000_000},
+        ]
+    )
+    now_s = int(time.time())
+    promise = {"goal_impressions": 1_000, "start_ms": (now_s - 5_000) * 1000, "end_ms": (now_s + 5_000) * 1000}
+    made = replace(made, line_items=[made.line_items[0], replace(made.line_items[1], **promise)])
+    counter = COUNTER_BY_NAME["placement_impressions_hour"]
+    hours = {(counter, "", now_s - now_s % 3600 - 3600 * back): 1_000 if back < 3 else 10 for back in range(1, 25)}
+    pairs = [part for pair in pack_counters(hours).items() for part in pair]
+    valkey.call("HSET", entity_key("placement", "pl-video"), *pairs)
+    _spend(valkey, f"cmp-{campaign}-g", 250_000)  # a quarter of the promise in half of its time
+
+    async def run() -> Budgets:
+        async with _store(local_services.valkey_url) as store:
+            await store.budgets.refresh(Inventory(made))
+            return store.budgets
+
+    budgets = asyncio.run(run())
+    valkey.call("DEL", entity_key("placement", "pl-video"))
+    assert list(budgets.thresholds) == [f"cmp-{campaign}"]
+    assert 0 < budgets.thresholds[f"cmp-{campaign}"] < 2**32, "a slow start"
+    assert budgets.urgency == {f"li-{campaign}-g": pytest.approx(3.375, rel=0.02)}
+    busy_ms = ((now_s // 3600 - 2) % 24) * 3_600_000
+    assert budgets.curve.passed(busy_ms + 3_600_000) - budgets.curve.passed(busy_ms) > 0.3, "the last day's traffic"
+
+
+def test_of_many_quiet_campaigns_some_are_looked_at_in_turn(local_services: Endpoints, campaign: str) -> None:
+    ads = [{"id": f"{campaign}-{n}", "pricing": "cpm", "bid_micros": 1_000_000} for n in range(1_200)]
+    inventory = Inventory(catalog(ads))
+
+    async def run() -> None:
+        async with _store(local_services.valkey_url) as store:
+            await store.budgets.refresh(inventory)
+            assert len(store.budgets.accounts) == 1_200, "everybody once"
+            row = inventory.rows[1_100]
+            async with _store(local_services.valkey_url) as other:
+                await other.budgets.refresh(inventory)
+                await other.commit(_record(row.campaign.id), Reservation(row.budget, 1_000))
+            for _ in range(3):
+                await store.budgets.refresh(inventory)
+            assert store.budgets.accounts[row.campaign.id].reserved_micros == 1_000
+
+    asyncio.run(run())
 
 
 def test_wins_that_could_not_be_undone_are_undone_with_the_next_refresh(

@@ -42,6 +42,7 @@ SCRIPTS = {script.sha1: script for script in (LEDGER, WINS)}
 _TIMEOUT_S = 1.0
 _PER_PIPELINE = 100
 _MOST_UNDOS = 10_000
+_QUIET_PER_REFRESH = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Budgets:
         self._leases: dict[str, Lease] = {}
         self._demand: defaultdict[str, Demand] = defaultdict(Demand)
         self._undo: list[Command] = []
+        self._turn = 0
 
     @property
     def known(self) -> bool:
@@ -169,7 +171,9 @@ class Budgets:
             self.undo_later(undo)
             raise
         elapsed_s = started_s - self._refreshed_s if self._complete else 0.0
-        accounts = await self._settle(list(inventory.budgets.values()))
+        settled = await self._settle(self._due(inventory))
+        known = {c: found for c, found in self.accounts.items() if c in inventory.budgets}
+        accounts = known | settled
         self.know(accounts, started_s)
         await self._renew_leases(inventory, elapsed_s)
         now_ms = round(self._clock() * 1000)
@@ -200,6 +204,20 @@ class Budgets:
         self._leases.clear()
         with suppress(ConnectorError):
             await self._call([*self._undo, *ends])
+
+    def _due(self, inventory: Inventory) -> list[Budget]:
+        """Ledgers to settle now: all that something is reserved in or won from here, and of the quiet ones some in
+        turn, so that ten thousand campaigns cost a refresh no more than those of them that run.
+        """
+        busy: list[Budget] = []
+        quiet: list[Budget] = []
+        for campaign, budget in inventory.budgets.items():
+            found = self.accounts.get(campaign)
+            is_quiet = found is not None and not found.reserved_micros and campaign not in self._demand
+            (quiet if is_quiet else busy).append(budget)
+        first = self._turn % len(quiet) if quiet else 0
+        self._turn = first + _QUIET_PER_REFRESH
+        return busy + (quiet[first:] + quiet[:first])[:_QUIET_PER_REFRESH]
 
     async def _settle(self, budgets: Sequence[Budget]) -> dict[str, Account]:
         found: dict[str, Account] = {}
