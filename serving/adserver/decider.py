@@ -136,8 +136,12 @@ class Decider:
         for contest in contests:
             contest.enter_bids(turns, context, inventory.rates)
         decisions: list[Decision] = []
+        labels = podding.PageLabels(self._settings.apart_in_pods)
         for group in podding.groups(contests):
-            decisions += await self._settle_group(group, standing, inventory, context)
+            labels.keep_apart(group)
+            settled = await self._settle_group(group, standing, inventory, context)
+            labels.note(settled)
+            decisions += settled
         for contest in contests:
             contest.release()
         if doubt is not None:

@@ -71,6 +71,28 @@ def is_dynamic(imp: Imp) -> bool:
     return part is not None and bool(part.poddur)
 
 
+class PageLabels:
+    """Exclusion labels that a request's imps show already: no later imp of the page shows another ad of one."""
+
+    def __init__(self, apart: Apart) -> None:
+        self._applies = apart.label != "none"
+        self._shown: set[str] = set()
+
+    def keep_apart(self, group: Sequence[Contest]) -> None:
+        """Takes out rivals of what earlier imps show."""
+        if self._shown:
+            for contest in group:
+                for row, candidate in contest.internal:
+                    if candidate.runs and not self._shown.isdisjoint(row.exclusion_labels):
+                        candidate.outcome = Outcome.POD_SEPARATION
+
+    def note(self, decisions: Sequence[Decision]) -> None:
+        """Remembers the labels of winners."""
+        for decision in decisions if self._applies else ():
+            if decision.winner is not None and decision.winner.row is not None:
+                self._shown |= decision.winner.row.exclusion_labels
+
+
 @dataclass(slots=True)
 class _Slot:
     """One imp of a pod: its candidates as ads, and what was sold of it."""
@@ -139,7 +161,7 @@ def separators(candidate: Candidate, apart: Apart) -> tuple[frozenset[str], froz
     advertisers = [f"advertiser {d.lower()}" for d in domains if d] or [f"advertiser {candidate.advertiser_id}"]
     labels: list[str] = []
     if row is not None:
-        labels = [f"label {x}" for x in (*row.advertiser.exclusion_labels, *row.line_item.exclusion_labels)]
+        labels = [f"label {x}" for x in row.exclusion_labels]
     for rule, names in ((apart.advertiser, advertisers), (apart.label, labels)):
         if rule == "pod":
             in_pod.update(names)

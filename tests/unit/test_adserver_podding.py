@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import msgspec
 import pytest
 from lxml import etree
 
+from schemas.catalog import Catalog
 from schemas.decisions import Degraded, Outcome
+from serving.adserver.decider import Decider
 from serving.adserver.decision import Decision
+from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
-from serving.adserver.openrtb.messages import decode_request
-from tests.samples.adserver import DOLLAR, KeptLog, PlannedBidders, PlannedStore, bid_request, decider
+from serving.adserver.openrtb.messages import BidRequest, decode_request
+from tests.samples.adserver import DOLLAR, KeptLog, PlannedBidders, PlannedStore, bid_request, catalog, decider
 
 VIDEO = {"mimes": ["video/mp4"]}
 
@@ -83,6 +87,29 @@ def test_one_advertiser_is_shown_once_in_a_pod_whoever_brings_it(tmp_path: Path)
     assert [w for _, w, _ in _shown(decisions)] == ["x-d-c", "cr-b"], "its length is read from its markup"
     outcomes = {c.creative_id: c.outcome for d in decisions for c in d.candidates}
     assert outcomes["cr-a"] is Outcome.POD_SEPARATION
+
+
+def _rivals(ads: list[dict[str, Any]]) -> Catalog:
+    """A market whose first two advertisers have a label in common."""
+    made = catalog(ads)
+    advertisers = [replace(a, exclusion_labels=["cars"]) if n < 2 else a for n, a in enumerate(made.advertisers)]
+    return replace(made, advertisers=advertisers)
+
+
+def test_rivals_are_kept_apart_in_a_pod_and_on_a_page(tmp_path: Path) -> None:
+    ads = [_ad("a", 9), _ad("b", 8), _ad("c", 7)]
+    for imps in ([_imp("1", poddur=30, maxseq=2)], [_imp("1"), _imp("2")]):
+        store = PlannedStore()
+        made, serving = decider(tmp_path, ads, store)
+        serving.inventory = Inventory(_rivals(ads))
+        request = decode_request(msgspec.json.encode(bid_request(imp=imps)))
+
+        async def run(made: Decider = made, request: BidRequest = request) -> list[Decision]:
+            return await made.decide(request, asyncio.get_running_loop().time())
+
+        decisions = asyncio.run(run())
+        assert [r.creative_id for r in store.records] == ["cr-a", "cr-c"]
+        assert Outcome.POD_SEPARATION in {c.outcome for d in decisions for c in d.candidates if c.creative_id == "cr-b"}
 
 
 def test_a_structured_pod_gives_each_slot_another_advertiser(tmp_path: Path) -> None:
