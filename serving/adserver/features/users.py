@@ -30,6 +30,7 @@ class UserInputs:
         counters = [COUNTER_BY_NAME[name] for name, _ in windows]
         self._bucket_s = np.array([c.bucket_s for c in counters], np.int64)
         self._window_s = np.array([window_s for _, window_s in windows], np.int64)
+        self._first_s = np.full(len(windows) + 1, _NEVER_S)  # of each window, and of the one that nothing lies in
         by_code: dict[int, list[int]] = {}
         for window, counter in enumerate(counters):
             by_code.setdefault(counter.code, []).append(window)
@@ -97,9 +98,9 @@ class UserInputs:
             known |= here
         known &= user.start_s <= now_s
         chosen = np.flatnonzero(known)
-        first_s = np.append(now_s - now_s % self._bucket_s - self._window_s + self._bucket_s, _NEVER_S)
+        self._first_s[:-1] = now_s - now_s % self._bucket_s - self._window_s + self._bucket_s
         windows = self._windows_of[:, user.code[chosen]]
-        inside = user.start_s[chosen] >= first_s[windows]
-        touched = (windows * self._sums.shape[1] + place[chosen])[inside]
-        np.add.at(self._sums.ravel(), touched, np.broadcast_to(user.value[chosen], windows.shape)[inside])
+        slot, entry = (user.start_s[chosen] >= self._first_s[windows]).nonzero()
+        touched: np.ndarray = windows[slot, entry] * self._sums.shape[1] + place[chosen][entry]
+        np.add.at(self._sums.ravel(), touched, user.value[chosen][entry])
         return touched
