@@ -198,7 +198,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), price=st.integers(1, 200))
     def win_by_lease(self, data: st.DataObject, price: int) -> None:
-        lease = self.leases[data.draw(st.sampled_from(sorted(self.leases)))]
+        lease = self.leases[data.draw(st.sampled_from(list(self.leases)))]
         if price <= lease[0]:
             lease[0] -= price
             lease[1] += price
@@ -206,7 +206,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.leases)
     @rule(data=st.data(), twice=st.booleans())
     def end_lease(self, data: st.DataObject, twice: bool) -> None:
-        entry = data.draw(st.sampled_from(sorted(self.leases)))
+        entry = data.draw(st.sampled_from(list(self.leases)))
         rest, given = self.leases.pop(entry)
         for _ in range(1 + twice):
             self.ledger.call("return", entry, rest)
@@ -218,7 +218,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def impression(self, data: st.DataObject, twice: bool) -> None:
         """The stream commits absolute spend, whose impression it was it does not say."""
         given = [entry for entry, (_, given) in self.leases.items() if given]
-        entry = data.draw(st.sampled_from(sorted([*self.open, *given, *self.closed_leases])))
+        entry = data.draw(st.sampled_from([*self.open, *given, *self.closed_leases]))
         if entry in self.open:
             self.committed += self.open.pop(entry)
         elif entry in self.leases:
@@ -234,7 +234,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def undo(self, data: st.DataObject) -> None:
         """A win that could not be written down. Only before its money may have settled another's impression."""
         if not self.committed:
-            record = data.draw(st.sampled_from(sorted(self.open)))
+            record = data.draw(st.sampled_from(list(self.open)))
             del self.open[record]
             self.replays = [r for r in self.replays if r[1] != record]
             self.ledger.call("release", record)
@@ -265,6 +265,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """After the sweep nothing is stranded."""
+        if not hasattr(self, "ledger"):
+            return  # a run that ended before it began
         for entry in self.leases:
             self.ledger.call("return", entry, 2**53)
         expired = ("ZADD", reserved_key(self.ledger.budget.campaign_id), "XX", 1)
@@ -330,7 +332,7 @@ class CapsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def impression(self, data: st.DataObject) -> None:
-        record = data.draw(st.sampled_from(sorted(self.open)))
+        record = data.draw(st.sampled_from(list(self.open)))
         campaign = self.open.pop(record)
         self.counted.update([campaign, "12:9"])
         self.older = [*self.older[-1:], Counter(self.counted)]
@@ -340,7 +342,7 @@ class CapsMachine(RuleBasedStateMachine):
     def undo(self, data: st.DataObject) -> None:
         """Before its entry may have been taken off for another's impression."""
         if not self.counted:
-            record = data.draw(st.sampled_from(sorted(self.open)))
+            record = data.draw(st.sampled_from(list(self.open)))
             campaign = self.open.pop(record)
             self.valkey.eval(WINS, (self.key,), self._claim(campaign, self.counted).undo(record)[4:])
 
