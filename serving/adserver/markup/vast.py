@@ -343,21 +343,20 @@ def _insert_into_body(
             viewable[0:0] = elements(body, f"<Viewable>{_cdata(trackers.urls['viewable'])}</Viewable>")
         parts.pop("ViewableImpression", None)
     parent = name_of(body)
-    for name, xml in parts.items():
-        # a player of VAST 4 reads ViewableImpression in older documents too, and viewability is worth that
-        of = player.version if name == "ViewableImpression" else version
-        if of.knows(parent, name):
-            for element in elements(body, xml):
-                put(body, element, of)
+    # a player of VAST 4 reads ViewableImpression in older documents too, and viewability is worth that
+    versions = {name: player.version if name == "ViewableImpression" else version for name in parts}
+    known = [xml for name, xml in parts.items() if versions[name].knows(parent, name)]
+    for element in elements(body, "".join(known)):
+        put(body, element, versions[name_of(element)])
 
 
 def _insert_into_linear(linear: etree._Element, version: Version, trackers: Trackers) -> None:
     _insert_tracking(linear, version, trackers)
-    click = elements(linear, _click(trackers))
     if (clicks := child(linear, "VideoClicks")) is None:
-        (clicks,) = elements(linear, "<VideoClicks/>")
-        put(linear, clicks, version)
-    for element in click:
+        for ours in elements(linear, _video_clicks(trackers, version, {})):
+            put(linear, ours, version)
+        return
+    for element in elements(linear, _click(trackers)):
         put(clicks, element, version)
 
 

@@ -12,6 +12,17 @@ from lxml import etree
 
 from serving.adserver.markup.vast_versions import name_of
 
+_HOSTILE = etree.XMLParser(
+    resolve_entities=False,
+    no_network=True,
+    load_dtd=False,
+    huge_tree=False,
+    remove_comments=True,
+    remove_pis=True,
+    strip_cdata=False,
+)
+_OWN = etree.XMLParser(strip_cdata=False)
+
 
 class NotVast(Exception):
     """A document that can't be shown; the message says why, with VAST's own error code where there is one."""
@@ -21,17 +32,8 @@ def parsed(text: bytes, limit_bytes: int) -> etree._Element:
     """The root of a VAST document. Errors: NotVast."""
     if len(text) > limit_bytes:
         raise NotVast(f"longer than {limit_bytes} bytes")
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-        strip_cdata=False,
-    )
     try:
-        root = etree.fromstring(text, parser)
+        root = etree.fromstring(text, _HOSTILE)
     except (etree.XMLSyntaxError, ValueError, LookupError) as e:
         raise NotVast(f"100: not XML: {e}") from e
     if root.getroottree().docinfo.doctype:
@@ -90,4 +92,4 @@ def elements(parent: etree._Element, xml: str) -> list[etree._Element]:
     """Elements of a fragment of ours, in the parent's namespace, so that readers find them beside the others."""
     namespace = etree.QName(parent).namespace
     declared = f' xmlns="{namespace}"' if namespace else ""
-    return list(etree.fromstring(f"<x{declared}>{xml}</x>", etree.XMLParser(strip_cdata=False)))
+    return list(etree.fromstring(f"<x{declared}>{xml}</x>", _OWN))

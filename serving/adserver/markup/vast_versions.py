@@ -84,8 +84,6 @@ class Version:
         return f'<VAST version="{self.name}"{namespace}'
 
     def knows(self, parent: str, name: str) -> bool:
-        if name == "AdServingId" and self.name < "4.1":
-            return False
         return name in self.order[parent]
 
     def knows_event(self, name: str) -> bool:
@@ -99,13 +97,13 @@ class Version:
 
     def joined(self, parent: str, parts: Mapping[str, str]) -> str:
         """Children of an element as text, in their order, without what this version does not know."""
-        return "".join([parts[n] for n in self.order[parent] if n in parts and self.knows(parent, n)])
+        return "".join([parts[n] for n in self.order[parent] if n in parts])
 
 
 VERSIONS = {
     "2.0": Version("2.0", _ORDER_2),
     "3.0": Version("3.0", _ORDER_3),
-    "4.0": Version("4.0", _ORDER_4),
+    "4.0": Version("4.0", _ORDER_4 | {"InLine": tuple(n for n in _ORDER_4["InLine"] if n != "AdServingId")}),
     "4.1": Version("4.1", _ORDER_4),
     "4.2": Version("4.2", _ORDER_4),
 }
