@@ -144,6 +144,9 @@ class PendingWins:
         still = sum(expiry_ms > now_ms for expiry_ms in expiries_ms[max(0, counted - seen) :])
         return still + max(0, seen - counted)
 
+    def __contains__(self, field: str) -> bool:
+        return field in self._found
+
     def __bool__(self) -> bool:
         return bool(self._found)
 
