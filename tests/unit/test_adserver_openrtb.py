@@ -199,6 +199,18 @@ def test_a_player_tag_is_the_request_it_stands_for() -> None:
         assert opted_out(to_request(params | flag, "r1", inventory)), flag
 
 
+def test_an_audio_placements_tag_asks_for_audio() -> None:
+    (imp,) = to_request({"placement": "pl-audio", "max_duration_s": "30"}, "r1", Inventory(catalog([]))).imp
+    assert imp.video is None and imp.audio is not None
+    assert "audio/mpeg" in imp.audio.mimes and imp.audio.maxduration == 30
+
+
+@pytest.mark.parametrize(("text", "ids"), [("2_8", [2, 8]), ("7,8", [7, 8]), ("-1", [-1]), ("", []), ("9" * 50, [])])
+def test_a_tag_names_the_sections_in_force(text: str, ids: list[int]) -> None:
+    request = to_request({"placement": "pl-video", "gpp_sid": text}, "r1", Inventory(catalog([])))
+    assert request.regs is not None and request.regs.gpp_sid == ids
+
+
 @pytest.mark.parametrize(
     ("params", "path"),
     [({}, "placement"), ({"placement": "p", "w": "-1"}, "w"), ({"placement": "p", "tmax": "x"}, "tmax")],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.context import DEVICE_CODES
 from serving.adserver.openrtb.countries import alpha2, alpha3
 from serving.adserver.openrtb.messages import (
+    Audio,
     BadRequest,
     BidRequest,
     Content,
@@ -23,6 +25,9 @@ from serving.adserver.openrtb.messages import Inventory as Place
 
 #: Media types that a tag's player is taken to play.
 MIMES = ("video/mp4", "video/webm", "application/vnd.apple.mpegurl")
+AUDIO_MIMES = ("audio/mpeg", "audio/mp4", "audio/aac", "audio/ogg")
+#: A section's id in `gpp_sid`, whose members are separated by `_` or `,`.
+_SECTION_ID = re.compile(r"-?[0-9]{1,3}")
 #: AdCOM's codes of a version, and of those before it, InLine and Wrapper.
 _PROTOCOLS = {
     "2.0": (2, 5),
@@ -57,6 +62,7 @@ def to_request(
         content=Content(id=params.get("content", ""), livestream=int(_flag(params, "live"))),
     )
     is_app = placement is not None and placement.app_id is not None
+    is_audio = placement is not None and placement.format == "audio"
     device = params.get("device", "")
     return BidRequest(
         id=request_id,
@@ -64,19 +70,7 @@ def to_request(
             Imp(
                 id="1",
                 tagid=placement_id,
-                video=Video(
-                    mimes=list(MIMES),
-                    protocols=_protocols(params),
-                    w=_number(params, "w"),
-                    h=_number(params, "h"),
-                    linearity=1,
-                    minduration=_number(params, "min_duration_s") or 0,
-                    maxduration=_number(params, "max_duration_s"),
-                    poddur=_number(params, "pod_duration_s") or None,
-                    maxseq=1 if params.get("vast", "").startswith("2") else _number(params, "max_ads") or None,
-                    skip=1 if _flag(params, "skip") else None,
-                    skipafter=_number(params, "skip_after_s") or 0,
-                ),
+                **({"audio": _audio(params)} if is_audio else {"video": _video(params)}),
             )
         ],
         app=place if is_app else None,
@@ -100,7 +94,7 @@ def to_request(
             gdpr=int(_flag(params, "gdpr")),
             us_privacy=params.get("us_privacy", ""),
             gpp=params.get("gpp", ""),
-            gpp_sid=[int(s) for s in params.get("gpp_sid", "").replace("_", ",").split(",") if s.isdecimal()],
+            gpp_sid=[int(s) for s in re.split("[_,]", params.get("gpp_sid", "")) if _SECTION_ID.fullmatch(s)],
             ext={"gpc": int(_flag(params, "gpc"))},
         ),
         test=int(_flag(params, "test")),
@@ -119,6 +113,34 @@ def _protocols(params: Mapping[str, str]) -> list[int]:
     if found is None:
         raise BadRequest("vast", f"expected one of {', '.join(_PROTOCOLS)}, got {text[:16]!r}")
     return list(found)
+
+
+def _video(params: Mapping[str, str]) -> Video:
+    return Video(
+        mimes=list(MIMES),
+        protocols=_protocols(params),
+        w=_number(params, "w"),
+        h=_number(params, "h"),
+        linearity=1,
+        minduration=_number(params, "min_duration_s") or 0,
+        maxduration=_number(params, "max_duration_s"),
+        poddur=_number(params, "pod_duration_s") or None,
+        maxseq=1 if params.get("vast", "").startswith("2") else _number(params, "max_ads") or None,
+        skip=1 if _flag(params, "skip") else None,
+        skipafter=_number(params, "skip_after_s") or 0,
+    )
+
+
+def _audio(params: Mapping[str, str]) -> Audio:
+    """What an audio placement's tag asks for."""
+    return Audio(
+        mimes=list(AUDIO_MIMES),
+        protocols=_protocols(params),
+        minduration=_number(params, "min_duration_s") or 0,
+        maxduration=_number(params, "max_duration_s"),
+        poddur=_number(params, "pod_duration_s") or None,
+        maxseq=_number(params, "max_ads") or None,
+    )
 
 
 def _flag(params: Mapping[str, str], name: str) -> bool:
