@@ -139,6 +139,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             "bidders": len(bidders),
             "model_version": serving.scorer.version,
             "valkey": store.connected,
+            "budgets_known": store.budgets.known,
             "user_features": store.breaker.state.name.lower(),
             "decision_log": log.available,
             "problems": [
