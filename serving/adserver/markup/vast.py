@@ -35,6 +35,7 @@ __all__ = ["EMPTY", "NAMESPACE", "AdIdentity", "NotVast", "Player"]
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 EMPTY = f"{_DECLARATION}{VERSIONS[NEWEST].root}/>\n"
+_MIMES = {"video": "video/mp4", "audio": "audio/mpeg"}
 _AD_SYSTEM = '<AdSystem version="1">Headwater</AdSystem>'
 
 
@@ -106,7 +107,7 @@ def inline(
     version = player.version
     seconds = creative.duration_s or 0
     media = (
-        f'<MediaFiles><MediaFile delivery="progressive" type="{_attribute(creative.mime or "video/mp4")}" '
+        f'<MediaFiles><MediaFile delivery="progressive" type="{_attribute(creative.mime or _MIMES[creative.format])}" '
         f'width="{creative.width}" height="{creative.height}">{_cdata(creative.media_url)}</MediaFile></MediaFiles>'
     )
     clicks = {"ClickThrough": f"<ClickThrough>{_cdata(creative.landing_url)}</ClickThrough>"}
