@@ -265,7 +265,7 @@ def _registered(mlflow: httpx.Client, model_name: str, tamper: bool) -> str:
     import lightgbm  # imports for seconds, and only this test trains
     import numpy as np
 
-    from schemas.features import CATEGORICAL_FEATURES, FEATURES, model_inputs
+    from schemas.features import CATEGORICAL_FEATURES, CONTEXT_FEATURES, FEATURES, model_inputs
 
     def ask(method: str, path: str, **data: Any) -> dict[str, Any]:
         answer = mlflow.request(method, f"/api/2.0/mlflow/{path}", json=data)
@@ -279,7 +279,8 @@ def _registered(mlflow: httpx.Client, model_name: str, tamper: bool) -> str:
     rows = rng.random((500, len(inputs)))
     data = lightgbm.Dataset(rows, (rows[:, 0] > rng.random(500)).astype(int), feature_name=inputs)
     booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 5)
-    values = {f.name: 0.5 for f in FEATURES} | {"hour_of_day": 3} | dict.fromkeys(CATEGORICAL_FEATURES, "new")
+    values = dict.fromkeys((f.name for f in FEATURES), 0.5) | dict.fromkeys(CONTEXT_FEATURES, 3)
+    values |= dict.fromkeys(CATEGORICAL_FEATURES, "new")
     row = [float(v) if not isinstance(v, str) else np.nan for v in (values[n] for n in inputs)]
     p = float(booster.predict(np.array([row]))[0]) + (0.01 if tamper else 0.0)
     spec = {

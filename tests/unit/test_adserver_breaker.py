@@ -1,12 +1,18 @@
-"""The breaker of features, on a clock that is set by hand."""
+"""The breaker of features, on a clock that is set by hand; what the store asks while it is open."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import TimedOut, Unavailable
 from serving.adserver.features.breaker import BreakerLimits, FeatureBreaker, State
+from serving.adserver.limits.budgets import BudgetTimes
+from serving.adserver.store import Store
 
 LIMITS = BreakerLimits(slow_s=0.015, window_s=60.0, min_reads=200, retry_s=5.0, probes=20)
 FAST_S, SLOW_S = 0.002, 0.016
@@ -99,3 +105,47 @@ def test_whatever_happens_it_is_asked_again_after_the_retry(steps: list[tuple[fl
         breaker.record(SLOW_S if slow else FAST_S)
     clock.now_s += 5.0
     assert breaker.allows()
+
+
+class PlannedValkey:
+    """Answers every command with an empty hash, or fails as planned; keeps what it was asked."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.failure: Exception | None = None
+
+    async def pipeline(self, commands: list[Any], timeout_s: float) -> list[Any]:
+        self.asked.append(commands)
+        if self.failure is not None:
+            raise self.failure
+        return [[] for _ in commands]
+
+
+def _read(store: Store, pseudonym: str | None, capped: bool) -> Any:
+    return asyncio.run(store.read(pseudonym, "v1:house", None, 0, 0.0, lambda: capped))
+
+
+def test_while_it_is_open_the_user_is_read_for_caps_only() -> None:
+    valkey = PlannedValkey()
+    store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+    warm = _read(store, "v1:user", capped=False)
+    assert (warm.cold, warm.user is not None, len(valkey.asked)) == (False, True, 1)
+    store.breaker, _ = _opened()
+    cold = _read(store, "v1:user", capped=False)
+    assert (cold.cold, cold.user, cold.read, len(valkey.asked)) == (True, None, True, 1)
+    for_caps = _read(store, "v1:user", capped=True)
+    assert (for_caps.cold, for_caps.user, for_caps.read, len(valkey.asked)) == (True, None, True, 2)
+    household = _read(store, None, capped=False)  # an unknown user has no features: there is nothing to save
+    assert (household.cold, len(valkey.asked)) == (False, 3)
+
+
+def test_a_read_that_is_not_answered_is_slow_and_a_connection_that_is_gone_is_not() -> None:
+    valkey = PlannedValkey()
+    store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+    seen: list[float] = []
+    store.breaker.record = seen.append  # type: ignore[method-assign]
+    for valkey.failure in (Unavailable("gone"), TimedOut("late"), None):
+        assert _read(store, "v1:user", capped=True).read is (valkey.failure is None)
+    assert len(seen) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Tally
 
 import numpy as np
@@ -20,10 +21,12 @@ from schemas.features import (
     LIFETIME_S,
     Counter,
     feature_value,
+    features_hash,
     grain_of,
     window_buckets,
 )
 from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
+from serving.adserver.decision import Decision
 from serving.adserver.features.columns import COLUMNS, ENTITIES
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.inputs import InputPool
@@ -164,6 +167,22 @@ def test_an_array_is_lent_to_one_at_a_time_and_reused() -> None:
     third, fourth = pool.lease(INVENTORY, np.arange(3)), pool.lease(INVENTORY, np.arange(3))
     assert third.values is kept and fourth.values is not kept
     assert pool.lease(INVENTORY, np.arange(300)).values.shape == (3, 320)
+
+
+def test_the_hash_of_inputs_is_that_of_their_bits() -> None:
+    inputs, _ = READER.read(INVENTORY, INVENTORY.rows, Asked("pl-video"), None, EntityCounters(0.0), NOW_S)
+    values = inputs.of(INVENTORY.rows[1])
+    assert len(values) == len(COLUMNS.names)
+    kept = Decision(opportunity=None)  # type: ignore[arg-type]  # its inputs need none
+    kept.keep_inputs(values)
+    assert list(kept.features) == list(COLUMNS.names)
+    assert kept.features_hash == features_hash(list(kept.features.values()))
+    for n in range(len(values)):
+        changed = [*values[:n], math.nextafter(values[n], 1e9), *values[n + 1 :]]
+        assert features_hash(changed) != kept.features_hash
+    not_scored = Decision(opportunity=None)  # type: ignore[arg-type]
+    not_scored.keep_inputs([])
+    assert not_scored.features_hash is None
 
 
 def test_fields_that_are_not_ours_are_left_out() -> None:

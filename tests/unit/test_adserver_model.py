@@ -153,6 +153,8 @@ def test_scores_equal_the_native_model_for_known_and_unknown_categories(
         ({"calibration": {"kind": "platt", "a": A, "b": B + 0.001}}, "probe rows differ"),
         ({"categories": CATEGORIES | {"creative_id": CATEGORIES["creative_id"][::-1]}}, "probe rows differ"),
         ({"probe": []}, "no probe rows"),
+        ({"probe": [{"inputs": {INPUTS[0]: "much"}, "p": 0.1}]}, "wrong type"),
+        ({"probe": [{"inputs": {"country": ["US"]}, "p": 0.1}]}, "wrong type"),
         ({"probe": "x"}, "spec.json"),
     ],
 )

@@ -166,7 +166,10 @@ class ChampionModel:
             default = FEATURE_BY_NAME[name].default if name in FEATURE_BY_NAME else 0.0
             return default if value is None else float(value)
 
-        values = np.array([[number(n, p.inputs.get(n)) for n in self.spec.inputs] for p in probes], np.float64)
+        try:
+            values = np.array([[number(n, p.inputs.get(n)) for n in self.spec.inputs] for p in probes], np.float64)
+        except (TypeError, ValueError) as e:
+            raise ContractError(f"a probe row has a value of a wrong type: {e}") from e
         raw = np.concatenate([self._engine.raw_scores(row[None]) for row in values])  # each is a request of its own
         difference = np.abs(self._calibrated(raw) - [p.p for p in probes])
         if not np.all(difference <= PROBE_TOLERANCE):
