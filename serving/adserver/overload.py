@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-_BEAT_S = 0.005
+_BEAT_S = 0.01
 _SOFT_SHARE = 0.25
 #: Requests under way below which a delay is the machine's and not ours: refusing them would not shorten it.
 CALM = 8
