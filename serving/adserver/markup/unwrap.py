@@ -119,7 +119,7 @@ class Unwrapper:
                         root.remove(other)
                 for wrapper in reversed(wrappers):
                     merge(wrapper, body, version_of(root))
-                return etree.tostring(root)
+                return etree.tostring(root, encoding="UTF-8")  # ASCII has no spelling for names in other letters
             url = text_of(child(body, "VASTAdTagURI"))
             if (body.get("followAdditionalWrappers") or "").lower() in ("false", "0"):
                 raise NotVast("302: a Wrapper does not want to be followed")
