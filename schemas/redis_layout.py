@@ -90,7 +90,7 @@ def has_everything(marker: bytes | None) -> bool:
     >>> has_everything(b"rebuilding:5f"), has_everything(None), has_everything(b"5f")
     (False, False, True)
     """
-    return bool(marker) and not marker.startswith(b"rebuilding:")
+    return marker is not None and marker != b"" and not marker.startswith(b"rebuilding:")
 
 
 def materializer_marker(run_id: bytes, rebuilding: bool) -> bytes:
