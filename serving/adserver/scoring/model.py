@@ -147,7 +147,9 @@ class ChampionModel:
         return self._calibrated(self._engine.scores(inputs.values, self._rows, inputs.candidates))
 
     def _code(self, name: str, columns: Mapping[str, str | None]) -> float:
-        return self._codes[name].get(category_value(name, columns) or "", self._unknown[name])
+        of = CATEGORIES[name]
+        value = columns.get(of[0]) if len(of) == 1 else category_value(name, columns)
+        return self._codes[name].get(value or "", self._unknown[name])
 
     def _calibrated(self, raw: np.ndarray) -> np.ndarray:
         calibration = self.spec.calibration
