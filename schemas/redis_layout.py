@@ -7,13 +7,13 @@
 | `e:<entity type>:<id>` | hash | counters of a creative, campaign, placement, ... | materializer | likewise |
 | `{c:<campaign>}:spend` | hash | UTC day or `total` -> committed spend, absolute micros | materializer | none |
 | `{c:<campaign>}:open` | hash | minute of decision -> micros won and confirmed | materializer | a day after the last |
-| `{c:<campaign>}:reserved` | sorted set | reservations and leases by expiry (epoch ms) | adserver | 2 days after the last |
+| `{c:<campaign>}:reserved` | sorted set | reservations and leases by expiry | adserver | 2 days after the last |
 | `{c:<campaign>}:amounts` | hash | their micros, and the ledger's sums (`limits/ledger.py`) | adserver | likewise |
-| `p:<u: or h: key>` | hash | a viewer's wins that are not counted yet, by capped scope | adserver | their life + an hour |
+| `p:<u: or h: key>` | hash | wins of a viewer that are not counted yet | adserver | their life + an hour |
 | `p:s:<session>` | hash | a stream's wins by capped scope | adserver | likewise |
 | `r:<record id>` | string | Ads Metadata Registry record | adserver, publisher for upstream logs | token life + lag |
 | `v:<event id>` | string | which record of ad-events-v1 an event's trackers were queued for | vendors | a setting |
-| `t:<partition>:<partner>` | sorted set | calls that are over, past what is committed | vendors | until committed, 8 days |
+| `t:<partition>:<partner>` | sorted set | calls that are over, past the commit | vendors | until committed, 8 days |
 | `iv:viewers` | sorted set | viewers of invalid traffic, by when that ends (epoch s) | materializer | a day |
 | `d:<period s>:<start>` | hash | what was counted of DSPs in a period: `<count>:<bidder>` | adserver | 3 periods |
 | `m:materializer` | string | whether this server has everything | materializer | none |
