@@ -138,7 +138,7 @@ def _enter_deal(made: Candidate, terms: DealTerms) -> None:
         return
     if terms.floor_cpm_micros is None or made.bid_cpm_micros < terms.floor_cpm_micros:
         made.outcome = Outcome.BELOW_DEAL_FLOOR
-    elif terms.fixed:
+    elif terms.fixed and terms.floor_cpm_micros:
         made.bid_micros = made.bid_cpm_micros = terms.floor_cpm_micros
 
 
