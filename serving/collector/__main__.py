@@ -17,13 +17,14 @@ from connectors.http_messages import Limits
 from connectors.http_server import serve_until_terminated
 from connectors.keys import KeyRing
 from connectors.logs import configure_logging
+from connectors.networks import Networks
 from connectors.registry import SchemaRegistry
 from schemas.errors import ConfigError, TimedOut, Unavailable
 from serving.collector.app import Collector
 from serving.collector.buffer import Buffer
 from serving.collector.contracts import Contracts
 from serving.collector.metrics import CollectorMetrics
-from serving.collector.networks import Doubts, Networks
+from serving.collector.networks import Doubts
 from serving.collector.settings import CollectorSettings
 
 logger = logging.getLogger("serving.collector")

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.http_messages import Request
+from connectors.networks import Networks
 from schemas.errors import ConfigError
-from serving.collector.networks import DATA_CENTER, Doubts, Networks, sender
+from serving.collector.networks import DATA_CENTER, Doubts, sender
 
 
 def request(peer: str, forwarded: str | None = None) -> Request:

@@ -43,6 +43,9 @@ def test_imports_stay_in_their_rooms(path: Path) -> None:
     if room == "schemas":
         allowed = set(sys.stdlib_module_names) | {"schemas"} | ({"fastavro"} if relative.name == "codec.py" else set())
         assert tops <= allowed, tops - allowed
+    if room == "serving" and len(relative.parts) > 2:  # what two servers share is a connector
+        served = {tuple(name.split(".")[:2]) for name in _imports(path) if name.startswith("serving.")}
+        assert served <= {("serving", relative.parts[1])}, served
     if any(relative.is_relative_to(light) for light in LIGHT):
         assert not tops & HEAVY
 

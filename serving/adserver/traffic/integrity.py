@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from connectors.networks import Networks
 from schemas.decisions import Degraded
 from serving.adserver import metrics
 from serving.adserver.openrtb.context import RequestContext
 from serving.adserver.traffic.rates import Rates
 from serving.adserver.traffic.user_agents import UserAgents, contradicts
-from serving.collector.networks import Networks
 
 REASONS = {
     "data_center": Degraded.TRAFFIC_DATA_CENTER,
