@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "streams": ("infra.bench.streams", "stream jobs beside plain Flink SQL: the Yahoo query and Nexmark's shapes"),
     "together": ("infra.bench.together", "all stream jobs as one application beside the sum of the jobs alone"),
     "growth": ("infra.bench.growth", "cost of an event at two and four times the events and users"),
+    "freshness": ("infra.bench.freshness", "event to Valkey and to Druid while events come at half the drain rate"),
     "adserver": ("infra.bench.adserver", "CPU per auction and own latency beside FastAPI, httpx, redis-py, LightGBM"),
     "publisher": ("infra.bench.publisher", "the publisher beside a straightforward loop of stock clients"),
     "scoring": ("infra.bench.scoring", "a request's candidates scored, beside LightGBM's own ways to predict"),

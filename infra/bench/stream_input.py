@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
@@ -28,6 +29,7 @@ TYPES = ("impression", "viewable", "click")
 _LAG = {"impression": 0, "viewable": 200, "click": 1_000}
 _CAMPAIGNS, _CREATIVES, _PLACEMENTS = 100, 10, 4
 _COUNTRIES = ("DE", "FR")
+_COMBINATIONS = _CAMPAIGNS * _CREATIVES * _PLACEMENTS * len(_COUNTRIES)
 _DEVICES = ("ctv", "phone", "tablet", "desktop")
 FIRST_MS = 1_790_000_000_000
 _ADS_PER_S = 3_000
@@ -53,7 +55,7 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
 
     `progress` is told how many, now and then.
     """
-    pieces = _pieces(encoder(AD_EVENTS, SchemaRegistry()))
+    events = Events(amount.users)
     dropped: list[str] = []
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -70,15 +72,9 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
         },
     )
     for written, (ad, kind) in islice(enumerate(_order(amount.events), start=1), skip, None):
-        event_id = hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest()
-        record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
-        user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
-        user = b"v1:%022d" % (int.from_bytes(user_number, "big") % amount.users)
         time_ms = FIRST_MS + (ad + _LAG[TYPES[kind]]) * 1000 // _ADS_PER_S
-        combination = ad % (_CAMPAIGNS * _CREATIVES * _PLACEMENTS * len(_COUNTRIES))
-        a, b, c, d, e = pieces[kind][combination]
-        times = b"".join(_long(ms) for ms in (time_ms, time_ms + 40, time_ms + 90))
-        value = b"".join((a, event_id, b, record_id, c, times, d, user, e))
+        user, value = events.of(ad, kind, time_ms)
+        combination = ad % _COMBINATIONS
         campaign, creative, placement, _country = _combination(combination)
         yahoo = (
             b'{"user_id":"%s","page_id":"page-%04d-0000-0000-000000000000","ad_id":"ad-%03d-%02d","ad_type":"banner",'
@@ -98,6 +94,24 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
     producer.flush(120)
     if dropped:
         raise RuntimeError(f"{len(dropped)} records were not written: {dropped[0]}")
+
+
+class Events:
+    """Encoded AdEvents, cheap enough that writing them is not what is measured."""
+
+    def __init__(self, users: int) -> None:
+        self._users = users
+        self._pieces = _pieces(encoder(AD_EVENTS, SchemaRegistry()))
+
+    def of(self, ad: int, kind: int, time_ms: int) -> tuple[bytes, bytes]:
+        """(user pseudonym, record) of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
+        event_id = hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest()
+        record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
+        user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
+        user = b"v1:%022d" % (int.from_bytes(user_number, "big") % self._users)
+        a, b, c, d, e = self._pieces[kind][ad % _COMBINATIONS]
+        times = b"".join(_long(ms) for ms in (time_ms, time_ms + 40, time_ms + 90))
+        return user, b"".join((a, event_id, b, record_id, c, times, d, user, e))
 
 
 def _order(events: int) -> Iterator[tuple[int, int]]:
@@ -123,15 +137,23 @@ def _combination(number: int) -> tuple[int, int, int, int]:
 
 def _pieces(encode: Encoder) -> list[list[tuple[bytes, ...]]]:
     """By kind and combination of dimensions: what stands before, between and after the parts that change."""
-    return [
-        [_cut(encode, name, number) for number in range(_CAMPAIGNS * _CREATIVES * _PLACEMENTS * len(_COUNTRIES))]
-        for name in TYPES
-    ]
+    return [[_cut(encode, name, number) for number in range(_COMBINATIONS)] for name in TYPES]
 
 
 def _cut(encode: Encoder, kind: str, number: int) -> tuple[bytes, ...]:
+    whole = encode(example(kind, number))
+    times = b"".join(_long(ms) for ms in _TIMES)
+    parts = []
+    for marker in (_EVENT_ID, _RECORD_ID.encode(), times, _USER.encode()):
+        before, whole = whole.split(marker, 1)
+        parts.append(before)
+    return (*parts, whole)
+
+
+def example(kind: str, number: int = 0) -> dict[str, Any]:
+    """An AdEvent of a kind with a combination of dimensions, its ids and times still to be filled in."""
     campaign, creative, placement, country = _combination(number)
-    event = {
+    return {
         "event_id": _EVENT_ID,
         "record_id": _RECORD_ID,
         "event_type": kind,
@@ -164,13 +186,6 @@ def _cut(encode: Encoder, kind: str, number: int) -> tuple[bytes, ...]:
         "consent": {"us_privacy": "1YNN"},
         "model_version": "7",
     }
-    whole = encode(event)
-    times = b"".join(_long(ms) for ms in _TIMES)
-    parts = []
-    for marker in (_EVENT_ID, _RECORD_ID.encode(), times, _USER.encode()):
-        before, whole = whole.split(marker, 1)
-        parts.append(before)
-    return (*parts, whole)
 
 
 def _long(value: int) -> bytes:
