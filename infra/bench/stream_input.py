@@ -104,7 +104,7 @@ class Events:
         self._pieces = _pieces(encoder(AD_EVENTS, SchemaRegistry()))
 
     def of(self, ad: int, kind: int, time_ms: int) -> tuple[bytes, bytes]:
-        """(user pseudonym, record) of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
+        """(user, record) of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
         event_id = hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest()
         record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
         user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
