@@ -21,14 +21,15 @@ from connectors.valkey import AsyncValkey, Valkey
 from infra.bench import adserver_market
 from infra.bench.report import Row, Sample
 from infra.bench.services import services
-from infra.bench.straightforward_features import StraightforwardFeatures, Table
+from infra.bench.straightforward_features import StraightforwardFeatures
+from infra.bench.straightforward_features import Table as PlainTable
 from schemas.features import CONTEXT_FEATURES, FEATURES, FREQUENCY_COUNTERS, GRAINS, MINUTE_S, Feature, rate, total
 from schemas.redis_layout import entity_key, user_key
 from serving.adserver.features.columns import ENTITIES, Columns
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.inputs import Inputs
 from serving.adserver.features.reader import Asked, FeatureReader
-from serving.adserver.features.snapshot import EntityCounters, entity_counters, entity_ids
+from serving.adserver.features.snapshot import EntityCounters, Table, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
 
 INPUTS = 150
@@ -93,7 +94,10 @@ async def _measured(
     ours = _Ours(valkey, inventory, columns, counters, now_s)
     ads, places = _tables(inventory, columns, counters)
     beside = _Beside(
-        StraightforwardFeatures(where.valkey_url, columns.features, ads, places), inventory, columns, now_s
+        StraightforwardFeatures(where.valkey_url, columns.features, ads, places),
+        inventory,
+        columns,
+        now_s,
     )
     users = [keys.pseudonym(f"user-{n}") for n in range(adserver_market.USERS)]
     for pseudonym in users[:20]:
@@ -144,7 +148,11 @@ class _Ours:
 
 class _Beside:
     def __init__(
-        self, straightforward: StraightforwardFeatures, inventory: Inventory, columns: Columns, now_s: int
+        self,
+        straightforward: StraightforwardFeatures,
+        inventory: Inventory,
+        columns: Columns,
+        now_s: int,
     ) -> None:
         self.features = straightforward
         self._names = columns.names
@@ -177,14 +185,14 @@ async def _cpu_ms(who: _Ours | _Beside, users: list[str]) -> tuple[float, float]
 
 async def _snapshot(valkey: AsyncValkey, inventory: Inventory, columns: Columns, now_s: int) -> EntityCounters:
     ids = entity_ids(inventory)
-    replies = {}
+    tables = {}
     for entity in ENTITIES:
         commands = [("HGETALL", entity_key(entity, id_)) for id_ in ids[entity]]
-        replies[entity] = await valkey.pipeline(commands, _TIMEOUT_S)
-    return entity_counters(inventory, replies, now_s, columns)
+        tables[entity] = Table(await valkey.pipeline(commands, _TIMEOUT_S))
+    return entity_counters(inventory, tables, now_s, columns)
 
 
-def _tables(inventory: Inventory, columns: Columns, counters: EntityCounters) -> tuple[Table, Table]:
+def _tables(inventory: Inventory, columns: Columns, counters: EntityCounters) -> tuple[PlainTable, PlainTable]:
     """Values of ads and of places as dicts, as the other side keeps them."""
     reader = FeatureReader(3600.0, columns)
     asked = Asked(_PLACEMENT, _CATEGORY)

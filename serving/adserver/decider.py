@@ -189,7 +189,7 @@ class Decider:
         if contest.internal and not self._store.budgets.known:
             decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
         context.assignment.switch_off(contest.internal)
-        gate.check(contest.internal, standing.caps, self._store.budgets, context.request.id)
+        gate.check(contest.internal, standing.caps, inventory.cap_kinds, self._store.budgets, context.request.id)
         running = [(r, c) for r, c in contest.internal if c.runs]
         if not running:
             return

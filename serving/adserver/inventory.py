@@ -18,7 +18,7 @@ from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
 from serving.adserver.auction.rates import Rates
 from serving.adserver.experiments import Experiments
 from serving.adserver.limits.budget import price_of_win
-from serving.adserver.limits.caps import PER_STREAM, PER_VIEWER, CapRule, cap_rules, capped_scopes
+from serving.adserver.limits.caps import PER_STREAM, PER_VIEWER, CapRule, cap_rules, capped_scopes, watched
 from serving.adserver.limits.ledger import Budget
 from serving.adserver.limits.pacing import AS_FAST_AS_POSSIBLE, PACINGS, Curve
 from serving.adserver.limits.pending import SCOPE_CODES, Scope
@@ -41,8 +41,11 @@ class AdRow:
     campaign: Campaign
     advertiser: Advertiser
     caps: tuple[CapRule, ...]
+    watched: frozenset[int] | None  # by which caps are looked at: `limits.caps.watched`
     scopes: tuple[int, int, int]  # hashes of creative, campaign and advertiser id, as caps and features name them
     budget: Budget
+    from_ms: int  # when campaign and line item both run; `until_ms` is 0 for a paused one
+    until_ms: int
     win_price_micros: int  # the most that a win costs
     viewer_scopes: tuple[Scope, ...]  # whose wins are kept, because a cap of this or of another ad counts them
     stream_scopes: tuple[Scope, ...]
@@ -58,12 +61,7 @@ class AdRow:
         return tuple(Scope(code, scope) for code, scope in zip(SCOPE_CODES.values(), self.scopes, strict=True))
 
     def runs_at(self, now_ms: int) -> bool:
-        campaign, line = self.campaign, self.line_item
-        return (
-            campaign.status == "active"
-            and campaign.start_ms <= now_ms < campaign.end_ms
-            and line.start_ms <= now_ms < line.end_ms
-        )
+        return self.from_ms <= now_ms < self.until_ms
 
 
 class Inventory:
@@ -96,6 +94,7 @@ class Inventory:
         self.paced_campaigns = [
             c for c in catalog.campaigns if c.id in self.budgets and c.pacing != AS_FAST_AS_POSSIBLE
         ]
+        self.cap_kinds = frozenset(rule.kind for row in self.rows for rule in row.caps if rule.per == PER_VIEWER)
         self.has_stream_caps = bool(capped[PER_STREAM])
         #: Ids of what creatives belong to, and of creatives, by kind of entity; and where each creative's is in them.
         self.entity_ids: dict[str, list[str]] = {}
@@ -225,8 +224,11 @@ def _row(
         campaign,
         advertiser,
         caps,
+        watched(caps),
         scopes,
         _budget(campaign, line),
+        max(campaign.start_ms, line.start_ms),
+        min(campaign.end_ms, line.end_ms) if campaign.status == "active" else 0,
         price_of_win(line.pricing, line.bid_micros),
         tuple(s for s in own if s in capped[PER_VIEWER]),
         tuple(s for s in own if s in capped[PER_STREAM]),

@@ -35,7 +35,7 @@ from serving.adserver import metrics
 from serving.adserver.features.breaker import FeatureBreaker
 from serving.adserver.features.columns import ENTITIES
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.features.snapshot import EntityCounters, entity_counters, entity_ids
+from serving.adserver.features.snapshot import EntityCounters, Table, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits.budget import in_flight
 from serving.adserver.limits.budgets import SCRIPTS, Budgets, BudgetTimes
@@ -237,12 +237,13 @@ class Store:
         """Features of all ads and of what they belong to. Errors: ConnectorError."""
         ids = entity_ids(inventory)
         replies = await self._hashes([entity_key(entity, i) for entity in ENTITIES for i in ids[entity]])
-        by_entity: dict[str, list[list[bytes]]] = {}
+        tables: dict[str, Table] = {}
         position = 0
         for entity in ENTITIES:
-            by_entity[entity] = replies[position : position + len(ids[entity])]
+            tables[entity] = Table(replies[position : position + len(ids[entity])])
             position += len(ids[entity])
-        return entity_counters(inventory, by_entity, now_s)
+            await asyncio.sleep(0)  # requests come in between
+        return entity_counters(inventory, tables, now_s)
 
     async def open_wins(self, campaign_ids: Sequence[str]) -> dict[str, dict[int, OpenWins]]:
         """Wins of each campaign by minute of decision (epoch s). Errors: ConnectorError."""

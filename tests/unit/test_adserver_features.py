@@ -31,7 +31,7 @@ from serving.adserver.features.columns import COLUMNS, ENTITIES
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.inputs import InputPool
 from serving.adserver.features.reader import DEFAULT, EXPIRED, MISSING, PRESENT, Asked, FeatureReader
-from serving.adserver.features.snapshot import EntityCounters, entity_counters, entity_ids
+from serving.adserver.features.snapshot import EntityCounters, Table, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import caps
 from serving.adserver.limits.budget import in_flight
@@ -107,7 +107,7 @@ def test_every_value_equals_the_reference_reader(
         "placement": [_reply(placement) if name == "pl-video" else [] for name in ids["placement"]],
         "category": [_reply(category) if name == "IAB17" else [] for name in ids["category"]],
     }
-    counters = entity_counters(INVENTORY, replies, NOW_S)
+    counters = entity_counters(INVENTORY, {e: Table(r) for e, r in replies.items()}, NOW_S)
     rows = list(reversed(INVENTORY.rows))
     blob = CounterBlob(_reply(user))
     for _ in range(2):  # the reader keeps arrays from one request to the next
@@ -138,7 +138,7 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
     hour_s = NOW_S - NOW_S % 3600
     replies: dict[str, list[list[bytes]]] = {entity: [[] for _ in ids] for entity, ids in entity_ids(INVENTORY).items()}
     replies["advertiser"][0] = _reply(pack_counters({(shown, "", hour_s): 300, (clicks, "", hour_s): 27}))
-    counters = entity_counters(INVENTORY, replies, NOW_S)
+    counters = entity_counters(INVENTORY, {e: Table(r) for e, r in replies.items()}, NOW_S)
     inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("elsewhere"), None, counters, NOW_S)
     values = inputs.values[:, :3]
     assert (status["placement"], status["category"], status["user"]) == (MISSING, MISSING, DEFAULT)
@@ -224,9 +224,18 @@ def test_a_window_is_never_counted_short_and_less_than_a_bucket_long(
     lives = caps.Lives(120_000, 3_600_000, now_s * 1000)
     request = caps.RequestCaps(blob, caps.PendingRead(), lives, now_s * 1000)
     assert request.allowed([rule]) == (seen < limit)
+    watched = caps.watched([rule])
+    suspects = request.suspects({rule.kind})
+    assert suspects is not None and (watched is None) == (limit < 1), "a limit of 0 is always looked at"
+    if watched is not None:
+        assert suspects.isdisjoint(watched) == (seen < limit), "who is not looked at has room, who has none is"
     for _ in range(limit):
         request.won([rule.pending_scope])
     assert not request.allowed([rule])
+    if watched is not None:
+        assert not (request.suspects({rule.kind}) or set()).isdisjoint(watched), (
+            "what it has won is looked at"
+        )
     assert caps.seen(caps.cap_rules([FrequencyCap(scope, 1, None)], ids)[0], blob, now_s) == len(times_s)
 
 

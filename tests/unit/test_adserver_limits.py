@@ -50,7 +50,7 @@ def _budgets(known: bool = True, **headroom_micros: int) -> Budgets:
 
 def _checked(inventory: Inventory, budgets: Budgets) -> list[Outcome]:
     internal = _internal(inventory)
-    gate.check(internal, _request(), budgets, "request-1")
+    gate.check(internal, _request(), inventory.cap_kinds, budgets, "request-1")
     return [candidate.outcome for _, candidate in internal]
 
 
@@ -126,7 +126,7 @@ def test_a_guaranteed_line_item_keeps_its_promise_and_no_more() -> None:
     budgets = _budgets(g=4_000_000)
     budgets.urgency = {"li-g": 2.5}
     internal = _internal(inventory)
-    gate.check(internal, _request(), budgets, "r")
+    gate.check(internal, _request(), inventory.cap_kinds, budgets, "r")
     assert internal[0][1].urgency == 2.5
 
 

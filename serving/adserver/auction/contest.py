@@ -45,7 +45,7 @@ class Contest:
                 candidate = rules.from_row(row, deals)
                 if row.row not in refusals:
                     refusals[row.row] = self.imp_rules.refuses(row)
-                refused = refusals[row.row] if row.runs_at(now_ms) else Outcome.NOT_ACTIVE
+                refused = refusals[row.row] if row.from_ms <= now_ms < row.until_ms else Outcome.NOT_ACTIVE
                 if refused is not None:
                     candidate.outcome = refused
                 self.internal.append((row, candidate))

@@ -13,22 +13,26 @@ _FIELD, _SCOPED, _PLAIN = np.dtype(FIELD_DTYPE), np.dtype(SCOPED_DTYPE), np.dtyp
 assert _FIELD.itemsize == FIELD_BYTES  # the packed layout and its dtype must agree
 
 
-def decode(reply: Sequence[bytes], scoped: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Counters of an HGETALL reply (field, value, field, ...), all buckets after each other.
+def well_formed(reply: Sequence[bytes], scoped: bool) -> Sequence[bytes]:
+    """An HGETALL reply (field, value, field, ...) without what is not of our layout."""
+    size = (_SCOPED if scoped else _PLAIN).itemsize
+    if set(map(len, reply[0::2])) <= {FIELD_BYTES} and not any(n % size for n in set(map(len, reply[1::2]))):
+        return reply
+    pairs = zip(reply[0::2], reply[1::2], strict=True)
+    return [part for n, v in pairs if len(n) == FIELD_BYTES and len(v) % size == 0 for part in (n, v)]
 
-    Shape: a structured array of SCOPED_DTYPE or PLAIN_DTYPE, and beside it the start of each one's bucket (int64,
-    epoch s). What is not of our layout is left out.
+
+def decode(reply: Sequence[bytes], scoped: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counters of `well_formed` replies, all buckets after each other.
+
+    Shape: a structured array of SCOPED_DTYPE or PLAIN_DTYPE; beside it the start of each one's bucket (int64, epoch
+    s); and how many there are in each bucket.
     """
     entry = _SCOPED if scoped else _PLAIN
-    names, values = reply[0::2], reply[1::2]
-    if any(len(n) != FIELD_BYTES or len(v) % entry.itemsize for n, v in zip(names, values, strict=True)):
-        kept = [
-            (n, v) for n, v in zip(names, values, strict=True) if len(n) == FIELD_BYTES and len(v) % entry.itemsize == 0
-        ]
-        names, values = [n for n, _ in kept], [v for _, v in kept]
-    starts = np.frombuffer(b"".join(names), _FIELD)["bucket_start_s"].astype(np.int64)
-    entries = [len(value) // entry.itemsize for value in values]
-    return np.frombuffer(b"".join(values), entry), np.repeat(starts, entries)
+    values = reply[1::2]
+    starts = np.frombuffer(b"".join(reply[0::2]), _FIELD)["bucket_start_s"].astype(np.int64)
+    sizes = np.fromiter(map(len, values), np.intp, len(values)) // entry.itemsize
+    return np.frombuffer(b"".join(values), entry), np.repeat(starts, sizes), sizes
 
 
 class CounterBlob:
@@ -38,7 +42,7 @@ class CounterBlob:
     """
 
     def __init__(self, reply: Sequence[bytes] = ()) -> None:
-        entries, self.start_s = decode(reply, scoped=True)
+        entries, self.start_s, _ = decode(well_formed(reply, scoped=True), scoped=True)
         self.code = np.ascontiguousarray(entries["code"])
         self.scope = np.ascontiguousarray(entries["scope"])
         self.value = entries["value"].astype(np.int64)

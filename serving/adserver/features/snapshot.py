@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from schemas.features import COUNTER_BY_NAME, Counter, Feature, window_buckets
-from serving.adserver.features.columns import COLUMNS, ENTITIES, OF_REQUEST, Columns
-from serving.adserver.features.counters import decode
+from serving.adserver.features.columns import COLUMNS, OF_REQUEST, Columns
+from serving.adserver.features.counters import decode, well_formed
 from serving.adserver.inventory import Inventory
 
 
@@ -40,10 +41,9 @@ def entity_ids(inventory: Inventory) -> dict[str, list[str]]:
 
 
 def entity_counters(
-    inventory: Inventory, replies: Mapping[str, Sequence[Sequence[bytes]]], now_s: int, columns: Columns = COLUMNS
+    inventory: Inventory, tables: Mapping[str, Table], now_s: int, columns: Columns = COLUMNS
 ) -> EntityCounters:
-    """The snapshot of HGETALL replies by entity, one per id of `entity_ids` and in its order."""
-    tables = {entity: _Table(replies[entity]) for entity in ENTITIES}
+    """The snapshot of tables by entity, one reply per id of `entity_ids` and in its order."""
     of_row = inventory.entity_of_row
     ads = len(inventory.rows)
     of_ad: dict[str, np.ndarray] = {}
@@ -73,16 +73,19 @@ def _stacked(rows: list[np.ndarray], length: int) -> np.ndarray:
     return np.array(rows, np.float64).reshape(len(rows), length)
 
 
-class _Table:
-    """Counters of many entities of one kind: all buckets in flat arrays, with their entity's position beside them."""
+class Table:
+    """Counters of many entities of one kind: all buckets in flat arrays, with their entity's position beside them.
+
+    `replies` are those of HGETALL, one for each entity.
+    """
 
     def __init__(self, replies: Sequence[Sequence[bytes]]) -> None:
         self._entities = len(replies)
-        decoded = [decode(reply, scoped=False) for reply in replies]
-        self._owner = np.repeat(np.arange(self._entities), [len(entries) for entries, _ in decoded])
-        entries = np.concatenate([entries for entries, _ in decoded] or [decode((), scoped=False)[0]])
+        replies = [well_formed(reply, scoped=False) for reply in replies]
+        entries, self._start_s, sizes = decode(list(chain.from_iterable(replies)), scoped=False)
+        owner_of_bucket = np.repeat(np.arange(self._entities), [len(reply) // 2 for reply in replies])
+        self._owner = np.repeat(owner_of_bucket, sizes)
         self._code, self._value = entries["code"], entries["value"]
-        self._start_s = np.concatenate([starts for _, starts in decoded] or [np.zeros(0, np.int64)])
 
     def window(self, counter: Counter, window_s: int, now_s: int) -> np.ndarray:
         """Sum per entity over a rolling window. Buckets never hold 0, so a sum of 0 means that there is none."""

@@ -12,24 +12,38 @@ never summed.
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.catalog import FrequencyCap
 from schemas.errors import ConfigError
 from schemas.features import COUNTER_BY_NAME, LIFETIME_S, Counter, grain_of, touched_buckets
 from schemas.ids import scope_hash
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.limits.pending import NO_LIMIT, SCOPE_CODES, Claim, PendingWins, Scope, counted_ever
+from serving.adserver.limits.pending import NO_LIMIT, SCOPE_CODES, Claim, PendingWins, Scope, counted_ever, scope_of
 
 SCOPES = tuple(SCOPE_CODES)
 PER_VIEWER, PER_POD, PER_STREAM = "viewer", "pod", "stream"
 _NOTHING_PENDING = PendingWins()
 
 
+class CapKind(NamedTuple):
+    """What rules of many ads have in common. A household's counter has the code and buckets of the user's."""
+
+    counter: Counter
+    window_s: int
+    limit: int
+
+    @property
+    def number(self) -> int:
+        """To be mixed with a scope's hash."""
+        return hash((self.counter.code, self.window_s, self.limit))
+
+
 @dataclass(frozen=True, slots=True)
 class CapRule:
-    """A cap of one creative, ready to be checked. A household's counter has the code and buckets of the user's."""
+    """A cap of one creative, ready to be checked."""
 
     counter: Counter
     window_s: int
@@ -39,6 +53,10 @@ class CapRule:
     strict: bool = True
     field: str = ""  # of the scope, in pending wins
     window: tuple[int, int] = (0, 0)  # code of the counter and window_s: rules with the same share their sums
+
+    @property
+    def kind(self) -> CapKind:
+        return CapKind(self.counter, self.window_s, self.limit)
 
     @property
     def pending_scope(self) -> Scope:
@@ -73,6 +91,13 @@ def _rule(cap: FrequencyCap, ids: Mapping[str, str]) -> CapRule:
 def capped_scopes(rules: Sequence[CapRule], per: str) -> set[Scope]:
     """Scopes whose wins have to be kept for these rules to be strict."""
     return {r.pending_scope for r in rules if r.strict and r.per == per}
+
+
+def watched(rules: Sequence[CapRule]) -> frozenset[int] | None:
+    """What of `RequestCaps.suspects` speaks for looking at an ad's rules one by one; None: they always are."""
+    if any(r.per is not PER_VIEWER or r.limit < 1 for r in rules):
+        return None
+    return frozenset(number for r in rules for number in (r.scope, r.kind.number ^ r.scope))
 
 
 def seen(rule: CapRule, viewer: CounterBlob, now_s: int) -> int:
@@ -119,6 +144,19 @@ class RequestCaps:
     def won(self, scopes: Sequence[Scope]) -> None:
         """Notes a win of this request: creative, campaign and advertiser of its ad."""
         self._won.update(scope.field for scope in scopes)
+
+    def suspects(self, kinds: Iterable[CapKind]) -> set[int] | None:
+        """Scopes that a win is under way for, and (kind, scope) of what this viewer has seen as often as a rule of that
+        kind allows, as hashes. Ads that watch none of them have room. None: nobody knows, so look at every rule.
+        """
+        if self._viewer is None:
+            return None
+        found = {*self._pending.viewer.scopes(), *map(scope_of, self._won)}
+        for kind in kinds:
+            number, limit = kind.number, kind.limit
+            counted = self._counts(kind.counter, kind.window_s)
+            found.update([number ^ scope for scope, count in counted.items() if count >= limit])
+        return found
 
     def allowed(self, rules: Sequence[CapRule]) -> bool:
         """Whether every rule leaves room for one more impression. A viewer or a stream that may not be known can't
@@ -176,13 +214,17 @@ class RequestCaps:
 
     def _counted(self, rule: CapRule) -> int:
         """`seen`, with the sums of a window kept for the caps of all candidates."""
-        key = rule.window
+        return self._counts(rule.counter, rule.window_s).get(rule.scope, 0)
+
+    def _counts(self, counter: Counter, window_s: int) -> dict[int, int]:
+        """Impressions per scope in a window that ends now."""
+        key = (counter.code, window_s)
         sums = self._sums.get(key)
         if sums is None:
             assert self._viewer is not None
-            touched = touched_buckets(self._now_ms // 1000, rule.window_s, rule.counter.bucket_s)
-            sums = self._sums[key] = self._viewer.sums(rule.counter.code, *touched)
-        return sums.get(rule.scope, 0)
+            touched = touched_buckets(self._now_ms // 1000, window_s, counter.bucket_s)
+            sums = self._sums[key] = self._viewer.sums(counter.code, *touched)
+        return sums
 
 
 def _is_strict(rule: CapRule, per: str, scope: Scope) -> bool:

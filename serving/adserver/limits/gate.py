@@ -6,30 +6,41 @@ checked again where all servers meet when it has won (`store.commit`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from schemas.decisions import Outcome
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.inventory import AdRow
 from serving.adserver.limits.budgets import Budgets
-from serving.adserver.limits.caps import RequestCaps
+from serving.adserver.limits.caps import CapKind, RequestCaps
 from serving.adserver.limits.pacing import passes, request_seed
 from serving.adserver.limits.pending import Claim
 
 _ON_SCHEDULE = 1.0
 
 
-def check(internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps, budgets: Budgets, request_id: str) -> None:
-    """Takes out who may not run, and tells guaranteed line items how urgent they are."""
+def check(
+    internal: Sequence[tuple[AdRow, Candidate]],
+    caps: RequestCaps,
+    kinds: Iterable[CapKind],
+    budgets: Budgets,
+    request_id: str,
+) -> None:
+    """Takes out who may not run, and tells guaranteed line items how urgent they are. `kinds` of the rows' caps."""
     headroom = budgets.headroom_micros if budgets.known else {}
     thresholds, urgency = budgets.thresholds, budgets.urgency
     seed = request_seed(request_id) if thresholds else 0
     runs = Outcome.LOST_TO_HIGHER_BID
+    suspects = caps.suspects(kinds)
     for row, candidate in internal:
         if candidate.outcome is not runs:
             continue
         campaign_id = row.campaign.id
-        if row.caps and not caps.allowed(row.caps):
+        if (
+            row.caps
+            and (suspects is None or row.watched is None or not suspects.isdisjoint(row.watched))
+            and not caps.allowed(row.caps)
+        ):
             candidate.outcome = Outcome.FREQUENCY_CAP
         elif headroom.get(campaign_id, 0) < row.win_price_micros:
             candidate.outcome = Outcome.BUDGET

@@ -87,6 +87,16 @@ def scope_field(code: int, scope: int) -> str:
     return f"{code}:{scope}"
 
 
+def scope_of(field: str) -> int:
+    """The hash of a field's scope.
+
+    Example:
+    >>> scope_of(scope_field(10, 77))
+    77
+    """
+    return int(field.partition(":")[2] or 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A scope of an ad whose wins are kept. `code` is that of its lifetime counter."""
@@ -143,6 +153,10 @@ class PendingWins:
         seen, expiries_ms = found
         still = sum(expiry_ms > now_ms for expiry_ms in expiries_ms[max(0, counted - seen) :])
         return still + max(0, seen - counted)
+
+    def scopes(self) -> list[int]:
+        """Hashes of the scopes that something is under way for."""
+        return [scope_of(field) for field in self._found]
 
     def __contains__(self, field: str) -> bool:
         return field in self._found
