@@ -105,7 +105,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     notes = [
         f"ours at {OURS_PER_S:.0f} auctions/s with the decision log, consent and notices; the other at"
         f" {BESIDE_PER_S:.0f}/s, which it can bear; requests are sent when they are due, whatever is unanswered",
-        f"shed by ours: at most {max(m.shed_share for m in rounds):.1%} of a round, {late.shed_share:.1%} of the deadline"
+        f"ours shed {max(m.shed_share for m in rounds):.1%} of a round at most, {late.shed_share:.1%} of the deadline"
         " run; CPU is per auction that was held",
         "own overhead: response time less the slowest DSP that answered before it, both seen from the DSPs' side",
         f"tiers: judged every {_TIER_PERIOD_S} s in this run, on other requests than those that are measured",
