@@ -19,6 +19,11 @@ def keys(stack: Endpoints) -> dict[str, str]:
     return read_keys(stack.secrets / FILE_NAME)
 
 
+def _log_says(stack: Endpoints) -> str:
+    """The last lines of the service's log: an answer of 500 says no more than that they say why."""
+    return "\n".join((stack.home / "logs" / "reporting.log").read_text().splitlines()[-3:])
+
+
 def ask(stack: Endpoints, key: str, path: str = "/v1/report", **parameters: str) -> dict:
     answer = httpx.get(
         stack.reporting_url + path,
@@ -26,7 +31,7 @@ def ask(stack: Endpoints, key: str, path: str = "/v1/report", **parameters: str)
         headers={"Authorization": f"Bearer {key}"},
         timeout=30,
     )
-    assert answer.status_code == 200, answer.text
+    assert answer.status_code == 200, f"{answer.text}\n{_log_says(stack)}"
     return answer.json()
 
 
