@@ -66,7 +66,8 @@ class Worker:
             creative_id=row.creative.id,
             decision_time_ms=started_ms,
         )
-        gate.check([(row, candidate)], standing.caps, self._store.budgets, record.request_id)
+        budgets, kinds = self._store.budgets, self._market.cap_kinds
+        gate.check([(row, candidate)], standing.caps, kinds, budgets, record.request_id)
         if not candidate.runs:
             self._count(candidate.outcome.name)
             return

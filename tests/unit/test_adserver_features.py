@@ -233,9 +233,7 @@ def test_a_window_is_never_counted_short_and_less_than_a_bucket_long(
         request.won([rule.pending_scope])
     assert not request.allowed([rule])
     if watched is not None:
-        assert not (request.suspects({rule.kind}) or set()).isdisjoint(watched), (
-            "what it has won is looked at"
-        )
+        assert not (request.suspects({rule.kind}) or set()).isdisjoint(watched), "what it has won is looked at"
     assert caps.seen(caps.cap_rules([FrequencyCap(scope, 1, None)], ids)[0], blob, now_s) == len(times_s)
 
 
