@@ -63,6 +63,6 @@ class CounterBlob:
                     found[scope] = found.get(scope, 0) + value
         return found
 
-    def in_window(self, counter: Counter, scope: int, window_s: int, now_s: int) -> int:
-        """Events of a scope in a window that ends now: all of them, and less than a bucket's worth of older ones."""
-        return self.sums(counter.code, *touched_buckets(now_s, window_s, counter.bucket_s)).get(scope, 0)
+    def counts(self, counter: Counter, window_s: int, now_s: int) -> dict[int, int]:
+        """Events per scope in a window that ends now: all of them, and less than a bucket's worth of older ones."""
+        return self.sums(counter.code, *touched_buckets(now_s, window_s, counter.bucket_s))

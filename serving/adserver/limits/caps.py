@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from schemas.catalog import FrequencyCap
 from schemas.errors import ConfigError
-from schemas.features import COUNTER_BY_NAME, LIFETIME_S, Counter, grain_of, touched_buckets
+from schemas.features import COUNTER_BY_NAME, LIFETIME_S, Counter, grain_of
 from schemas.ids import scope_hash
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.limits.pending import NO_LIMIT, SCOPE_CODES, Claim, PendingWins, Scope, counted_ever, scope_of
@@ -52,7 +52,6 @@ class CapRule:
     per: str = PER_VIEWER
     strict: bool = True
     field: str = ""  # of the scope, in pending wins
-    window: tuple[int, int] = (0, 0)  # code of the counter and window_s: rules with the same share their sums
 
     @property
     def kind(self) -> CapKind:
@@ -83,9 +82,8 @@ def _rule(cap: FrequencyCap, ids: Mapping[str, str]) -> CapRule:
     counter = COUNTER_BY_NAME[f"user_{cap.scope}_impressions_{grain.name}"]
     scope = scope_hash(ids[cap.scope])
     window_s = LIFETIME_S if cap.window_s is None else cap.window_s
-    per = next(p for p in (PER_VIEWER, PER_POD, PER_STREAM) if p == cap.per)  # one object for each, to be compared by
     field = Scope(SCOPE_CODES[cap.scope], scope).field
-    return CapRule(counter, window_s, scope, cap.limit, per, cap.strict, field, (counter.code, window_s))
+    return CapRule(counter, window_s, scope, cap.limit, cap.per, cap.strict, field)
 
 
 def capped_scopes(rules: Sequence[CapRule], per: str) -> set[Scope]:
@@ -95,14 +93,14 @@ def capped_scopes(rules: Sequence[CapRule], per: str) -> set[Scope]:
 
 def watched(rules: Sequence[CapRule]) -> frozenset[int] | None:
     """What of `RequestCaps.suspects` speaks for looking at an ad's rules one by one; None: they always are."""
-    if any(r.per is not PER_VIEWER or r.limit < 1 for r in rules):
+    if any(r.per != PER_VIEWER or r.limit < 1 for r in rules):
         return None
     return frozenset(number for r in rules for number in (r.scope, r.kind.number ^ r.scope))
 
 
 def seen(rule: CapRule, viewer: CounterBlob, now_s: int) -> int:
     """Impressions that the stream has counted against a viewer's rule now."""
-    return viewer.in_window(rule.counter, rule.scope, rule.window_s, now_s)
+    return viewer.counts(rule.counter, rule.window_s, now_s).get(rule.scope, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ class Lives:
 class RequestCaps:
     """The caps of one request: who has seen what, what is under way, what this request has won so far."""
 
-    __slots__ = ("_lives", "_now_ms", "_pending", "_sums", "_viewer", "_won")
+    __slots__ = ("_lives", "_now_ms", "_pending", "_viewer", "_won")
 
     def __init__(self, viewer: CounterBlob | None, pending: PendingRead, lives: Lives, now_ms: int) -> None:
         self._viewer = viewer
@@ -135,7 +133,6 @@ class RequestCaps:
         self._lives = lives
         self._now_ms = now_ms
         self._won: Tally[str] = Tally()
-        self._sums: dict[tuple[int, int], dict[int, int]] = {}
 
     @property
     def has_won(self) -> bool:
@@ -154,25 +151,14 @@ class RequestCaps:
         found = {*self._pending.viewer.scopes(), *map(scope_of, self._won)}
         for kind in kinds:
             number, limit = kind.number, kind.limit
-            counted = self._counts(kind.counter, kind.window_s)
+            counted = self._viewer.counts(kind.counter, kind.window_s, self._now_ms // 1000)
             found.update([number ^ scope for scope, count in counted.items() if count >= limit])
         return found
 
     def allowed(self, rules: Sequence[CapRule]) -> bool:
         """Whether every rule leaves room for one more impression. A viewer or a stream that may not be known can't
         be counted: then there is none."""
-        if self._viewer is None:
-            return all(self._room(rule) > self._won[rule.field] for rule in rules)
-        sums, waiting, won = self._sums, self._pending.viewer, self._won
-        for rule in rules:  # of 300 rules of a request hardly any has a win under way: the others are a look-up each
-            if rule.per is not PER_VIEWER or rule.field in waiting or rule.field in won:
-                if self._room(rule) <= won[rule.field]:
-                    return False
-            else:
-                counted = sums.get(rule.window)
-                if (self._counted(rule) if counted is None else counted.get(rule.scope, 0)) >= rule.limit:
-                    return False
-        return True
+        return all(self._room(rule) > self._won[rule.field] for rule in rules)
 
     def claims(
         self, viewer_scopes: Sequence[Scope], stream_scopes: Sequence[Scope], rules: Sequence[CapRule]
@@ -184,7 +170,8 @@ class RequestCaps:
             asked = []
             for scope in viewer_scopes:
                 counted = counted_ever(self._viewer, scope.code, scope.scope)
-                room = [r.limit - self._counted(r) for r in rules if _is_strict(r, PER_VIEWER, scope)]
+                now_s = self._now_ms // 1000
+                room = [r.limit - seen(r, self._viewer, now_s) for r in rules if _is_strict(r, PER_VIEWER, scope)]
                 asked.append((scope.field, counted, min(room, default=NO_LIMIT)))
             found.append(Claim(pending.viewer_key, lives.win_ms, lives.settled_ms, tuple(asked)))
         if stream_scopes and pending.stream_key is not None:
@@ -205,26 +192,12 @@ class RequestCaps:
             return rule.limit - self._pending.stream.waiting(rule.field, 0, self._now_ms)
         if self._viewer is None:
             return 0
-        room = rule.limit - self._counted(rule)
+        room = rule.limit - seen(rule, self._viewer, self._now_ms // 1000)
         if rule.strict and self._pending.viewer:
             counted = counted_ever(self._viewer, SCOPE_CODES[rule.counter.scope], rule.scope)
             over_ms = min(self._now_ms, self._lives.settled_ms)
             room -= self._pending.viewer.waiting(rule.field, counted, over_ms)
         return room
-
-    def _counted(self, rule: CapRule) -> int:
-        """`seen`, with the sums of a window kept for the caps of all candidates."""
-        return self._counts(rule.counter, rule.window_s).get(rule.scope, 0)
-
-    def _counts(self, counter: Counter, window_s: int) -> dict[int, int]:
-        """Impressions per scope in a window that ends now."""
-        key = (counter.code, window_s)
-        sums = self._sums.get(key)
-        if sums is None:
-            assert self._viewer is not None
-            touched = touched_buckets(self._now_ms // 1000, window_s, counter.bucket_s)
-            sums = self._sums[key] = self._viewer.sums(counter.code, *touched)
-        return sums
 
 
 def _is_strict(rule: CapRule, per: str, scope: Scope) -> bool:

@@ -158,9 +158,6 @@ class PendingWins:
         """Hashes of the scopes that something is under way for."""
         return [scope_of(field) for field in self._found]
 
-    def __contains__(self, field: str) -> bool:
-        return field in self._found
-
     def __bool__(self) -> bool:
         return bool(self._found)
 
