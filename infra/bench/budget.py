@@ -19,7 +19,7 @@ import redis.asyncio
 
 from connectors.endpoints import Endpoints
 from connectors.valkey import AsyncValkey, Valkey
-from infra.bench.budget_market import TIMES, inventory
+from infra.bench.budget_market import TIMES, inventory, record_of
 from infra.bench.budget_soak import soak
 from infra.bench.report import Row, Sample, cpu_seconds, interleaved
 from infra.bench.services import pid_of, services
@@ -28,7 +28,6 @@ from infra.bench.straightforward_budget import commit as straightforward_commit
 from schemas.features import HOUR_S
 from schemas.ids import encode_id
 from schemas.redis_layout import MATERIALIZER_MARKER, PROGRESS_KEY, pending_key, user_key
-from schemas.registry_record import AdRecord
 from serving.adserver.inventory import AdRow
 from serving.adserver.limits.ledger import Reservation
 from serving.adserver.limits.pending import Claim
@@ -120,7 +119,9 @@ def _ours(where: Endpoints, commits: int) -> _Cost:
             row = market.rows[number % len(market.rows)]
             claim = Claim(pending_key(user_key(f"v1:{encode_id(os.urandom(16))}")), HOUR_S * 1000, 0, _scopes(row))
             reservation = Reservation(row.budget, row.win_price_micros)
-            done = await store.commit(_record(row), reservation, (claim,))
+            done = await store.commit(
+                record_of(row, os.urandom(16), time.time_ns() // 1_000_000), reservation, (claim,)
+            )
             if done is not Commit.DONE:
                 raise RuntimeError(f"a commit ended with {done}")
 
@@ -139,7 +140,7 @@ def _beside(where: Endpoints, commits: int) -> _Cost:
 
             async def one(number: int) -> None:
                 row = market.rows[number % len(market.rows)]
-                record = _record(row)
+                record = record_of(row, os.urandom(16), time.time_ns() // 1_000_000)
                 win = Win(
                     record.record_id,
                     row.campaign.id,
@@ -175,16 +176,3 @@ async def _measured(where: Endpoints, one: Callable[[int], Awaitable[None]], com
 
 def _scopes(row: AdRow) -> tuple[tuple[str, int, int], ...]:
     return tuple((scope.field, 0, 2) for scope in row.cap_scopes[1:])
-
-
-def _record(row: AdRow) -> AdRecord:
-    raw_id = os.urandom(16)
-    return AdRecord(
-        record_id=encode_id(raw_id),
-        request_id=raw_id.hex(),
-        imp_id="1",
-        advertiser_id=row.advertiser.id,
-        campaign_id=row.campaign.id,
-        creative_id=row.creative.id,
-        decision_time_ms=time.time_ns() // 1_000_000,
-    )

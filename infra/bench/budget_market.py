@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from schemas.catalog import Advertiser, Campaign, Catalog, Creative, FrequencyCap, LineItem
 from schemas.features import DAY_S, HOUR_S
-from serving.adserver.inventory import Inventory
+from schemas.ids import encode_id
+from schemas.registry_record import AdRecord
+from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits.budgets import BudgetTimes
 
 CAMPAIGNS = 12
@@ -45,6 +47,19 @@ def inventory(budget_wins: int, run: str = "bench") -> Inventory:
             Creative(f"cr-{run}-{n}", f"li-{run}-{n}", "banner", f"https://a{owner}.example/", width=300, height=250)
         )
     return Inventory(Catalog(1, "USD", advertisers, campaigns, lines, creatives, [], []))
+
+
+def record_of(row: AdRow, raw_id: bytes, decided_ms: int) -> AdRecord:
+    """The registry's record of a win."""
+    return AdRecord(
+        record_id=encode_id(raw_id),
+        request_id=raw_id.hex(),
+        imp_id="1",
+        advertiser_id=row.advertiser.id,
+        campaign_id=row.campaign.id,
+        creative_id=row.creative.id,
+        decision_time_ms=decided_ms,
+    )
 
 
 def limit_micros(daily_micros: int, lifetime_micros: int) -> int:

@@ -17,10 +17,8 @@ import uvloop
 
 from connectors.endpoints import endpoints
 from connectors.valkey import AsyncValkey
-from infra.bench.budget_market import TIMES, VIEWERS, inventory
+from infra.bench.budget_market import TIMES, VIEWERS, inventory, record_of
 from schemas.errors import ConnectorError
-from schemas.ids import encode_id
-from schemas.registry_record import AdRecord
 from serving.adserver.auction.rules import from_row
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import gate
@@ -57,15 +55,7 @@ class Worker:
         standing = await self._store.read(f"v1:{self._run}-{viewer}", None, None, started_ms, _TIMEOUT_S)
         candidate = from_row(row)
         raw_id = self._rng.randbytes(16)
-        record = AdRecord(
-            record_id=encode_id(raw_id),
-            request_id=raw_id.hex(),
-            imp_id="1",
-            advertiser_id=row.advertiser.id,
-            campaign_id=row.campaign.id,
-            creative_id=row.creative.id,
-            decision_time_ms=started_ms,
-        )
+        record = record_of(row, raw_id, started_ms)
         budgets, kinds = self._store.budgets, self._market.cap_kinds
         gate.check([(row, candidate)], standing.caps, kinds, budgets, record.request_id)
         if not candidate.runs:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from connectors.http_messages import TEXT, Request, Response
+from connectors.http_messages import Request, Response
 from connectors.http_server import refusal
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded
@@ -31,14 +31,13 @@ from schemas.registry_record import AdRecord
 from serving.adserver import metrics
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import ad_record, identity
-from serving.adserver.doors.player_tag import to_request
+from serving.adserver.doors.player_tag import asked_by
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
 from serving.adserver.markup.adopt import OutsideAd, outside_ads
 from serving.adserver.markup.fetch import VastFetcher
 from serving.adserver.markup.trackers import TrackerMaker, Trackers
 from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
-from serving.adserver.openrtb.messages import BadRequest
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Store
 
@@ -82,19 +81,10 @@ class AdsManager:
 
     async def __call__(self, request: Request) -> Response:
         """The answer. A document that is broken is the sender's error; behind an address it is an empty answer."""
-        try:
-            params = request.params
-            asked = to_request(
-                params,
-                encode_id(os.urandom(16)),
-                self._inventory(),
-                request.header(b"user-agent"),
-                request.header(b"accept-language"),
-            )
-        except BadRequest as e:
-            return refusal(400, e.reason, path=e.path)
-        except ValueError as e:  # more parameters than a query may have
-            return Response(400, str(e).encode(), TEXT)
+        asked = asked_by(request, self._inventory())
+        if isinstance(asked, Response):
+            return asked
+        params = request.params
         context = resolve(asked, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id)
         (place,) = opportunities(asked, self._inventory())
         if request.method == "POST":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -23,10 +22,9 @@ from typing import Any
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from connectors.http_messages import JSON, TEXT, Request, Response
+from connectors.http_messages import JSON, Request, Response
 from connectors.http_server import refusal
 from schemas.decisions import Degraded, Outcome
-from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.decider import Decider
 from serving.adserver.doors import ads_manager
@@ -40,7 +38,7 @@ from serving.adserver.doors.answer import (
     no_bid_reason,
     wants_reason,
 )
-from serving.adserver.doors.player_tag import to_request
+from serving.adserver.doors.player_tag import asked_by
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
 from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request, encode
@@ -155,18 +153,9 @@ class Doors:
         return Response(200, encode(made), JSON, (_OPENRTB_VERSION, *([_reasons(reasons)] if reasons else ())))
 
     async def _vast(self, request: Request, arrived_s: float) -> Response:
-        try:
-            asked = to_request(
-                request.params,
-                encode_id(os.urandom(_REQUEST_ID_BYTES)),
-                self._inventory(),
-                request.header(b"user-agent"),
-                request.header(b"accept-language"),
-            )
-        except BadRequest as e:
-            return refusal(400, e.reason, path=e.path)
-        except ValueError as e:  # more parameters than a query may have
-            return Response(400, str(e).encode(), TEXT)
+        asked = asked_by(request, self._inventory())
+        if isinstance(asked, Response):
+            return asked
         try:
             decisions = await self._decider.decide(asked, arrived_s)
         except Exception:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 
+from connectors.http_messages import TEXT, Request, Response
+from connectors.http_server import refusal
+from schemas.ids import encode_id
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.context import DEVICE_CODES
 from serving.adserver.openrtb.countries import alpha2, alpha3
@@ -27,6 +31,7 @@ from serving.adserver.openrtb.messages import Inventory as Place
 MIMES = ("video/mp4", "video/webm", "application/vnd.apple.mpegurl")
 AUDIO_MIMES = ("audio/mpeg", "audio/mp4", "audio/aac", "audio/ogg")
 #: A section's id in `gpp_sid`, whose members are separated by `_` or `,`.
+_REQUEST_ID_BYTES = 16
 _SECTION_ID = re.compile(r"-?[0-9]{1,3}")
 #: AdCOM's codes of a version, and of those before it, InLine and Wrapper.
 _PROTOCOLS = {
@@ -38,6 +43,22 @@ _PROTOCOLS = {
     "4.3": (3, 6, 7, 8, 11, 12, 13, 14, 15, 16),
 }
 _NEWEST = "4.2"
+
+
+def asked_by(request: Request, inventory: Inventory) -> BidRequest | Response:
+    """The bid request that a tag's HTTP request stands for, or what refuses it."""
+    try:
+        return to_request(
+            request.params,
+            encode_id(os.urandom(_REQUEST_ID_BYTES)),
+            inventory,
+            request.header(b"user-agent"),
+            request.header(b"accept-language"),
+        )
+    except BadRequest as e:
+        return refusal(400, e.reason, path=e.path)
+    except ValueError as e:  # more parameters than a query may have
+        return Response(400, str(e).encode(), TEXT)
 
 
 def to_request(
