@@ -12,6 +12,7 @@ With CI=true a service that can't be started fails its tests; without, they are 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,8 @@ def _level(path: Path) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A test that polls a service would bury what a failure says under a line per request.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     config.addinivalue_line("markers", "contract: against real services, one at a time")
     config.addinivalue_line("markers", "engines: Flink and Spark in process, on bounded input")
     config.addinivalue_line("markers", "stack: everything real, end to end, faults included")

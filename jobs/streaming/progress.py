@@ -64,19 +64,24 @@ def drain(rest: FlinkRest, job_id: str, group: str, gap_s: int, timeout_s: float
     called_ms = _now_ms()
     deadline = time.monotonic() + timeout_s
 
-    def wait(done: Callable[[], bool], what: str) -> None:
+    def wait(done: Callable[[], bool], what: Callable[[], str]) -> None:
         while not done():
             if time.monotonic() > deadline:
-                raise TimedOut(f"not drained after {timeout_s:.0f} s: {what}")
+                raise TimedOut(f"not drained after {timeout_s:.0f} s: {what()}")
             time.sleep(_POLL_S)
 
-    wait(lambda: unread(group) == 0, "events are not all read")
-    wait(
-        lambda: (sessions_closed_until_ms(rest, job_id) or 0) >= called_ms + gap_s * 1000,
-        "sessions are still open; they close when the source has been idle for source_idle_s",
-    )
+    def still_open() -> str:
+        until_ms = sessions_closed_until_ms(rest, job_id)
+        reached = "no task says" if until_ms is None else f"{(_now_ms() - until_ms) / 1000:.1f} s ago"
+        return (
+            f"sessions are closed up to: {reached}, wanted {(_now_ms() - called_ms) / 1000 - gap_s:.1f} s ago; they "
+            "close when the source has been idle for source_idle_s"
+        )
+
+    wait(lambda: unread(group) == 0, lambda: "events are not all read")
+    wait(lambda: (sessions_closed_until_ms(rest, job_id) or 0) >= called_ms + gap_s * 1000, still_open)
     closed_ms = _now_ms()
-    wait(lambda: committed_since(rest, job_id, closed_ms), "no checkpoint has completed")
+    wait(lambda: committed_since(rest, job_id, closed_ms), lambda: "no checkpoint has completed")
 
 
 def _now_ms() -> int:
