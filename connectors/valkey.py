@@ -15,105 +15,34 @@ Example:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import socket
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import hiredis
 
-from schemas.errors import ConfigError, ConnectorError, Refused, TimedOut, Unavailable
+from connectors.valkey_wire import (
+    Address,
+    Argument,
+    Command,
+    Script,
+    Timer,
+    Wire,
+    first_error,
+    is_unknown_script,
+    mapped,
+    pack,
+)
+from schemas.errors import ConnectorError, TimedOut, Unavailable
 
 logger = logging.getLogger(__name__)
 
-Argument = bytes | str | int
-Command = tuple[Argument, ...]
-
-#: Error prefixes that pass by themselves: the server loads its file, a script blocks it, a replica takes over.
-_PASSING = ("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
 _READ_BYTES = 262_144
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 1.0
-_LAST_LOOK_S = 0.001
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens and how to log in there."""
-
-    host: str
-    port: int
-    database: int = 0
-    username: str = ""
-    password: str = ""
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Address of a `redis://[user:password@]host:port/database` URL. Errors: ConfigError.
-
-        Example:
-        >>> Address.parse("redis://127.0.0.1:6379/2").database
-        2
-        """
-        parts = urlsplit(url)
-        try:
-            port, database = parts.port or 6379, int(parts.path.strip("/") or 0)
-        except ValueError as e:
-            raise ConfigError(f"valkey: {e}") from e
-        if parts.scheme not in ("redis", "valkey") or not parts.hostname:
-            raise ConfigError(f"valkey: expected redis://host:port/database, got scheme {parts.scheme!r}")
-        return cls(parts.hostname, port, database, parts.username or "", parts.password or "")
-
-    def greeting(self) -> list[Command]:
-        """Commands that open a connection."""
-        commands: list[Command] = []
-        if self.password:
-            commands.append(("AUTH", self.username, self.password) if self.username else ("AUTH", self.password))
-        if self.database:
-            commands.append(("SELECT", self.database))
-        return commands
-
-
-class Script:
-    """A Lua script, sent by its SHA-1 and in full only when the server does not know it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[Argument], arguments: Sequence[Argument]) -> Command:
-        """The command to put into a pipeline."""
-        return ("EVALSHA", self.sha1, len(keys), *keys, *arguments)
-
-    def full(self, command: Command) -> Command:
-        """The same call with the script's text in it, for a server that answered NOSCRIPT."""
-        return ("EVAL", self.text, *command[2:])
-
-
-def is_unknown_script(reply: object) -> bool:
-    """Whether a reply says that the server has to be given the script's text."""
-    return isinstance(reply, Refused) and str(reply).startswith("NOSCRIPT")
-
-
-def _pack(commands: Sequence[Command]) -> bytes:
-    return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub says one element
-
-
-def _mapped(reply: Any) -> Any:
-    if isinstance(reply, hiredis.ReplyError):
-        text = str(reply)
-        return Unavailable(text) if text.startswith(_PASSING) else Refused(text)
-    return reply
-
-
-def _first_error(replies: Sequence[Any]) -> ConnectorError | None:
-    return next((reply for reply in replies if isinstance(reply, ConnectorError)), None)
 
 
 class Valkey:
@@ -177,7 +106,7 @@ class Valkey:
         self._reader = hiredis.Reader()
         self._socket = connection
         greeting = address.greeting()
-        if greeting and (error := _first_error(self._exchange(connection, greeting))):
+        if greeting and (error := first_error(self._exchange(connection, greeting))):
             self.close()
             raise error
         return connection
@@ -185,11 +114,11 @@ class Valkey:
     def _exchange(self, connection: socket.socket, commands: Sequence[Command]) -> list[Any]:
         deadline_s = time.monotonic() + self._timeout_s
         connection.settimeout(self._timeout_s)
-        connection.sendall(_pack(commands))
+        connection.sendall(pack(commands))
         replies: list[Any] = []
         while True:
             while len(replies) < len(commands) and (reply := self._reader.gets()) is not False:
-                replies.append(_mapped(reply))
+                replies.append(mapped(reply))
             if len(replies) == len(commands):
                 return replies
             left_s = deadline_s - time.monotonic()
@@ -200,17 +129,6 @@ class Valkey:
             if not data:
                 raise ConnectionError("the server closed the connection")
             self._reader.feed(data)
-
-
-class _Pending:
-    """A pipeline on the wire: how many replies it still waits for."""
-
-    __slots__ = ("future", "replies", "wanted")
-
-    def __init__(self, wanted: int, future: asyncio.Future[list[Any]]) -> None:
-        self.wanted = wanted
-        self.replies: list[Any] = []
-        self.future = future
 
 
 class AsyncValkey:
@@ -225,7 +143,7 @@ class AsyncValkey:
     def __init__(self, url: str, stalled_s: float = 1.0) -> None:
         self._address = Address.parse(url)
         self._stalled_s = stalled_s
-        self._wire: _Wire | None = None
+        self._wire: Wire | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -258,7 +176,7 @@ class AsyncValkey:
             raise Unavailable("valkey: not connected")
         future = wire.send(commands)
         loop = asyncio.get_running_loop()
-        timer = _Timer(loop, future, timeout_s)
+        timer = Timer(loop, future, timeout_s)
         try:
             return await future
         except TimedOut:
@@ -298,7 +216,7 @@ class AsyncValkey:
         while True:
             try:
                 _, wire = await asyncio.wait_for(
-                    loop.create_connection(partial(_Wire, loop), self._address.host, self._address.port), 2.0
+                    loop.create_connection(partial(Wire, loop), self._address.host, self._address.port), 2.0
                 )
             except (OSError, TimeoutError):
                 await asyncio.sleep(retry_s)
@@ -318,89 +236,12 @@ class AsyncValkey:
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, _LAST_RETRY_S)
 
-    async def _greet(self, wire: _Wire) -> None:
+    async def _greet(self, wire: Wire) -> None:
         """Logs in, and waits until the server has loaded its data. Errors: ConnectorError."""
         commands = [*self._address.greeting(), ("PING",)]
         try:
             replies = await asyncio.wait_for(wire.send(commands), 2.0)
         except TimeoutError as e:
             raise TimedOut("valkey: no answer to the greeting") from e
-        if error := _first_error(replies):
+        if error := first_error(replies):
             raise error
-
-
-class _Timer:
-    """Ends a wait with TimedOut. A loop that was held up runs its timers before it reads its sockets, so the wait is
-    over only after one more look at them: else an answer that came in time would be lost to our own delay.
-    """
-
-    __slots__ = ("_future", "_handle", "_loop", "_timeout_s")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[Any]], timeout_s: float) -> None:
-        self._loop = loop
-        self._future = future
-        self._timeout_s = timeout_s
-        self._handle = loop.call_later(timeout_s, self._look_once_more)
-
-    def cancel(self) -> None:
-        self._handle.cancel()
-
-    def _look_once_more(self) -> None:
-        self._handle = self._loop.call_later(_LAST_LOOK_S, self._expire)
-
-    def _expire(self) -> None:
-        if not self._future.done():
-            self._future.set_exception(TimedOut(f"valkey: no answer within {self._timeout_s * 1000:.0f} ms"))
-
-
-class _Wire(asyncio.Protocol):
-    """One connection: bytes out, replies in, in order."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self.lost: asyncio.Future[None] = loop.create_future()
-        self._reader = hiredis.Reader()
-        self._pending: deque[_Pending] = deque()
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
-        self.last_read_s = loop.time()
-
-    def send(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if not self._pending:
-            self.last_read_s = self._loop.time()  # silence counts from when an answer was owed
-        self._pending.append(_Pending(len(commands), future))
-        self._transport.write(_pack(commands))
-        return future
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether nothing can be sent any more, which is so a moment before `lost` is."""
-        return self._transport.is_closing()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        self.last_read_s = self._loop.time()
-        self._reader.feed(data)
-        try:
-            while self._pending and (reply := self._reader.gets()) is not False:
-                pending = self._pending[0]
-                pending.replies.append(_mapped(reply))
-                if len(pending.replies) == pending.wanted:
-                    self._pending.popleft()
-                    if not pending.future.done():
-                        pending.future.set_result(pending.replies)
-        except hiredis.ProtocolError:
-            self.abort()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        for pending in self._pending:
-            if not pending.future.done():
-                pending.future.set_exception(Unavailable(f"valkey: connection lost: {error or 'closed'}"))
-        self._pending.clear()
-        if not self.lost.done():
-            self.lost.set_result(None)

@@ -36,7 +36,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from schemas.features import COUNTERS, DAY_S, HOUR_S, LIFETIME_S, MINUTE_S, Counter
+from schemas.counters import COUNTERS, DAY_S, HOUR_S, LIFETIME_S, MINUTE_S, Counter
 from schemas.ids import scope_hash
 
 #: The length of a bucket as a field has it, for ever.
@@ -233,7 +233,7 @@ def pack_counters(values: Mapping[tuple[Counter, str, int], int]) -> dict[bytes,
     r"""An entity's hash of (counter, scope id, bucket start s) to value. The counters must be of one entity.
 
     Example:
-    >>> from schemas.features import COUNTER_BY_NAME
+    >>> from schemas.counters import COUNTER_BY_NAME
     >>> clicks = COUNTER_BY_NAME["creative_clicks_hour"]
     >>> pack_counters({(clicks, "", 3600): 5})
     {b'\x02\x03\x10\x0e\x00\x00': b'\x17\x05\x00\x00\x00\x00\x00\x00\x00'}

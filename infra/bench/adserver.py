@@ -30,6 +30,7 @@ from infra.bench.adserver_load import Plan, Seen
 from infra.bench.adserver_model import MODEL_NAME, register, write_model
 from infra.bench.report import Row, cpu_seconds, interleaved
 from infra.bench.services import services
+from infra.demo.freshness import quantile
 from schemas.catalog import Bidders, dump
 
 DSPS = 30
@@ -80,7 +81,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
                 return measure(where, plan(where, BESIDE_PER_S, BESIDE_S * scale)).cpu_ms
 
         samples = interleaved(ours, beside, pairs, _dot)
-        own = tuple((percentile(m.seen.own_ms, 0.99), None) for m in rounds)
+        own = tuple((quantile(m.seen.own_ms, 0.99) or 0.0, None) for m in rounds)
         all_asked, by_tier = tiers(where, scale)
         with our_server(where):
             late = measure(where, deadline_plan(where, scale))
@@ -251,11 +252,6 @@ def _server_cpu_s() -> float:
     """CPU of the server and its workers so far."""
     process = psutil.Process(_SERVER[-1])
     return cpu_seconds([process.pid, *(child.pid for child in process.children(recursive=True))])
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed; 0 without any."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] if values else 0.0
 
 
 def _dot() -> None:

@@ -6,7 +6,8 @@ import random
 import time
 
 from connectors.keys import KeyRing
-from connectors.valkey import Command, Valkey
+from connectors.valkey import Valkey
+from connectors.valkey_wire import Command
 from schemas.catalog import (
     Advertiser,
     Bidder,
@@ -18,7 +19,7 @@ from schemas.catalog import (
     Placement,
     Publisher,
 )
-from schemas.features import COUNTERS, DAY_S, HOUR_S, Counter
+from schemas.counters import COUNTERS, DAY_S, HOUR_S, Counter
 from schemas.redis_layout import (
     MATERIALIZER_MARKER,
     PROGRESS_KEY,

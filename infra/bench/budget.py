@@ -25,7 +25,7 @@ from infra.bench.report import Row, Sample, cpu_seconds, interleaved
 from infra.bench.services import pid_of, services
 from infra.bench.straightforward_budget import Win
 from infra.bench.straightforward_budget import commit as straightforward_commit
-from schemas.features import HOUR_S
+from schemas.counters import HOUR_S
 from schemas.ids import encode_id
 from schemas.redis_layout import MATERIALIZER_MARKER, PROGRESS_KEY, pending_key, user_key
 from serving.adserver.inventory import AdRow

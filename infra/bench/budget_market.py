@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.catalog import Advertiser, Campaign, Catalog, Creative, FrequencyCap, LineItem
-from schemas.features import DAY_S, HOUR_S
+from schemas.counters import DAY_S, HOUR_S
 from schemas.ids import encode_id
 from schemas.registry_record import AdRecord
 from serving.adserver.inventory import AdRow, Inventory

@@ -24,12 +24,13 @@ from pathlib import Path
 import psutil
 
 from connectors.endpoints import Endpoints
-from connectors.valkey import Command, Valkey
+from connectors.valkey import Valkey
+from connectors.valkey_wire import Command
 from infra.bench.budget_market import TIMES, inventory, limit_micros
 from infra.bench.services import pid_of
 from jobs.transforms.valkey_writes import PendingWrites
+from schemas.counters import FREQUENCY_COUNTERS, LIFETIME_S
 from schemas.errors import ConnectorError
-from schemas.features import FREQUENCY_COUNTERS, LIFETIME_S
 from schemas.redis_layout import (
     FREQUENCY_PROGRESS,
     MATERIALIZER_MARKER,

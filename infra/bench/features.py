@@ -23,7 +23,8 @@ from infra.bench.report import Row, Sample
 from infra.bench.services import services
 from infra.bench.straightforward_features import StraightforwardFeatures
 from infra.bench.straightforward_features import Table as PlainTable
-from schemas.features import CONTEXT_FEATURES, FEATURES, FREQUENCY_COUNTERS, GRAINS, MINUTE_S, Feature, rate, total
+from schemas.counters import FREQUENCY_COUNTERS, GRAINS, MINUTE_S
+from schemas.features import CONTEXT_FEATURES, FEATURES, Feature, rate, total
 from schemas.redis_layout import entity_key, user_key
 from serving.adserver.features.columns import ENTITIES, Columns
 from serving.adserver.features.counters import CounterBlob

@@ -23,7 +23,8 @@ from connectors.keys import KeyRing
 from connectors.records import encoder
 from connectors.registry import SchemaRegistry
 from connectors.tokens import TokenMinter
-from connectors.valkey import Command, Valkey
+from connectors.valkey import Valkey
+from connectors.valkey_wire import Command
 from infra.bench.report import Row, cpu_seconds, interleaved
 from infra.bench.services import services
 from infra.bench.straightforward_publisher import COMMIT_EVERY

@@ -36,18 +36,9 @@ from connectors.tokens import TokenMinter
 from infra.bench.straightforward_market import Counters, Market, by_counter, total
 from infra.bench.straightforward_openrtb import Bid, BidRequest, Device, DspResponse, Imp
 from schemas.catalog import Creative
+from schemas.counters import COUNTER_BY_NAME, grain_of, touched_buckets, window_buckets
 from schemas.events import BY_NAME
-from schemas.features import (
-    CATEGORICAL_FEATURES,
-    COUNTER_BY_NAME,
-    FEATURES,
-    category_value,
-    feature_value,
-    grain_of,
-    hours,
-    touched_buckets,
-    window_buckets,
-)
+from schemas.features import CATEGORICAL_FEATURES, FEATURES, category_value, feature_value, hours
 from schemas.ids import encode_id, scope_hash
 from schemas.money import impression_cost_micros
 from schemas.redis_layout import registry_key, spend_key, unpack_counters, user_key

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import redis.asyncio
 
-from schemas.features import COUNTER_BY_NAME, Feature, feature_value, hours, window_buckets
+from schemas.counters import COUNTER_BY_NAME, window_buckets
+from schemas.features import Feature, feature_value, hours
 from schemas.ids import scope_hash
 from schemas.redis_layout import unpack_counters, user_key
 

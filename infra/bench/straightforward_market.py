@@ -11,7 +11,8 @@ import lightgbm
 import redis.asyncio as redis
 
 from schemas.catalog import load_bidders, load_catalog
-from schemas.features import CATEGORICAL_FEATURES, COUNTER_BY_NAME, FEATURES, feature_value, window_buckets
+from schemas.counters import COUNTER_BY_NAME, window_buckets
+from schemas.features import CATEGORICAL_FEATURES, FEATURES, feature_value
 from schemas.redis_layout import CounterEntry, entity_key, unpack_counters
 
 #: (counter's code, scope) -> (start of a bucket, value)

@@ -13,7 +13,7 @@ from collections import Counter as Tally
 from connectors.valkey import Valkey
 from infra.bench.report import Row, Sample
 from infra.bench.services import services
-from schemas.features import COUNTERS, DAY_S, HOUR_S, Counter
+from schemas.counters import COUNTERS, DAY_S, HOUR_S, Counter
 from schemas.ids import scope_hash
 from schemas.redis_layout import pack_counters
 

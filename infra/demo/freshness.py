@@ -23,8 +23,8 @@ from infra.simulator.requests import vast_path
 from infra.simulator.vast import ShownAd, UnreadableAd, read_vast
 from infra.simulator.world import User, World
 from schemas import campaign_metrics
+from schemas.counters import COUNTER_BY_NAME
 from schemas.errors import ConnectorError
-from schemas.features import COUNTER_BY_NAME
 from schemas.redis_layout import sum_counter, user_key
 
 INTERVAL_S = 1.0

@@ -12,8 +12,8 @@ from connectors.endpoints import Endpoints
 from connectors.valkey import Valkey
 from infra.demo.tally import KafkaTally, Measures, Offsets
 from schemas import campaign_metrics
+from schemas.counters import COUNTER_BY_NAME
 from schemas.errors import Refused
-from schemas.features import COUNTER_BY_NAME
 from schemas.redis_layout import TOTAL_SPEND, entity_key, spend_key, unpack_counters
 
 #: What is compared, in the order of the table.

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic_settings import BaseSettings
 
 from connectors.endpoints import PORT_OFFSETS
-from schemas import campaign_metrics, events, features, redis_layout, topics
+from schemas import campaign_metrics, counters, events, features, redis_layout, topics
 from schemas.decisions import Degraded, Outcome
 from schemas.errors import RejectReason
 
@@ -105,10 +105,10 @@ def _counters() -> str:
                 c.scope,
                 ", ".join(c.event_types),
                 c.measure,
-                "lifetime" if c.bucket_s == features.LIFETIME_S else c.bucket_s,
+                "lifetime" if c.bucket_s == counters.LIFETIME_S else c.bucket_s,
                 c.retention_s,
             )
-            for c in features.COUNTERS
+            for c in counters.COUNTERS
         ),
     )
 

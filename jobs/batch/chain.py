@@ -18,7 +18,7 @@ from jobs.batch.gates import GateFailed, Gates
 from jobs.batch.lake_tables import HOUR_COLUMN, LakeTables
 from jobs.batch.settings import BatchSettings
 from jobs.batch.training_set import impressions, parity, training_set
-from schemas.features import COUNTERS
+from schemas.counters import COUNTERS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

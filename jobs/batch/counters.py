@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from schemas.features import COUNTER_BY_NAME, ID_COLUMNS, PRIOR_IMPRESSIONS, PRIOR_RATE, STANDS_IN_FOR, Counter
+from schemas.counters import COUNTER_BY_NAME, ID_COLUMNS, STANDS_IN_FOR, Counter
+from schemas.features import PRIOR_IMPRESSIONS, PRIOR_RATE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

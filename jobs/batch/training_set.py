@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.batch.counters import amount, counts_event, has_ids, id_expression
-from schemas.features import CATEGORIES, CONTEXT_FEATURES, COUNTER_BY_NAME, FEATURE_BY_NAME, FEATURES, Counter, Feature
+from schemas.counters import COUNTER_BY_NAME, Counter
+from schemas.features import CATEGORIES, CONTEXT_FEATURES, FEATURE_BY_NAME, FEATURES, Feature
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

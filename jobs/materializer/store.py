@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from connectors.valkey import Command, Valkey
+from connectors.valkey import Valkey
+from connectors.valkey_wire import Command
 from schemas.errors import ConnectorError, TimedOut, Unavailable
 from schemas.redis_layout import MATERIALIZER_MARKER, expired_fields, materializer_marker
 

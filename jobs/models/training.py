@@ -12,7 +12,8 @@ import numpy as np
 from jobs.models.dataset import NUMERIC, Dataset, vocabulary
 from jobs.models.logistic import fit_logistic, platt, sigmoid
 from jobs.models.settings import ModelSettings
-from schemas.features import CATEGORICAL_FEATURES, COUNTER_BY_NAME, FEATURES, FEATURES_VERSION, model_inputs
+from schemas.counters import COUNTER_BY_NAME
+from schemas.features import CATEGORICAL_FEATURES, FEATURES, FEATURES_VERSION, model_inputs
 
 if TYPE_CHECKING:
     import lightgbm

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from connectors.valkey import Command, Valkey
+from connectors.valkey import Valkey
+from connectors.valkey_wire import Command
 from jobs.transforms.enrich import repeated_fields
 from schemas.errors import ConnectorError, ContractError
 from schemas.ids import encode_id

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, View, sql
 from jobs.streaming.settings import Settings
+from schemas.counters import DAY_S
 from schemas.events import OLDEST_MS
-from schemas.features import DAY_S
 from schemas.redis_layout import OPEN_WINS_TTL_S
 
 NAME = "campaign_spend"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jobs.streaming.job import Job, Output, View, sql, text_list
-from schemas.features import DAY_S, ID_COLUMNS, LIFETIME_S, STANDS_IN_FOR, Counter
+from schemas.counters import DAY_S, ID_COLUMNS, LIFETIME_S, STANDS_IN_FOR, Counter
 
 #: AdEvent's columns that ids are made of, in the order in which `counter_updates` takes them.
 _ID_ARGUMENTS = tuple(dict.fromkeys(column for columns in ID_COLUMNS.values() for column in columns))
@@ -42,7 +42,7 @@ def declaration(counter: Counter) -> str:
     """A counter as `counter_updates` reads it.
 
     Example:
-    >>> from schemas.features import COUNTER_BY_NAME
+    >>> from schemas.counters import COUNTER_BY_NAME
     >>> declaration(COUNTER_BY_NAME["household_campaign_impressions_day"])
     '4 household 1 0 3 impression 86400 2678400 0'
     """

@@ -13,7 +13,7 @@ from __future__ import annotations
 from jobs.streaming.counters import counters_job
 from jobs.streaming.job import Job
 from jobs.streaming.settings import Settings
-from schemas.features import FREQUENCY_COUNTERS
+from schemas.counters import FREQUENCY_COUNTERS
 
 NAME = "frequency_counts"
 

@@ -34,19 +34,6 @@ _TABLE = re.compile(r"default_database[.,] ?(\w+)")
 _KEEPS_ROWS = re.compile("aggregate|deduplicate|rank|join|match|over|normalize|window|temporal")
 _LAYOUT = re.compile(r"(?:groupBy|partitionBy|orderBy|window|joinType)=\[[^\]]*\]")
 _TYPES = (("VARCHAR(2147483647)", "STRING"), ("VARBINARY(2147483647)", "BYTES"))
-#: What to do about a change, for whoever reads that there is one.
-WAY_OVER = """A savepoint of before does not fit. If the change is meant:
-  1. python -m jobs.streaming plans --write, and say it in CHANGELOG.md
-  2. when it is deployed: drain, savepoint --stop, then either
-     submit --from PATH --allow-lost-state   when all that changed is that operators are gone from the end of the list
-     submit --fresh                          else: flags of events, lives of ads and counters begin anew; rebuild jobs
-                                             of absolute values with --start earliest-offset"""
-#: Operators that keep something per key, or whose place in a topic or a transaction is state.
-_KEEPS_STATE = re.compile(
-    r"source-scan|sink|aggregate|deduplicate|rank|join|process-table-function|match|over|normalize|window|temporal"
-)
-#: Their parameters that say what is kept, as the description has them.
-_LAYOUT = re.compile(r"(?:groupBy|partitionBy|orderBy|window|invocation|rowType|joinType|where|table)=\[[^\]]*\]")
 
 
 def text_of(application: Application) -> str:

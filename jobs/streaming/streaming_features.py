@@ -13,7 +13,7 @@ from __future__ import annotations
 from jobs.streaming.counters import counters_job
 from jobs.streaming.job import Job
 from jobs.streaming.settings import Settings
-from schemas.features import FEATURE_COUNTERS
+from schemas.counters import FEATURE_COUNTERS
 
 NAME = "streaming_features"
 

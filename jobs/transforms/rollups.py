@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs.transforms.event_rules import Event, is_late
 from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS
-from schemas.features import Counter, id_of
+from schemas.counters import Counter, id_of
 from schemas.ids import scope_hash
 from schemas.money import impression_cost_micros
 from schemas.redis_layout import MOST_SCOPED, SCOPED_ENTITIES

@@ -19,7 +19,8 @@ from urllib.parse import urljoin
 
 from connectors.addresses import PrivateAddress
 from connectors.http_client import Answer
-from connectors.valkey import AsyncValkey, Command
+from connectors.valkey import AsyncValkey
+from connectors.valkey_wire import Command
 from jobs.vendors.dead_letters import DeadLetters, GivenUp
 from jobs.vendors.device import device_of
 from jobs.vendors.lane import Backoff, Call, Lane

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import msgspec
 
 from connectors.records import RecordDecoder
-from connectors.valkey import Command, Valkey
+from connectors.valkey import Valkey
+from connectors.valkey_wire import Command
 from jobs.vendors.partners import BadUrl, PartnerBook
 from schemas.catalog import Partner
 from schemas.codec import Encoder

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.catalog import Advertiser, Campaign, Catalog, Creative, LineItem, Placement
+from schemas.counters import id_of
 from schemas.decisions import Outcome
 from schemas.errors import ConfigError
-from schemas.features import id_of
 from schemas.ids import scope_hash
 from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
 from serving.adserver.auction.rates import Rates

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from connectors.valkey import AsyncValkey, Command, is_unknown_script
+from connectors.valkey import AsyncValkey
+from connectors.valkey_wire import Command, is_unknown_script
 from schemas.errors import ConnectorError, TimedOut, Unavailable
 from schemas.redis_layout import (
     MATERIALIZER_MARKER,

@@ -14,10 +14,11 @@ import pytest
 import uvloop
 
 from connectors.endpoints import Endpoints
-from connectors.valkey import AsyncValkey, Command, Valkey
+from connectors.valkey import AsyncValkey, Valkey
+from connectors.valkey_wire import Command
 from schemas.catalog import FrequencyCap
+from schemas.counters import COUNTER_BY_NAME
 from schemas.errors import Refused, TimedOut, Unavailable
-from schemas.features import COUNTER_BY_NAME
 from schemas.ids import encode_id
 from schemas.redis_layout import (
     MATERIALIZER_MARKER,

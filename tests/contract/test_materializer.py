@@ -15,7 +15,7 @@ from connectors.registry import SchemaRegistry
 from connectors.valkey import Valkey
 from infra.local import control
 from infra.local.stack import COMPONENTS
-from schemas.features import COUNTER_BY_NAME, Counter
+from schemas.counters import COUNTER_BY_NAME, Counter
 from schemas.redis_layout import (
     TOTAL_SPEND,
     OpenWins,

@@ -25,8 +25,9 @@ from jobs.transforms.event_rules import accepted
 from jobs.transforms.rollups import campaign_metrics, counter_values
 from schemas.campaign_metrics import DIMENSIONS
 from schemas.codec import parsed_schema
+from schemas.counters import COUNTER_BY_NAME, COUNTERS, id_of, window_buckets
 from schemas.errors import RejectReason
-from schemas.features import COUNTER_BY_NAME, COUNTERS, FEATURES, feature_value, id_of, window_buckets
+from schemas.features import FEATURES, feature_value
 from tests.samples.ad_traffic import Traffic, ad_event, traffic
 
 EVENTS, DECISIONS = BRONZE[0], BRONZE[1]

@@ -29,8 +29,8 @@ from schemas.catalog import (
     Publisher,
     Targeting,
 )
+from schemas.counters import COUNTER_BY_NAME
 from schemas.decisions import Outcome
-from schemas.features import COUNTER_BY_NAME
 from schemas.redis_layout import pack_counters, pending_key, stream_pending_key, user_key
 from schemas.registry_record import AdRecord
 from serving.adserver.decider import Decider, Serving

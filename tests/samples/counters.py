@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.transforms.event_rules import Event
-from schemas.features import COUNTERS, id_of
+from schemas.counters import COUNTERS, id_of
 from schemas.ids import scope_hash
 from schemas.redis_layout import counter_field, unpack_counters
 

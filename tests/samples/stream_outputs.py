@@ -11,7 +11,7 @@ from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_va
 from jobs.transforms.sessions import sessions
 from jobs.transforms.valkey_writes import OPEN
 from schemas.campaign_metrics import ATTRIBUTION_SUMS, INVALID_TRAFFIC_SUMS, MAXIMA, SESSION_SUMS, SUMS
-from schemas.features import FEATURE_COUNTERS, FREQUENCY_COUNTERS
+from schemas.counters import FEATURE_COUNTERS, FREQUENCY_COUNTERS
 from schemas.topics import (
     AD_EVENTS_DLQ,
     AD_EVENTS_LATE,

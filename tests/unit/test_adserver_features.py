@@ -11,20 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.catalog import FrequencyCap
+from schemas.counters import COUNTER_BY_NAME, COUNTERS, GRAINS, LIFETIME_S, Counter, grain_of, window_buckets
 from schemas.errors import ConfigError
-from schemas.features import (
-    COUNTER_BY_NAME,
-    COUNTERS,
-    FEATURE_BY_NAME,
-    FEATURES,
-    GRAINS,
-    LIFETIME_S,
-    Counter,
-    feature_value,
-    features_hash,
-    grain_of,
-    window_buckets,
-)
+from schemas.features import FEATURE_BY_NAME, FEATURES, feature_value, features_hash
 from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
 from serving.adserver.decision import Decision
 from serving.adserver.features.columns import COLUMNS, ENTITIES

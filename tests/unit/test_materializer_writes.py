@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.transforms.valkey_writes import PendingWrites
+from schemas.counters import COUNTERS, LIFETIME_S
 from schemas.errors import Reject
-from schemas.features import COUNTERS, LIFETIME_S
 from schemas.redis_layout import (
     OPEN_WINS_TTL_S,
     PROGRESS_KEY,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import codec, compat, events, features, redis_layout, topics
+from schemas import codec, compat, counters, events, features, redis_layout, topics
 from schemas.errors import ContractError
 from schemas.ids import scope_hash
 
@@ -139,15 +139,15 @@ def test_topics() -> None:
 
 def test_event_codes_and_counter_codes_are_unique() -> None:
     assert len(events.BY_CODE) == len(events.EVENT_TYPES) == len(events.BY_NAME)
-    codes = {(c.entity, c.code) for c in features.COUNTERS}
-    assert len(codes) == len(features.COUNTERS) == len(features.COUNTER_BY_NAME)
-    assert all(0 < c.code < 256 for c in features.COUNTERS)
+    codes = {(c.entity, c.code) for c in counters.COUNTERS}
+    assert len(codes) == len(counters.COUNTERS) == len(counters.COUNTER_BY_NAME)
+    assert all(0 < c.code < 256 for c in counters.COUNTERS)
 
 
 def test_codes_and_buckets_of_counters_stay_what_they_are() -> None:
     """They are in topics, in Valkey and in checkpoints: a new counter gets a new line here, no line ever changes."""
     found = {
-        c.name: (c.code, c.entity, c.scope, c.event_types, c.bucket_s, c.family, c.measure) for c in features.COUNTERS
+        c.name: (c.code, c.entity, c.scope, c.event_types, c.bucket_s, c.family, c.measure) for c in counters.COUNTERS
     }
     golden = json.loads((Path(__file__).parents[1] / "golden" / "counter_codes.json").read_text())
     assert json.loads(json.dumps(found)) == golden
@@ -157,8 +157,8 @@ def test_features_of_a_version_stay_what_they_are() -> None:
     """A model names the version of its inputs; whoever changes the list or a meaning must count it up."""
     described = []
     for f in features.FEATURES:
-        counters = [features.COUNTER_BY_NAME[name] for name in (f.numerator, f.denominator) if name]
-        made_of = [(c.entity, c.scope, c.event_types, c.bucket_s, c.measure) for c in counters]
+        counted = [counters.COUNTER_BY_NAME[name] for name in (f.numerator, f.denominator) if name]
+        made_of = [(c.entity, c.scope, c.event_types, c.bucket_s, c.measure) for c in counted]
         described.append(repr((f.name, f.window_s, f.default, f.prior_clicks, f.prior_impressions, f.parent, made_of)))
     described += [repr(features.CONTEXT_FEATURES), repr(features.CATEGORIES)]
     digests = {3: "bb2e46d00f59fc91"}
@@ -202,12 +202,12 @@ def test_shrunk_rates_lie_between_parent_and_own_rate_and_fall_through(
 def test_features_are_made_of_declared_counters_of_their_entity() -> None:
     for feature in features.FEATURES:
         for name in filter(None, (feature.numerator, feature.denominator)):
-            counter = features.COUNTER_BY_NAME[name]
+            counter = counters.COUNTER_BY_NAME[name]
             assert counter.entity == feature.entity, feature.name
             assert feature.window_s % counter.bucket_s == 0, feature.name
-            assert counter.retention_s >= feature.window_s or counter.bucket_s == features.LIFETIME_S, feature.name
+            assert counter.retention_s >= feature.window_s or counter.bucket_s == counters.LIFETIME_S, feature.name
     event_columns = {f["name"] for f in _event_schema()["fields"]}
-    assert {column for columns in features.ID_COLUMNS.values() for column in columns} <= event_columns
+    assert {column for columns in counters.ID_COLUMNS.values() for column in columns} <= event_columns
 
 
 def test_event_ids_differ_for_every_type_and_ordinal() -> None:
@@ -218,8 +218,8 @@ def test_event_ids_differ_for_every_type_and_ordinal() -> None:
 
 
 def test_packed_counters_round_trip_and_have_golden_bytes() -> None:
-    hour = features.COUNTER_BY_NAME["user_campaign_impressions_hour"]
-    ever = features.COUNTER_BY_NAME["user_campaign_impressions_lifetime"]
+    hour = counters.COUNTER_BY_NAME["user_campaign_impressions_hour"]
+    ever = counters.COUNTER_BY_NAME["user_campaign_impressions_lifetime"]
     packed = redis_layout.pack_counters({(hour, "c1", 7200): 2, (ever, "c1", 0): 70_000})
     assert {field.hex(): value.hex() for field, value in packed.items()} == {
         "0103201c0000": "03d0f631ca1ddba8db0200",
@@ -227,27 +227,27 @@ def test_packed_counters_round_trip_and_have_golden_bytes() -> None:
     }
     assert [tuple(e) for e in redis_layout.unpack_counters("user", packed)] == [
         (hour.code, scope_hash("c1"), 3600, 7200, 2),
-        (ever.code, scope_hash("c1"), features.LIFETIME_S, 0, 65_535),
+        (ever.code, scope_hash("c1"), counters.LIFETIME_S, 0, 65_535),
     ]
-    spend = features.COUNTER_BY_NAME["creative_cost_micros_5m"]
+    spend = counters.COUNTER_BY_NAME["creative_cost_micros_5m"]
     (entry,) = redis_layout.unpack_counters("creative", redis_layout.pack_counters({(spend, "", 300): 2**40}))
     assert tuple(entry) == (spend.code, 0, 300, 300, 2**40)
 
 
 def test_buckets_expire_after_their_retention_and_lifetimes_never() -> None:
-    counter = features.COUNTER_BY_NAME["user_campaign_impressions_hour"]
+    counter = counters.COUNTER_BY_NAME["user_campaign_impressions_hour"]
     field = redis_layout.counter_field(counter.family, counter.bucket_s, 7200)
     end = 7200 + counter.bucket_s + counter.retention_s
     assert redis_layout.expired_fields([field], end - 1) == []
     assert redis_layout.expired_fields([field, b"odd", b"\x09" * 6], end) == [field, b"odd", b"\x09" * 6]
-    lifetime = redis_layout.counter_field("frequency", features.LIFETIME_S, 0)
+    lifetime = redis_layout.counter_field("frequency", counters.LIFETIME_S, 0)
     assert redis_layout.expired_fields([lifetime], 2**32 - 1) == []
-    assert redis_layout.entity_ttl_s("user") == features.LIFETIME_KEPT_S
+    assert redis_layout.entity_ttl_s("user") == counters.LIFETIME_KEPT_S
 
 
 def test_sum_counter_takes_only_its_scope_and_range() -> None:
-    counter = features.COUNTER_BY_NAME["user_campaign_impressions_hour"]
-    other = features.COUNTER_BY_NAME["user_creative_impressions_hour"]
+    counter = counters.COUNTER_BY_NAME["user_campaign_impressions_hour"]
+    other = counters.COUNTER_BY_NAME["user_creative_impressions_hour"]
     values = redis_layout.pack_counters(
         {(counter, "c-1", 0): 1, (counter, "c-1", 3600): 2, (counter, "c-2", 3600): 40, (other, "c-1", 3600): 500}
     )

@@ -26,7 +26,7 @@ from jobs.transforms.rollups import (
 )
 from jobs.transforms.sessions import sessions
 from schemas.campaign_metrics import DIMENSIONS, MAXIMA, SUMS, TIME_COLUMN
-from schemas.features import COUNTERS, FEATURE_COUNTERS, FREQUENCY_COUNTERS, Counter
+from schemas.counters import COUNTERS, FEATURE_COUNTERS, FREQUENCY_COUNTERS, Counter
 from tests.samples.ad_traffic import traffic
 from tests.samples.additive import add_up
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of

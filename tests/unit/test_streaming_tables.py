@@ -15,8 +15,8 @@ from jobs.streaming.counters import counters_job, declaration
 from jobs.streaming.deploy import overlapping
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS
+from schemas.counters import COUNTERS, FREQUENCY_COUNTERS, LIFETIME_KEPT_S
 from schemas.errors import ConfigError
-from schemas.features import COUNTERS, FREQUENCY_COUNTERS, LIFETIME_KEPT_S
 from schemas.topics import AD_EVENTS
 
 CLUSTER = Cluster("kafka:9092", "http://registry/apis/ccompat/v7")

@@ -85,10 +85,10 @@ public class AttributionCredits extends ProcessTableFunction {
         RowData last = (RowData) held.get(HELD);
         long offeredLookbackS = input.getLong(OFFERED_LOOKBACK_S);
         long lastLookbackS = number(credit, LOOKBACK_S);
-        long decidedMs = input.getLong(DECIDED_TIME_MS);
         int answers = (int) number(credit, ANSWERS) + (input.getBoolean(FIRST) ? 1 : 0);
         int revision = (int) number(credit, REVISION);
         boolean better = offered != null && (last == null || AttributionTouch.better(offered, last));
+        long decidedMs = Math.max(input.getLong(DECIDED_TIME_MS), publishedMs(better ? offered : last));
 
         if (revision == 0 && answers >= AttributionTouch.keys(conversion)) {
             revision = 1;
@@ -108,6 +108,11 @@ public class AttributionCredits extends ProcessTableFunction {
 
     private RowData row(RowData of, int column) {
         return of.isNullAt(column) ? null : of.getRow(column, this.copier.getArity());
+    }
+
+    /** When a touch became known. An answer from a key without it may come later than the touch. */
+    private static long publishedMs(RowData touch) {
+        return touch == null ? 0L : touch.getLong(AttributionTouch.PUBLISHED_TIME_MS);
     }
 
     private static long number(Row credit, int column) {

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 
-from connectors.valkey import AsyncValkey, Command
+from connectors.valkey import AsyncValkey
+from connectors.valkey_wire import Command
 from schemas.errors import ConnectorError
 from schemas.redis_layout import DSP_HEALTH_PERIODS, dsp_health_key
 from serving.adserver.dsps.desk import Desk, Tally

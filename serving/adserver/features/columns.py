@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from schemas.features import CONTEXT_FEATURES, COUNTER_BY_NAME, FEATURES, Feature
+from schemas.counters import COUNTER_BY_NAME
+from schemas.features import CONTEXT_FEATURES, FEATURES, Feature
 
 #: Entities that come with the candidate, and those that the request names.
 OF_AD = ("creative", "campaign", "advertiser", "creative_format")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.features import Counter, touched_buckets
+from schemas.counters import Counter, touched_buckets
 from schemas.redis_layout import FIELD_BYTES, FIELD_DTYPE, PLAIN_DTYPE, SCOPED_DTYPE
 
 _FIELD, _SCOPED, _PLAIN = np.dtype(FIELD_DTYPE), np.dtype(SCOPED_DTYPE), np.dtype(PLAIN_DTYPE)

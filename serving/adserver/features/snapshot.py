@@ -11,7 +11,8 @@ from itertools import chain
 
 import numpy as np
 
-from schemas.features import COUNTER_BY_NAME, Counter, Feature, window_buckets
+from schemas.counters import COUNTER_BY_NAME, Counter, window_buckets
+from schemas.features import Feature
 from serving.adserver.features.columns import COLUMNS, OF_REQUEST, Columns
 from serving.adserver.features.counters import decode, well_formed
 from serving.adserver.inventory import Inventory

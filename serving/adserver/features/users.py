@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.features import COUNTER_BY_NAME, Feature, feature_value
+from schemas.counters import COUNTER_BY_NAME
+from schemas.features import Feature, feature_value
 from schemas.ids import scope_hash
 from serving.adserver.features.columns import Columns
 from serving.adserver.features.counters import CounterBlob

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.features import MINUTE_S
+from schemas.counters import MINUTE_S
 from schemas.money import impression_cost_micros
 from schemas.redis_layout import OpenWins
 

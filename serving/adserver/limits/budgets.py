@@ -18,9 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.valkey import AsyncValkey, Command, is_unknown_script
+from connectors.valkey import AsyncValkey
+from connectors.valkey_wire import Command, is_unknown_script
+from schemas.counters import COUNTER_BY_NAME
 from schemas.errors import ConnectorError
-from schemas.features import COUNTER_BY_NAME
 from schemas.redis_layout import (
     FREQUENCY_PROGRESS,
     MATERIALIZER_MARKER,

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from schemas.catalog import FrequencyCap
+from schemas.counters import COUNTER_BY_NAME, LIFETIME_S, Counter, grain_of
 from schemas.errors import ConfigError
-from schemas.features import COUNTER_BY_NAME, LIFETIME_S, Counter, grain_of
 from schemas.ids import scope_hash
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.limits.pending import NO_LIMIT, SCOPE_CODES, Claim, PendingWins, Scope, counted_ever, scope_of

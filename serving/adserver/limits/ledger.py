@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connectors.valkey import Argument, Command, Script
+from connectors.valkey_wire import Argument, Command, Script
 from schemas.ids import encode_id
 from schemas.redis_layout import reserved_amounts_key, reserved_key, spend_key
 

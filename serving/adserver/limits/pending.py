@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from connectors.valkey import Argument, Command, Script
-from schemas.features import COUNTER_BY_NAME, LIFETIME, LIFETIME_S
+from connectors.valkey_wire import Argument, Command, Script
+from schemas.counters import COUNTER_BY_NAME, LIFETIME, LIFETIME_S
 from serving.adserver.features.counters import CounterBlob
 
 #: Room of a scope that is only counted: no viewer has so many impressions.
