@@ -26,6 +26,7 @@ from schemas.redis_layout import (
     spend_key,
 )
 from schemas.topics import CAMPAIGN_SPEND, FREQUENCY_COUNTS, STREAMING_FEATURES
+from tests.samples.faults import during
 from tests.samples.ingest import Service, now_ms, service, wait_until
 
 HOUR_MS = 3_600_000
@@ -145,6 +146,21 @@ def test_an_emptied_valkey_is_filled_again_without_traffic(
         valkey.call("FLUSHALL")
     assert not values.held(local_services)
     wait_until("Valkey holds the values", lambda: values.held(local_services))
+
+
+def test_emptied_again_and_again_in_traffic(values: Values, materializer: Service, local_services: Endpoints) -> None:
+    """What a rebuild reads again and what the stream writes meanwhile meet in the same hashes: the latest win."""
+
+    def empty() -> None:
+        time.sleep(0.1)
+        with Valkey(local_services.valkey_url) as valkey:
+            valkey.call("FLUSHALL")
+
+    for round_ in range(3):
+        with during(empty):
+            values.write(12_000 + round_ * 1_500, 1_500)
+    wait_until("Valkey holds the values", lambda: values.held(local_services))
+    wait_until("nothing is rebuilt any more", lambda: (s := materializer.status()) and not s["rebuilding"])
 
 
 def test_a_valkey_that_was_away_is_waited_for_and_checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from schemas.codec import Encoder
 from schemas.errors import RejectReason
 from schemas.ids import encode_id
 from schemas.topics import AD_EVENTS, AD_TELEMETRY, AD_TELEMETRY_DLQ
+from tests.samples.faults import PAUSE_S
 from tests.samples.ingest import Ads, Service, lives, now_ms, service, wait_until
 
 DAY_MS = 86_400_000
@@ -123,6 +125,56 @@ def test_nothing_is_lost_or_doubled_when_it_is_killed_in_traffic(ads: Ads, local
     assert {e["event_id"] for e in found} == expected
     assert len(found) == len(expected), "no event twice"
     assert sum(e["cost_micros"] for e in found) == 2_500 * len(ids)  # type: ignore[misc]
+
+
+def test_it_stands_still_while_another_goes_on(ads: Ads, local_services: Endpoints) -> None:
+    """Stopped with a transaction open, for longer than its successor needs; when it wakes up, it may write no more."""
+    ids = ads.make(2_000)
+    values, expected = lives(ads, ids)
+    port = local_services.port("publisher_metrics")
+    other = port + 500
+    with service("jobs.publisher", port, HEADWATER_PUBLISHER_BATCH_RECORDS="500") as first:
+        ads.send(values[: len(values) // 2])
+        wait_until("it has begun", lambda: lag("publisher", AD_TELEMETRY.name) < len(values) // 2)
+        os.kill(first.process.pid, signal.SIGSTOP)
+        try:
+            ads.send(values[len(values) // 2 :])
+            with service("jobs.publisher", other, HEADWATER_PUBLISHER_METRICS_PORT=str(other)) as second:
+                time.sleep(PAUSE_S)
+                os.kill(first.process.pid, signal.SIGCONT)
+                assert first.process.wait(90) != 0
+                wait_until("everything is read", drained, 180)
+                assert second.stop() == 0
+        finally:
+            if first.process.poll() is None:
+                os.kill(first.process.pid, signal.SIGCONT)
+    found = events_of(ads, ids)
+    assert {e["event_id"] for e in found} == expected
+    assert len(found) == len(expected), "no event twice"
+
+
+def test_it_stands_still_alone(ads: Ads, local_services: Endpoints) -> None:
+    """Stopped for longer or shorter than its transaction lives; the supervisor starts it again if it gives up."""
+    ids = ads.make(1_000)
+    values, expected = lives(ads, ids)
+    with service(
+        "jobs.publisher", local_services.port("publisher_metrics"), HEADWATER_PUBLISHER_BATCH_RECORDS="200"
+    ) as worker:
+        for start in range(0, len(values), 2_000):
+            ads.send(values[start : start + 2_000])
+            os.kill(worker.process.pid, signal.SIGSTOP)
+            time.sleep(PAUSE_S / 3)
+            os.kill(worker.process.pid, signal.SIGCONT)
+
+        def all_read() -> bool:
+            if worker.process.poll() is not None:
+                worker.restart()
+            return drained()
+
+        wait_until("everything is read", all_read, 180)
+    found = events_of(ads, ids)
+    assert {e["event_id"] for e in found} == expected
+    assert len(found) == len(expected), "no event twice"
 
 
 def test_a_second_instance_of_the_same_worker_ends_the_first(ads: Ads, local_services: Endpoints) -> None:

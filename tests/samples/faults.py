@@ -6,6 +6,7 @@ long something stands still (15; nightly: 60), `HEADWATER_FAULT_SEED` repeats wh
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -155,12 +156,33 @@ class StreamUnderTest:
         self._seed = 0
 
     def events(self, ads: int) -> list[Event]:
-        """Events of ads that no other call gave, with copies, late ones and client clocks that are a day off."""
+        """Events of ads that no other call gave, with copies, late ones, client clocks that are a day off, and
+        conversions that come before or after what they are credited to."""
         self._seed += 1
         events = [complete(event) for event in traffic(seed=1_000 + self._seed, ads=ads, span_ms=20_000).events]
         for event in events[5:50:10]:
             event["event_time_ms"] -= DAY_MS
+        draw = random.Random(self._seed)
+        for number, shown in enumerate([e for e in events if e["event_type"] == "impression"][::5]):
+            events.insert(draw.randrange(len(events)), self._conversion(shown, number))
         return events
+
+    def _conversion(self, shown: Event, number: int) -> Event:
+        """An order of the user that an ad was shown to; every other one names the ad too."""
+        order = f"{self._seed}-{number}"
+        named = {} if number % 2 else {"record_id": f"order-{order}", "campaign_id": "", "creative_id": ""}
+        return {
+            **shown,
+            **named,
+            "event_id": hashlib.blake2b(order.encode(), digest_size=16).digest(),
+            "event_type": "conversion",
+            "cost_micros": 0,
+            "order_id": order,
+            "conversion_value_micros": 1_000_000 + number,
+            "event_time_ms": shown["event_time_ms"] + 10_000,
+            "received_time_ms": shown["received_time_ms"] + 10_000,
+            "published_time_ms": shown["published_time_ms"] + 10_000,
+        }
 
     def refused(self, events: Sequence[Event]) -> list[Event]:
         """Copies of events that fit the schema and break a rule, one each: their dead letters are waited for."""

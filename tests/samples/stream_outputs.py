@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from connectors.registry import SchemaRegistry
+from jobs.streaming.settings import Settings
+from jobs.transforms.attribution import attribution_deltas, attributions, lookback_of
 from jobs.transforms.event_rules import accepted, is_late
+from jobs.transforms.invalid_traffic import Limits, invalid_deltas, verdicts
 from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values, metrics_key
 from jobs.transforms.sessions import sessions
 from jobs.transforms.valkey_writes import OPEN
-from schemas.campaign_metrics import ATTRIBUTION_SUMS, INVALID_TRAFFIC_SUMS, MAXIMA, SESSION_SUMS, SUMS
+from schemas.campaign_metrics import INVALID_TRAFFIC_SUMS, MAXIMA, SESSION_SUMS, SUMS
 from schemas.counters import FEATURE_COUNTERS, FREQUENCY_COUNTERS
 from schemas.topics import (
     AD_EVENTS_DLQ,
     AD_EVENTS_LATE,
     AD_SESSIONS,
+    ATTRIBUTIONS,
     CAMPAIGN_METRICS,
     CAMPAIGN_SPEND,
     FREQUENCY_COUNTS,
+    INVALID_TRAFFIC,
     STREAMING_FEATURES,
     Topic,
 )
 from tests.samples.counters import unpacked
 from tests.samples.stream_io import read_avro, read_json
 
-#: Columns of campaign-metrics-v1 that depend on closed sessions.
-_OF_SESSIONS = frozenset(SESSION_SUMS)
-#: Columns whose jobs have rules and tests of their own.
-_OF_OTHER_JOBS = frozenset((*ATTRIBUTION_SUMS, *INVALID_TRAFFIC_SUMS))
+#: Columns of campaign-metrics-v1 that wait for the watermark: closed sessions, patterns.
+_OF_CLOSED = frozenset((*SESSION_SUMS, *INVALID_TRAFFIC_SUMS))
+#: Columns of a credit that depend on the order in which its touches came.
+_OF_THE_ORDER = ("revision", "decided_time_ms", "sign")
+_SETTINGS = Settings()
+_LOOKBACK_S = lookback_of({}, (_SETTINGS.attribution_click_lookback_s, _SETTINGS.attribution_view_lookback_s))
+_LIMITS = Limits(**{f.name: getattr(_SETTINGS, f"ivt_{f.name}") for f in fields(Limits)})
+
+Row = dict[str, Any]
 
 
 def assert_outputs_equal_the_rules(
@@ -43,7 +54,8 @@ def assert_outputs_equal_the_rules(
     """Every output as a set: what was written in transactions once each, absolute values by their greatest.
 
     `written` are all events that are committed, `reasons` those of the dead letters among them. With `closed` every
-    session must be there; without, sessions and their metrics are not looked at. `suffix`: of a backfill's topics.
+    session must be there; without, sessions, verdicts and their metrics are not looked at. `suffix`: of a backfill's
+    topics.
     """
 
     def rows(topic: Topic) -> list[dict[str, Any]]:
@@ -57,13 +69,29 @@ def assert_outputs_equal_the_rules(
         _compare(topic, _greatest_values(unpacked(rows(topic), kept)), counter_values(kept, counters))
     spend = [row for row in rows(CAMPAIGN_SPEND) if row["day"] != OPEN]
     _compare(CAMPAIGN_SPEND, _greatest_spend(spend), campaign_spend(kept))
+    credits = attributions(kept, _LOOKBACK_S)
+    _compare(ATTRIBUTIONS, _last_credits(rows(ATTRIBUTIONS)), _last_credits(r for r in credits if r["sign"] > 0))
     metrics = _added_up(rows(CAMPAIGN_METRICS))
+    expected = campaign_metrics(kept)
+    for row in credits:
+        _add(expected, row, row["conversion_time_ms"], attribution_deltas(row))
     if not closed:
-        _compare(CAMPAIGN_METRICS, _without_sessions(metrics), _without_sessions(campaign_metrics(kept)))
+        _compare(CAMPAIGN_METRICS, _without(_OF_CLOSED, metrics), _without((), expected))
         return
-    expected = sessions(kept, gap_s * 1000)
-    _compare(AD_SESSIONS, _last_revisions(rows(AD_SESSIONS)), {row["record_id"]: row for row in expected})
-    _compare(CAMPAIGN_METRICS, metrics, _expected_metrics(kept, expected))
+    judged = verdicts(kept, _LIMITS)
+    for row in judged:
+        _add(expected, row, row["event_time_ms"], invalid_deltas(row))
+    _compare(INVALID_TRAFFIC, _rules(rows(INVALID_TRAFFIC)), _rules(judged))
+    lives = sessions(kept, gap_s * 1000)
+    of_record = {event["record_id"]: event for event in kept}
+    for session in lives:
+        deltas = {
+            "sessions": int(session["impressions"] > 0),
+            "sessions_completed": int(session["state"] == "completed"),
+        }
+        _add(expected, {**of_record[session["record_id"]], **session}, session["first_event_time_ms"], deltas)
+    _compare(AD_SESSIONS, _last_revisions(rows(AD_SESSIONS)), {row["record_id"]: row for row in lives})
+    _compare(CAMPAIGN_METRICS, metrics, _without((), expected))
 
 
 def spend_is(kept: list[dict[str, Any]], registry: SchemaRegistry) -> bool:
@@ -96,6 +124,24 @@ def _last_revisions(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _last_credits(rows: Iterable[Row]) -> dict[str, Row]:
+    """The last credit of each order."""
+    last: dict[str, Row] = {}
+    for row in rows:
+        if row["order_id"] not in last or row["revision"] > last[row["order_id"]]["revision"]:
+            last[row["order_id"]] = row
+    return {
+        order: {name: value for name, value in row.items() if name not in _OF_THE_ORDER} for order, row in last.items()
+    }
+
+
+def _rules(rows: Iterable[Row]) -> dict[bytes, str]:
+    """Which rule each event was judged by. Fails when one was judged twice."""
+    judged = [(row["event_id"], f"{row['traffic_class']}: {row['rule']}") for row in rows]
+    assert len(dict(judged)) == len(judged), "an event judged twice"
+    return dict(judged)
+
+
 def _by_id(events: list[dict[str, Any]]) -> dict[bytes, dict[str, Any]]:
     found = {event["event_id"]: event for event in events}
     assert len(found) == len(events), "an event twice"
@@ -126,34 +172,24 @@ def _added_up(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any
     for row in rows:
         total = sums.setdefault(metrics_key(row, row["minute_ms"]), {"reach_users": set()})
         for name in SUMS:
-            if row.get(name) and name not in _OF_OTHER_JOBS:
+            if row.get(name):
                 total[name] = total.get(name, 0) + row[name]
         for name in MAXIMA:
             total[name] = max(total.get(name, 0), row.get(name, 0))
         total["reach_users"] |= set(row.get("reach_users", ()))
-    return {key: total for key, total in sums.items() if any(total.values())}
+    return _without((), sums)
 
 
-def _without_sessions(sums: dict[tuple[Any, ...], dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _without(columns: Iterable[str], sums: dict[tuple[Any, ...], Row]) -> dict[tuple[Any, ...], Row]:
+    """Sums without some columns, and without what is 0."""
     bare = {
-        key: {name: value for name, value in total.items() if name not in _OF_SESSIONS} for key, total in sums.items()
+        key: {name: value for name, value in total.items() if name not in columns and (value or name == "reach_users")}
+        for key, total in sums.items()
     }
     return {key: total for key, total in bare.items() if any(total.values())}
 
 
-def _expected_metrics(
-    kept: list[dict[str, Any]], closed: list[dict[str, Any]]
-) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Metrics of the events, with the ads' sessions in the minute of their first event."""
-    expected = campaign_metrics(kept)
-    of_record = {event["record_id"]: event for event in kept}
-    for session in closed:
-        row = {**of_record[session["record_id"]], **session}
-        total = expected.setdefault(metrics_key(row, session["first_event_time_ms"]), {"reach_users": set()})
-        for name, counts in (
-            ("sessions", session["impressions"] > 0),
-            ("sessions_completed", session["state"] == "completed"),
-        ):
-            if counts:
-                total[name] = total.get(name, 0) + 1
-    return expected
+def _add(sums: dict[tuple[Any, ...], Row], row: Row, time_ms: int, deltas: Mapping[str, int]) -> None:
+    total = sums.setdefault(metrics_key(row, time_ms), {"reach_users": set()})
+    for name, delta in deltas.items():
+        total[name] = total.get(name, 0) + delta
