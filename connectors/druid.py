@@ -4,7 +4,7 @@ Run: `python -m connectors.druid ensure` creates or updates the supervisors; it 
      `python -m connectors.druid status` prints how far each has read, `handoff` publishes what is in memory.
 
 Every method blocks for at most the client's timeout, raises only `ConnectorError`s, and may be called from several
-threads. Reads may be repeated; so may `ensure_supervisor` and `handoff`.
+threads. Reads may be repeated; so may `ensure_supervisor`, `declare_columns` and `handoff`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ Parameter = str | int | float | datetime
 
 #: What Druid says of a datasource that has no segment yet: no error to a reader, there is just nothing in it.
 _NO_SUCH_TABLE = re.compile(r"Object '[^']*' not found")
+
+#: How long a task of one row is waited for.
+_TASK_S = 120.0
+_POLL_S = 0.2
 
 #: How much longer than a query may take its answer is waited for: Druid's own word on a time-out says more than ours.
 _GRACE_S = 1.0
@@ -146,6 +150,34 @@ class DruidClient:
         self._call("POST", self._coordinator_url, "/druid/indexer/v1/supervisor", spec)
         return True
 
+    def declare_columns(self, spec: druid_specs.Spec) -> bool:
+        """Makes the columns of a supervisor's datasource known to SQL, whatever is ingested; True when they were not.
+
+        See `druid_specs.columns_task`. Errors: also Refused when the task fails, TimedOut.
+        """
+        asked = {
+            "queryType": "segmentMetadata",
+            "dataSource": spec["spec"]["dataSchema"]["dataSource"],
+            "intervals": [druid_specs.COLUMNS_INTERVAL],
+            "merge": True,
+            "analysisTypes": [],
+        }
+        known = self._call("POST", self._broker_url, "/druid/v2", asked)
+        if known and druid_specs.columns_of(spec) <= set(known[0]["columns"]):
+            return False
+        tasks = "/druid/indexer/v1/task"
+        task_id = self._call("POST", self._coordinator_url, tasks, druid_specs.columns_task(spec))["task"]
+        deadline = time.monotonic() + _TASK_S
+        while True:
+            status = self._call("GET", self._coordinator_url, f"{tasks}/{task_id}/status")["status"]
+            if status["status"] == "SUCCESS":
+                return True
+            if status["status"] == "FAILED":
+                raise Refused(f"Druid task {task_id}: {status.get('errorMsg')}")
+            if time.monotonic() > deadline:
+                raise TimedOut(f"Druid task {task_id}: still {status['status']} after {_TASK_S:g} s")
+            time.sleep(_POLL_S)
+
     def _fingerprint_of(self, supervisor_id: str) -> str | None:
         if supervisor_id not in self.supervisor_ids():
             return None
@@ -240,11 +272,12 @@ def pydruid_client(settings: Endpoints | None = None) -> PyDruid:
 
 
 def ensure_supervisors(client: DruidClient, kafka_bootstrap: str) -> dict[str, bool]:
-    """Creates or updates every supervisor; for each whether something had to be done. Idempotent."""
-    return {
-        supervisor_id: client.ensure_supervisor(spec)
-        for supervisor_id, spec in druid_specs.supervisors(kafka_bootstrap).items()
-    }
+    """Creates or updates every supervisor, and its columns; for each whether something had to be done. Idempotent."""
+    done = {}
+    for supervisor_id, spec in druid_specs.supervisors(kafka_bootstrap).items():
+        declared = client.declare_columns(spec)
+        done[supervisor_id] = client.ensure_supervisor(spec) or declared
+    return done
 
 
 def _parameter(value: Parameter) -> dict[str, Value]:

@@ -20,6 +20,9 @@ REACH_HLL = "reach_hll"
 THETA_SIZE = 4096  # relative standard error 1/sqrt(4096) = 1.6 %
 HLL_LG_K = 12  # 1.04/sqrt(2^12) = 1.6 %
 
+#: The hour whose segment has the columns and nothing else. No report reaches back so far.
+COLUMNS_INTERVAL = "1970-01-01T00:00:00.000Z/1970-01-01T01:00:00.000Z"
+
 #: Key of a supervisor's context that holds the hash of the spec as we wrote it (Druid returns it with its defaults).
 FINGERPRINT = "headwaterSpec"
 
@@ -98,6 +101,38 @@ def campaign_metrics_supervisor(
     }
     spec["context"][FINGERPRINT] = fingerprint(spec)
     return spec
+
+
+def columns_task(supervisor: Spec) -> Spec:
+    """A task that publishes the columns of a supervisor's datasource: a segment of one row without a value.
+
+    A task that has written a part of a segment to disk says of a sketch that its type contradicts itself ("HLLSketch"
+    there, "HLLSketchBuild" in memory), and Druid's SQL then knows no such column until a segment is published
+    (apache/druid issue 14315; Druid 33 has it). It also makes the datasource known before its first row.
+    """
+    schema = dict(supervisor["spec"]["dataSchema"])
+    schema["granularitySpec"] = schema["granularitySpec"] | {"intervals": [COLUMNS_INTERVAL]}
+    row = json.dumps({schema["timestampSpec"]["column"]: 0})
+    return {
+        "type": "index_parallel",
+        "spec": {
+            "dataSchema": schema,
+            "ioConfig": {
+                "type": "index_parallel",
+                "inputSource": {"type": "inline", "data": row},
+                "inputFormat": {"type": "json"},
+                "appendToExisting": False,
+            },
+            "tuningConfig": {"type": "index_parallel"},
+        },
+        "context": {"useConcurrentLocks": True},
+    }
+
+
+def columns_of(supervisor: Spec) -> set[str]:
+    """Names of the columns of a supervisor's datasource, `__time` left out."""
+    schema = supervisor["spec"]["dataSchema"]
+    return {column["name"] for column in (*schema["dimensionsSpec"]["dimensions"], *schema["metricsSpec"])}
 
 
 def supervisors(kafka_bootstrap: str) -> dict[str, Spec]:

@@ -21,17 +21,20 @@ from confluent_kafka import Producer
 
 from connectors.druid import DruidClient
 from connectors.druid_progress import ProgressProbe
-from connectors.druid_specs import REACH_HLL, REACH_THETA, campaign_metrics_supervisor
+from connectors.druid_specs import FINGERPRINT, REACH_HLL, REACH_THETA, campaign_metrics_supervisor, fingerprint
 from connectors.endpoints import Endpoints
 from connectors.kafka import create_topics, transactional_producer
 from infra.local import control
 from schemas.campaign_metrics import DIMENSIONS, MAXIMA, SUMS
 from schemas.errors import ConnectorError
 from schemas.topics import Topic
+from tests.samples.ingest import wait_until
 
 MINUTE_MS = 60_000
 START_MS = int(datetime(2026, 3, 1, 10, tzinfo=UTC).timestamp() * 1000)
 CAUGHT_UP_S = 120.0
+#: How often the broker looks at the columns of segments that grow (druid.properties).
+METADATA_REFRESH_S = 10.0
 
 
 def row(number: int, **given: Any) -> dict[str, Any]:
@@ -121,6 +124,33 @@ def test_every_user_of_an_array_counts_once(ingestion: Ingestion):
         assert abs(everyone - users - 2) / users < 3 * 0.016, f"{function}: {everyone} of {users} (three sigma)"
         few = ingestion.druid.sql(f"SELECT {counted} AS few FROM \"{ingestion.name}\" WHERE campaign_id = 'small'")
         assert few == [{"few": 2}]
+
+
+def test_columns_stay_known_while_a_segment_is_partly_on_disk(stack: Endpoints, ingestion: Ingestion):
+    """Druid's own view of such a segment has no sketch columns any more, and no other segment has rows."""
+    spec = campaign_metrics_supervisor(stack.kafka_bootstrap, datasource=ingestion.name, topic=ingestion.topic)
+    spec["spec"]["tuningConfig"]["intermediatePersistPeriod"] = "PT1S"
+    spec["context"][FINGERPRINT] = fingerprint(spec)
+    assert ingestion.druid.declare_columns(spec)
+    assert ingestion.druid.ensure_supervisor(spec)
+    metadata = {
+        "queryType": "segmentMetadata",
+        "dataSource": ingestion.name,
+        "intervals": ["2026-01-01/2027-01-01"],
+        "merge": True,
+        "analysisTypes": [],
+    }
+
+    def contradicts_itself() -> bool:
+        ingestion.write([row(i, reach_users=["v1:a", "v1:b"]) for i in range(10)])
+        found = httpx.post(f"{stack.druid_broker_url}/druid/v2", json=metadata, timeout=30).raise_for_status().json()
+        return bool(found) and found[0]["columns"][REACH_HLL].get("errorMessage") is not None
+
+    wait_until("a part of the segment is on disk", contradicts_itself, CAUGHT_UP_S)
+    time.sleep(METADATA_REFRESH_S * 1.5)
+    assert ingestion.total(f'APPROX_COUNT_DISTINCT_DS_HLL("{REACH_HLL}")') == 2
+    assert ingestion.total(f'APPROX_COUNT_DISTINCT_DS_THETA("{REACH_THETA}")') == 2
+    assert ingestion.druid.declare_columns(spec) is False
 
 
 def test_an_open_transaction_is_neither_seen_nor_waited_for(ingestion: Ingestion):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from connectors.druid import DruidClient, ensure_supervisors
-from connectors.druid_specs import FINGERPRINT, campaign_metrics_supervisor, fingerprint
+from connectors.druid_specs import COLUMNS_INTERVAL, FINGERPRINT, campaign_metrics_supervisor, fingerprint
 from schemas import campaign_metrics
 from schemas.errors import Refused, TimedOut, Unavailable
 from schemas.metrics import REACH_SKETCH
@@ -55,10 +55,20 @@ def test_the_fingerprint_tells_specs_apart_and_leaves_itself_out():
 def test_ensure_creates_once_and_sends_no_unchanged_spec():
     kept: dict[str, dict] = {}
     posts = 0
+    columns: dict[str, dict] = {}
 
     def overlord(request: httpx.Request) -> httpx.Response:
         nonlocal posts
         name = request.url.path.rpartition("/")[2]
+        if request.url.host == "broker":
+            return httpx.Response(200, json=[{"columns": columns}] if columns else [])
+        if name == "task":
+            schema = json.loads(request.content)["spec"]["dataSchema"]
+            assert schema["granularitySpec"]["intervals"] == [COLUMNS_INTERVAL]
+            columns.update({c["name"]: {} for c in (*schema["dimensionsSpec"]["dimensions"], *schema["metricsSpec"])})
+            return httpx.Response(200, json={"task": "columns"})
+        if name == "status":
+            return httpx.Response(200, json={"status": {"status": "SUCCESS"}})
         if request.method == "POST":
             posts += 1
             spec = json.loads(request.content)
@@ -72,6 +82,21 @@ def test_ensure_creates_once_and_sends_no_unchanged_spec():
     assert posts == 1
     assert ensure_supervisors(druid, "other:9092") == {campaign_metrics.DATASOURCE: True}, "a changed spec is sent"
     assert posts == 2
+    del columns["clicks"]
+    assert ensure_supervisors(druid, "other:9092") == {campaign_metrics.DATASOURCE: True}, "a new column is declared"
+    assert posts == 2
+    assert "clicks" in columns
+
+
+def test_a_task_that_fails_says_why():
+    def druid(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "broker":
+            return httpx.Response(200, json=[])
+        failed = {"status": {"status": "FAILED", "errorMsg": "no slot"}}
+        return httpx.Response(200, json={"task": "t"} if request.method == "POST" else failed)
+
+    with pytest.raises(Refused, match="no slot"):
+        client(druid).declare_columns(campaign_metrics_supervisor("kafka:9092"))
 
 
 def test_sql_passes_parameters_by_type():
