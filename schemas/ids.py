@@ -79,7 +79,7 @@ def pseudonym(raw: str, key_id: int, key: bytes) -> str:
     >>> pseudonym("someone", 1, b"k" * 32)
     'v1:-AQgYgrMw9V__m3By1gIWQ'
     """
-    digest = hmac.new(key, raw.encode(), hashlib.sha256).digest()
+    digest = hmac.digest(key, raw.encode(), "sha256")
     return f"v{key_id}:{encode_id(digest[:16])}"
 
 

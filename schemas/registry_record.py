@@ -13,6 +13,7 @@ from schemas.errors import ContractError
 
 VERSION = 1
 _PREFIX = bytes([VERSION])
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 #: Fields of a record that no event repeats.
 NOT_IN_EVENTS = frozenset(
     {
@@ -81,8 +82,8 @@ class AdRecord:
 
     def to_bytes(self) -> bytes:
         """Version byte and compact JSON, without fields that hold their default."""
-        data = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) not in (None, "", {})}
-        return _PREFIX + json.dumps(data, separators=(",", ":")).encode()
+        data = {name: v for name in _NAMES if (v := getattr(self, name)) not in (None, "", {})}
+        return _PREFIX + _ENCODE(data).encode()
 
     @staticmethod
     def json_part(raw: bytes) -> bytes:
@@ -101,3 +102,6 @@ class AdRecord:
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
+
+
+_NAMES = tuple(f.name for f in fields(AdRecord))

@@ -6,12 +6,12 @@ Immutable: a changed catalogue becomes a new `Inventory`, and requests in flight
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from schemas.catalog import Advertiser, Campaign, Catalog, Creative, LineItem, Placement
 from schemas.counters import id_of
-from schemas.decisions import Outcome
 from schemas.errors import ConfigError
 from schemas.ids import scope_hash
 from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
@@ -73,7 +73,7 @@ class Inventory:
         self.rates = Rates(catalog.currency, catalog.rates)
         self.experiments = Experiments(catalog)
         self._deals = _deals(catalog)
-        self._refusals: dict[bytes, dict[int, Outcome | None]] = {}
+        self._entrants: dict[bytes, dict[int, Any]] = {}
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
@@ -112,15 +112,15 @@ class Inventory:
         self._competing = {f: self._index.bits(r.row for r in rows if not r.is_house) for f, rows in approved.items()}
         self._house = {f: self._index.bits(r.row for r in rows if r.is_house) for f, rows in approved.items()}
 
-    def refusals_of(self, shape: bytes) -> dict[int, Outcome | None]:
-        """What imps of a shape said of rows, by the row's place; filled by who asks. They do not depend on the moment,
-        so they are kept for the life of this inventory.
+    def entrants_of(self, shape: bytes) -> dict[int, Any]:
+        """Candidates as they enter imps of a shape, by the row's place; filled by who asks. They do not depend on the
+        moment, so they are kept for the life of this inventory.
         """
-        found = self._refusals.get(shape)
+        found = self._entrants.get(shape)
         if found is None:
-            if len(self._refusals) >= _KEPT_SHAPES:
-                self._refusals.clear()
-            found = self._refusals[shape] = {}
+            if len(self._entrants) >= _KEPT_SHAPES:
+                self._entrants.clear()
+            found = self._entrants[shape] = {}
         return found
 
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 
 from schemas.decisions import Degraded, Outcome
 from serving.adserver.auction import bids, rules
@@ -36,18 +37,23 @@ class Contest:
         self.house: list[AdRow] = []
         self.inputs: Inputs | None = None  # while they are borrowed
         wanted = inventory.audience(audience(context, opportunity))
-        refusals = inventory.refusals_of(self.imp_rules.shape)
+        entrants: dict[int, Candidate] = inventory.entrants_of(self.imp_rules.shape)
         deals, now_ms = opportunity.deals, context.now_ms
         for ad_format in opportunity.formats:
             rows, house = inventory.targeted(ad_format, wanted)
             self.house.extend(house)
             for row in rows:
-                candidate = rules.from_row(row, deals)
-                if row.row not in refusals:
-                    refusals[row.row] = self.imp_rules.refuses(row)
-                refused = refusals[row.row] if row.from_ms <= now_ms < row.until_ms else Outcome.NOT_ACTIVE
-                if refused is not None:
-                    candidate.outcome = refused
+                entrant = entrants.get(row.row)
+                if entrant is None:
+                    entrant = entrants[row.row] = rules.from_row(row)
+                    refused = self.imp_rules.refuses(row)
+                    if refused is not None:
+                        entrant.outcome = refused
+                candidate = copy(entrant)
+                if deals:
+                    rules.enter_deal(candidate, row, deals)
+                if not row.from_ms <= now_ms < row.until_ms:
+                    candidate.outcome = Outcome.NOT_ACTIVE
                 self.internal.append((row, candidate))
         self.decision.candidates.extend(c for _, c in self.internal)
 

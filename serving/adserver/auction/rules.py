@@ -85,19 +85,22 @@ class Choice:
     propensity: float
 
 
-def from_row(row: AdRow, deals: Mapping[str, DealTerms] | None = None) -> Candidate:
-    """An internal candidate, not priced yet. `deals` are the imp's: a line item of one of them runs under it."""
+def from_row(row: AdRow) -> Candidate:
+    """An internal candidate, not priced yet."""
     line = row.line_item
     made = Candidate(
         "internal", line.pricing, row.advertiser.id, row.campaign.id, row.creative.id, line.id, line.bid_micros
     )
     made.row = row
-    if deals and line.targeting.deal_ids:
-        terms = next((deals[d] for d in line.targeting.deal_ids if d in deals), None)
-        if terms is not None:
-            made.deal_id, made.priority = terms.id, terms.priority
-            made.deal_type = GUARANTEED if made.pricing == GUARANTEED else terms.type or PRIVATE
     return made
+
+
+def enter_deal(candidate: Candidate, row: AdRow, deals: Mapping[str, DealTerms]) -> None:
+    """A line item that one of the imp's deals is for runs under it."""
+    terms = next((deals[d] for d in row.line_item.targeting.deal_ids if d in deals), None)
+    if terms is not None:
+        candidate.deal_id, candidate.priority = terms.id, terms.priority
+        candidate.deal_type = GUARANTEED if candidate.pricing == GUARANTEED else terms.type or PRIVATE
 
 
 def price(candidate: Candidate) -> None:

@@ -35,8 +35,8 @@ def check(
     for row, candidate in internal:
         if candidate.outcome is not runs:
             continue
-        campaign_id = row.campaign.id
-        if not _has_room(row, caps, suspects):
+        campaign_id = candidate.campaign_id
+        if row.caps and not _has_room(row, caps, suspects):
             candidate.outcome = Outcome.FREQUENCY_CAP
         elif headroom.get(campaign_id, 0) < row.win_price_micros:
             candidate.outcome = Outcome.BUDGET
@@ -51,15 +51,14 @@ def check_again(internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps) 
     if caps.has_won:
         suspects = caps.suspects(())
         for row, candidate in internal:
-            if candidate.runs and not _has_room(row, caps, suspects):
+            if candidate.runs and row.caps and not _has_room(row, caps, suspects):
                 candidate.outcome = Outcome.FREQUENCY_CAP
 
 
 def _has_room(row: AdRow, caps: RequestCaps, suspects: set[int] | None) -> bool:
     """Whether an ad's caps allow one more impression; they are looked at only when something speaks for it."""
-    if not row.caps or (suspects is not None and row.watched is not None and suspects.isdisjoint(row.watched)):
-        return True
-    return caps.allowed(row.caps)
+    watched = row.watched
+    return (suspects is not None and watched is not None and suspects.isdisjoint(watched)) or caps.allowed(row.caps)
 
 
 def claims(row: AdRow | None, caps: RequestCaps) -> tuple[Claim, ...]:
