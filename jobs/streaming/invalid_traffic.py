@@ -13,7 +13,8 @@ sophisticated (patterns of an ad's events): `click_before_impression` (verdict o
 
 Time: rates count in fixed windows of received time, or of event time for what servers logged, and do not wait for a
 watermark. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`;
-an event behind the watermark is not judged by them.
+an event behind the watermark is not judged by them. Verdicts of patterns come in the order of the first of their two
+events: one waits for earlier events of the ad that nothing contradicts yet, at most for that window.
 State: a count per user or address and window and an id per verdict, for `deduplication_ttl_s`; the events of an ad for
 `ivt_pattern_window_s`.
 Delivery: exactly once.

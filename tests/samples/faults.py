@@ -146,11 +146,12 @@ class PatientWriter(EventWriter):
 class StreamUnderTest:
     """The stream jobs with all that they have been given: every output is compared with all of it, each time."""
 
-    def __init__(self, where: Endpoints, gap_s: int, closing_s: float) -> None:
+    def __init__(self, where: Endpoints, gap_s: int, window_s: int, closing_s: float) -> None:
         self.where = where
         self.registry = SchemaRegistry(where.registry_url)
         self.writer = PatientWriter(self.registry, "test-publisher")
         self._gap_s = gap_s
+        self._window_s = window_s
         self._closing_s = closing_s
         self._reasons: list[str] = []
         self._seed = 0
@@ -251,10 +252,10 @@ class StreamUnderTest:
         assert_outputs_equal_the_rules(self.writer.written, self._reasons, self.registry, self._gap_s, closed=False)
 
     def assert_exact_when_closed(self) -> None:
-        """All outputs as sets, once every session is closed."""
+        """All outputs as sets, once every session is closed and every pattern's window has passed."""
         job_id = self.settle()
         with FlinkRest(self.where.flink_rest_url) as rest:
-            drain(rest, job_id, ALL_JOBS, self._gap_s, timeout_s=self._closing_s)
+            drain(rest, job_id, ALL_JOBS, max(self._gap_s, self._window_s), timeout_s=self._closing_s)
         self.assert_outputs()
 
     def assert_outputs(self, suffix: str = "") -> None:

@@ -35,9 +35,6 @@ from tests.samples.stream_io import read_avro, read_json
 _OF_CLOSED = frozenset((*SESSION_SUMS, *INVALID_TRAFFIC_SUMS))
 #: Columns of a credit that depend on the order in which its touches came.
 _OF_THE_ORDER = ("revision", "decided_time_ms", "sign")
-_SETTINGS = Settings()
-_LOOKBACK_S = lookback_of({}, (_SETTINGS.attribution_click_lookback_s, _SETTINGS.attribution_view_lookback_s))
-_LIMITS = Limits(**{f.name: getattr(_SETTINGS, f"ivt_{f.name}") for f in fields(Limits)})
 
 Row = dict[str, Any]
 
@@ -69,7 +66,10 @@ def assert_outputs_equal_the_rules(
         _compare(topic, _greatest_values(unpacked(rows(topic), kept)), counter_values(kept, counters))
     spend = [row for row in rows(CAMPAIGN_SPEND) if row["day"] != OPEN]
     _compare(CAMPAIGN_SPEND, _greatest_spend(spend), campaign_spend(kept))
-    credits = attributions(kept, _LOOKBACK_S)
+    settings = Settings()
+    credits = attributions(
+        kept, lookback_of({}, (settings.attribution_click_lookback_s, settings.attribution_view_lookback_s))
+    )
     _compare(ATTRIBUTIONS, _last_credits(rows(ATTRIBUTIONS)), _last_credits(r for r in credits if r["sign"] > 0))
     metrics = _added_up(rows(CAMPAIGN_METRICS))
     expected = campaign_metrics(kept)
@@ -78,7 +78,7 @@ def assert_outputs_equal_the_rules(
     if not closed:
         _compare(CAMPAIGN_METRICS, _without(_OF_CLOSED, metrics), _without((), expected))
         return
-    judged = verdicts(kept, _LIMITS)
+    judged = verdicts(kept, Limits(**{f.name: getattr(settings, f"ivt_{f.name}") for f in fields(Limits)}))
     for row in judged:
         _add(expected, row, row["event_time_ms"], invalid_deltas(row))
     _compare(INVALID_TRAFFIC, _rules(rows(INVALID_TRAFFIC)), _rules(judged))

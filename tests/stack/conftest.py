@@ -16,6 +16,8 @@ from tests.samples.faults import PAUSE_S, StreamUnderTest
 
 PORT_BASE = int(os.environ.get("HEADWATER_TEST_PORT_BASE", "19500")) + 50
 GAP_S = 3
+#: Of patterns of invalid traffic: their verdicts may come as late.
+WINDOW_S = 30
 #: Longer than any outage of these tests: sessions that the clock closed meanwhile would stay closed.
 QUIET_S = min(99, int(PAUSE_S) + 60)
 SETTINGS = {
@@ -23,6 +25,7 @@ SETTINGS = {
     "HEADWATER_STREAMING_SOURCE_IDLE_S": str(QUIET_S),
     "HEADWATER_STREAMING_CLOCK_DELAY_S": str(QUIET_S),
     "HEADWATER_STREAMING_CHECKPOINT_INTERVAL_MS": "1000",
+    "HEADWATER_STREAMING_IVT_PATTERN_WINDOW_S": str(WINDOW_S),
 }
 
 
@@ -50,7 +53,7 @@ def _streaming_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Strea
     home = tmp_path_factory.mktemp("streaming")
     with _addressed(home):
         command("infra.cli.app", "up", "--only", "jobs")
-        made = StreamUnderTest(endpoints(), GAP_S, closing_s=GAP_S + QUIET_S + 90.0)
+        made = StreamUnderTest(endpoints(), GAP_S, WINDOW_S, closing_s=WINDOW_S + QUIET_S + 90.0)
     yield made
     with _addressed(home):
         command("infra.cli.app", "down", "--wipe")

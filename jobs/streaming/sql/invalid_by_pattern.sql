@@ -15,12 +15,13 @@ WITH moments AS (
   WHERE event_type IN ('click', 'impression', ${quartile_types})
     AND (source = 'video_player' OR event_time_ms < received_time_ms)
 ),
+-- No UNNEST: the planner can't tell two of them apart, and would make everything below once for each output.
 lines AS (
-  SELECT m.*, l.line
-  FROM moments AS m
-  CROSS JOIN UNNEST(
-    CASE m.step WHEN -2 THEN ARRAY['click'] WHEN -1 THEN ARRAY['click', 'play'] ELSE ARRAY['play', 'order'] END
-  ) AS l (line)
+  SELECT *, 'click' AS line FROM moments WHERE step < 0
+  UNION ALL
+  SELECT *, 'play' AS line FROM moments WHERE step >= -1
+  UNION ALL
+  SELECT *, 'order' AS line FROM moments WHERE step >= 0
 ),
 pairs AS (
   SELECT *
