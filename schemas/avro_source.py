@@ -3,13 +3,15 @@
 fastavro walks the schema for every record; a function in which each field is a line or two does not, and costs a
 fifth of it for our records. The functions are written as source and compiled once, as `dataclasses` does it: a closure
 per field would spend most of its time on calls. Only what our event schemas use is known here: nullable or plain
-bytes, string, int, long, boolean, and arrays and maps of strings; for anything else ask fastavro (schemas/codec.py).
+bytes, string, int, long, boolean, and arrays and maps of strings; writers also know double, arrays of int and maps of
+double and string. For anything else ask fastavro (schemas/codec.py).
 Source: Avro 1.12 specification, "Binary Encoding" (zig-zag variable-length integers, unions, blocks).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import struct
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,7 +23,7 @@ Reader = Callable[[bytes, int], dict[str, Any]]
 Writer = Callable[[Mapping[str, Any], tuple[bytes, ...]], bytes]
 
 #: What a reader raises on bytes that are no such record, and a writer on values that do not fit.
-PROBLEMS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+PROBLEMS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, struct.error)
 
 
 @lru_cache(maxsize=4_096)  # of a time in ms all but the lowest 14 bits stay the same for 8 seconds
@@ -33,6 +35,8 @@ def _base_128(rest: int) -> bytes:
     out.append(rest)
     return bytes(out)
 
+
+_DOUBLE = struct.Struct("<d").pack
 
 #: Index -64 … 63 (negative ones count from the end, as Python does).
 _SMALL = [_base_128(n << 1 ^ n >> 63) for n in (*range(64), *range(-64, 0))]
@@ -67,6 +71,20 @@ def _write_strings(values: Sequence[str]) -> bytes:
 def _write_string_map(values: Mapping[str, str]) -> bytes:
     pairs = [_write_string(name) + _write_string(value) for name, value in values.items()]
     return _write_long(len(pairs)) + b"".join(pairs) + b"\x00"
+
+
+def _write_ints(values: Sequence[int]) -> bytes:
+    return _write_long(len(values)) + b"".join(map(_write_int, values)) + b"\x00"
+
+
+def _write_double_map(values: Mapping[str, float]) -> bytes:
+    pairs = [_write_string(name) + _DOUBLE(value) for name, value in values.items()]
+    return _write_long(len(pairs)) + b"".join(pairs) + b"\x00"
+
+
+def block(items: Sequence[bytes]) -> bytes:
+    """An array of items that are encoded already."""
+    return _write_long(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
 
 
 def _read_long(data: bytes, at: int) -> tuple[int, int]:
@@ -138,6 +156,9 @@ _NAMES: dict[str, Any] = {
     "BOOLEANS": (False, True),
     "long": _write_long,
     "int32": _write_int,
+    "double": _DOUBLE,
+    "ints": _write_ints,
+    "double_map": _write_double_map,
     "strings": _write_strings,
     "string_map": _write_string_map,
     "read_long": _read_long,
@@ -151,9 +172,12 @@ _WRITES = {
     "string": "(SMALL[n] if (n := len(x := x.encode())) < 64 else long(n)) + x",
     "int": "SMALL[x] if -64 <= x < 64 else int32(x)",
     "long": "SMALL[x] if -64 <= x < 64 else long(x)",
+    "double": "double(x)",
     "boolean": "TRUE if x else FALSE",
     "array": "strings(x) if x else EMPTY",
     "map": "string_map(x) if x else EMPTY",
+    "array of int": "ints(x) if x else EMPTY",
+    "map of double": "double_map(x) if x else EMPTY",
 }
 #: Type to the lines that read a value at `at` into `x`. A slice beyond the end is short: `at` tells it in the end.
 _LENGTH = (
@@ -174,14 +198,16 @@ _READS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _kind(declared: Any) -> tuple[str, bool]:
-    """(type, nullable). Errors: ContractError for a type that is not known here."""
+def _kind(declared: Any, known: Collection[str]) -> tuple[str, bool]:
+    """(type, nullable). Errors: ContractError for a type that is not known."""
     if isinstance(declared, list) and declared[0] == "null" and len(declared) == 2:
-        return _kind(declared[1])[0], True
-    if isinstance(declared, dict) and (declared.get("items") or declared.get("values")) == "string":
-        return declared["type"], False
-    if isinstance(declared, str) and declared in _READS:
-        return declared, False
+        return _kind(declared[1], known)[0], True
+    kind = declared
+    if isinstance(declared, dict):
+        of = declared.get("items") or declared.get("values")
+        kind = declared["type"] if of == "string" else f"{declared['type']} of {of}"
+    if isinstance(kind, str) and kind in known:
+        return kind, False
     raise ContractError(f"no compiled form for {declared}")
 
 
@@ -198,7 +224,7 @@ def compiled_writer(fields: Sequence[Field | int]) -> Writer:
         if isinstance(field, int):
             pieces.append(f"given[{field}]")
             continue
-        kind, nullable = _kind(field["type"])
+        kind, nullable = _kind(field["type"], _WRITES)
         name = repr(field["name"])
         write = [f"x = v[{name}]", f"p{i} = {_WRITES[kind]}"]
         if nullable:
@@ -223,7 +249,7 @@ def compiled_reader(fields: Sequence[Field]) -> Reader:
     """
     lines: list[str] = []
     for i, field in enumerate(fields):
-        kind, nullable = _kind(field["type"])
+        kind, nullable = _kind(field["type"], _READS)
         read = [*_READS[kind], f"f{i} = x"]
         if nullable:
             lines += ["k = data[at]; at += 1", "if k == 2:", *_indented(read)]

@@ -28,7 +28,7 @@ from serving.adserver.auction import rules
 from serving.adserver.auction.contest import Contest, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
-from serving.adserver.decision import Decision, ad_record, identity, log_record
+from serving.adserver.decision import Decision, ad_record, identity, log_candidates, log_record
 from serving.adserver.decision_log import DecisionLog
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
@@ -343,7 +343,7 @@ class Decider:
             self._notify(url)
         if not self._log.available:
             decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
-        if not self._log.write(log_record(decision, context, currency, latency_ms)):
+        if not self._log.write(log_record(decision, context, currency, latency_ms), log_candidates(decision)):
             decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
         for reason in decision.reasons:
             metrics.DEGRADED.labels(reason.name.lower()).inc()

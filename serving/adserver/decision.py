@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.decision_encoder import candidate
 from schemas.decisions import Degraded
 from schemas.features import features_hash
 from schemas.money import impression_cost_micros
@@ -136,8 +137,25 @@ def ad_record(
     )
 
 
+def log_candidates(decision: Decision) -> list[bytes]:
+    """Who took part in a decision and what became of each, as `DecisionEncoder` takes them."""
+    return [
+        candidate(
+            c.kind,
+            c.campaign_id,
+            c.line_item_id,
+            c.creative_id,
+            c.bidder_id,
+            c.bid_cpm_micros,
+            c.p_ctr,
+            c.outcome,
+        )
+        for c in decision.candidates
+    ]
+
+
 def log_record(decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> dict[str, Any]:
-    """The decision as `ad_decision.avsc` has it."""
+    """The decision as `ad_decision.avsc` has it, without its candidates."""
     winner, record = decision.winner, decision.record
     return {
         "request_id": context.request.id,
@@ -149,19 +167,6 @@ def log_record(decision: Decision, context: RequestContext, currency: str, laten
         "publisher_id": decision.opportunity.publisher_id,
         "country": context.country,
         "device_type": context.device_type,
-        "candidates": [
-            {
-                "kind": c.kind,
-                "campaign_id": c.campaign_id,
-                "line_item_id": c.line_item_id,
-                "creative_id": c.creative_id,
-                "bidder_id": c.bidder_id,
-                "bid_cpm_micros": c.bid_cpm_micros,
-                "p_ctr": c.p_ctr,
-                "reason": int(c.outcome),
-            }
-            for c in decision.candidates
-        ],
         "winner_campaign_id": winner.campaign_id if winner is not None else None,
         "winner_creative_id": winner.creative_id if winner is not None else None,
         "price_cpm_micros": winner.price_cpm_micros if winner is not None else 0,

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from connectors.kafka import producer
 from connectors.registry import SchemaRegistry
-from schemas.codec import Encoder, schema_text
+from schemas.codec import schema_text
+from schemas.decision_encoder import DecisionEncoder
 from schemas.errors import ConnectorError, ContractError
 from schemas.topics import AD_DECISIONS
 from serving.adserver import metrics
@@ -39,7 +41,7 @@ class DecisionLog:
                 "error_cb": self._on_error,
             },
         )
-        self._encoder: Encoder | None = None
+        self._encoder: DecisionEncoder | None = None
         self._brokers_down = False
         self._problem = ""
         self._tasks: list[asyncio.Task[None]] = []
@@ -53,13 +55,13 @@ class DecisionLog:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._find_schema()), loop.create_task(self._poll())]
 
-    def write(self, decision: dict[str, Any]) -> bool:
-        """Queues one decision; False when it could not be. Never blocks."""
+    def write(self, decision: dict[str, Any], candidates: Sequence[bytes]) -> bool:
+        """Queues one decision (`decision.log_record`, `log_candidates`); False when it could not be. Never blocks."""
         if self._encoder is None:
             metrics.NOT_LOGGED.labels("no_schema").inc()
             return False
         try:
-            value = self._encoder(decision)
+            value = self._encoder(decision, candidates)
             self._producer.produce(AD_DECISIONS.name, value, decision["request_id"], on_delivery=self._delivered)
         except BufferError:
             metrics.NOT_LOGGED.labels("queue_full").inc()
@@ -94,7 +96,7 @@ class DecisionLog:
         while self._encoder is None:
             try:
                 schema_id = await asyncio.to_thread(registry.register, AD_DECISIONS.subject, text)
-                self._encoder = Encoder(AD_DECISIONS.schema or "", schema_id)
+                self._encoder = DecisionEncoder(schema_id)
             except ConnectorError as e:
                 logger.warning("decision schema not registered", extra={"detail": str(e)})
                 await asyncio.sleep(_RETRY_S)

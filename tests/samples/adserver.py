@@ -29,7 +29,9 @@ from schemas.catalog import (
     Publisher,
     Targeting,
 )
+from schemas.codec import decode, parsed_schema, split_header
 from schemas.counters import COUNTER_BY_NAME
+from schemas.decision_encoder import DecisionEncoder
 from schemas.decisions import Outcome
 from schemas.redis_layout import pack_counters, pending_key, stream_pending_key, user_key
 from schemas.registry_record import AdRecord
@@ -255,9 +257,10 @@ class KeptLog:
         self.available = available
         self.decisions: list[dict[str, Any]] = []
 
-    def write(self, decision: dict[str, Any]) -> bool:
+    def write(self, decision: dict[str, Any], candidates: Sequence[bytes]) -> bool:
         if self.available:
-            self.decisions.append(decision)
+            _schema_id, written = split_header(DecisionEncoder(1)(decision, candidates))
+            self.decisions.append(decode(written, parsed_schema("ad_decision")))
         return self.available
 
 

@@ -13,6 +13,7 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(-(2**31), 2**31 - 1),
     "long": st.integers(-(2**63), 2**63 - 1),
     "boolean": st.booleans(),
+    "double": st.floats(allow_nan=False),
 }
 
 
@@ -21,5 +22,6 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
     if isinstance(kind, list):
         return st.none() | values_of(kind[1])
     if isinstance(kind, dict):
-        return st.lists(TEXT, max_size=3) if kind["type"] == "array" else st.dictionaries(TEXT, TEXT, max_size=3)
+        of = values_of(kind.get("items") or kind.get("values"))
+        return st.lists(of, max_size=3) if kind["type"] == "array" else st.dictionaries(TEXT, of, max_size=3)
     return _VALUES[kind]

@@ -76,7 +76,7 @@ def test_hostile_lengths_and_texts(encoded: bytes) -> None:
         compiled_reader([{"name": "s", "type": "string"}])(encoded, 0)
 
 
-@pytest.mark.parametrize("kind", ["double", ["null", "string", "int"], {"type": "array", "items": "long"}])
+@pytest.mark.parametrize("kind", ["float", ["null", "string", "int"], {"type": "array", "items": "long"}])
 def test_an_unknown_type_is_said(kind: Any) -> None:
     for compiled in (compiled_reader, compiled_writer):
         with pytest.raises(ContractError, match="no compiled form"):
