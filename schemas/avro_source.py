@@ -36,13 +36,15 @@ def _base_128(rest: int) -> bytes:
     return bytes(out)
 
 
-_DOUBLE = struct.Struct("<d").pack
+#: A double. Errors: PROBLEMS.
+write_double = struct.Struct("<d").pack
 
 #: Index -64 … 63 (negative ones count from the end, as Python does).
 _SMALL = [_base_128(n << 1 ^ n >> 63) for n in (*range(64), *range(-64, 0))]
 
 
-def _write_long(value: int) -> bytes:
+def write_long(value: int) -> bytes:
+    """A long, or an int. Errors: PROBLEMS."""
     if -64 <= value < 64:
         return _SMALL[value]
     rest = (value << 1) ^ (value >> 63)  # zig-zag
@@ -56,35 +58,35 @@ def _write_long(value: int) -> bytes:
 def _write_int(value: int) -> bytes:
     if not -(2**31) <= value < 2**31:
         raise ValueError(f"{value} does not fit 32 bits")
-    return _write_long(value)
+    return write_long(value)
 
 
 def _write_string(value: str) -> bytes:
     encoded = value.encode()
-    return _write_long(len(encoded)) + encoded
+    return write_long(len(encoded)) + encoded
 
 
 def _write_strings(values: Sequence[str]) -> bytes:
-    return _write_long(len(values)) + b"".join(map(_write_string, values)) + b"\x00"
+    return write_long(len(values)) + b"".join(map(_write_string, values)) + b"\x00"
 
 
 def _write_string_map(values: Mapping[str, str]) -> bytes:
     pairs = [_write_string(name) + _write_string(value) for name, value in values.items()]
-    return _write_long(len(pairs)) + b"".join(pairs) + b"\x00"
+    return write_long(len(pairs)) + b"".join(pairs) + b"\x00"
 
 
 def _write_ints(values: Sequence[int]) -> bytes:
-    return _write_long(len(values)) + b"".join(map(_write_int, values)) + b"\x00"
+    return write_long(len(values)) + b"".join(map(_write_int, values)) + b"\x00"
 
 
 def _write_double_map(values: Mapping[str, float]) -> bytes:
-    pairs = [_write_string(name) + _DOUBLE(value) for name, value in values.items()]
-    return _write_long(len(pairs)) + b"".join(pairs) + b"\x00"
+    pairs = [_write_string(name) + write_double(value) for name, value in values.items()]
+    return write_long(len(pairs)) + b"".join(pairs) + b"\x00"
 
 
 def block(items: Sequence[bytes]) -> bytes:
     """An array of items that are encoded already."""
-    return _write_long(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
+    return write_long(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
 
 
 def _read_long(data: bytes, at: int) -> tuple[int, int]:
@@ -154,9 +156,9 @@ _NAMES: dict[str, Any] = {
     "FALSE": b"\x00",
     "EMPTY": b"\x00",
     "BOOLEANS": (False, True),
-    "long": _write_long,
+    "long": write_long,
     "int32": _write_int,
-    "double": _DOUBLE,
+    "double": write_double,
     "ints": _write_ints,
     "double_map": _write_double_map,
     "strings": _write_strings,

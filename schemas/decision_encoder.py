@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from schemas.avro_source import PROBLEMS, block, compiled_writer
+from schemas.avro_source import PROBLEMS, block, compiled_writer, write_double, write_long
 from schemas.codec import schema_text
 from schemas.errors import ContractError
 
@@ -23,14 +23,22 @@ _OF_CANDIDATES = _FIELDS[_CANDIDATES]["type"]["items"]["fields"]
 #: What a candidate is, whatever the auction: the first fields of its record.
 _WHO = ("kind", "campaign_id", "line_item_id", "creative_id", "bidder_id")
 
+if [field["name"] for field in _OF_CANDIDATES[len(_WHO) :]] != ["bid_cpm_micros", "p_ctr", "reason"]:
+    raise ContractError(f"candidates of {_NAME} have changed: `candidate` writes them field by field")
+
+_write_reason = compiled_writer(_OF_CANDIDATES[-1:])
 _write_who = compiled_writer(_OF_CANDIDATES[: len(_WHO)])
-_write_candidate = compiled_writer([0, *_OF_CANDIDATES[len(_WHO) :]])
 _write_decision = compiled_writer([0, *_FIELDS[:_CANDIDATES], 1, *_FIELDS[_CANDIDATES + 1 :]])
 
 
 @lru_cache(maxsize=65_536)
 def _who(*values: str | None) -> bytes:
     return _write_who(dict(zip(_WHO, values, strict=True)), ())
+
+
+@lru_cache(maxsize=4_096)
+def _reason(reason: int) -> bytes:
+    return _write_reason({"reason": reason}, ())
 
 
 def candidate(
@@ -45,8 +53,12 @@ def candidate(
 ) -> bytes:
     """One item of `candidates`. Errors: ContractError when a value does not fit."""
     try:
-        who = _who(kind, campaign_id, line_item_id, creative_id, bidder_id)
-        return _write_candidate({"bid_cpm_micros": bid_cpm_micros, "p_ctr": p_ctr, "reason": reason}, (who,))
+        return (
+            _who(kind, campaign_id, line_item_id, creative_id, bidder_id)
+            + write_long(bid_cpm_micros)
+            + (b"\x00" if p_ctr is None else b"\x02" + write_double(p_ctr))
+            + _reason(reason)
+        )
     except PROBLEMS as e:
         raise ContractError(f"candidate {creative_id!r} does not fit: {e}") from e
 
