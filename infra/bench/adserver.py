@@ -34,7 +34,6 @@ from infra.demo.freshness import quantile
 from schemas.catalog import Bidders, dump
 
 DSPS = 30
-PROCESSES = str(os.cpu_count() or 1)
 OURS_PER_S, BESIDE_PER_S = 100.0, 4.0
 OURS_S, BESIDE_S = 10.0, 15.0
 DEADLINE_REQUESTS = 100_000
@@ -73,7 +72,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         rounds: list[Measured] = []
 
         def ours() -> float:
-            with our_server(where, HEADWATER_ADSERVER_WORKERS=PROCESSES):
+            with our_server(where):
                 rounds.append(measure(where, plan(where, OURS_PER_S, OURS_S * scale)))
             return rounds[-1].cpu_ms
 
@@ -84,7 +83,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         samples = interleaved(ours, beside, pairs, _dot)
         own = tuple((quantile(m.seen.own_ms, 0.99) or 0.0, None) for m in rounds)
         all_asked, by_tier = tiers(where, scale)
-        with our_server(where, HEADWATER_ADSERVER_WORKERS=PROCESSES):
+        with our_server(where):
             late = measure(where, deadline_plan(where, scale))
         workers = interleaved(lambda: capacity(where, 2, scale), lambda: capacity(where, 1, scale), pairs, _dot)
     print(file=sys.stderr)
@@ -105,7 +104,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         ),
     ]
     notes = [
-        f"ours, a process per core, at {OURS_PER_S:.0f} auctions/s with decision log, consent and notices; the other"
+        f"ours, one process, at {OURS_PER_S:.0f} auctions/s with decision log, consent and notices; the other"
         f" at {BESIDE_PER_S:.0f}/s, which it can bear; requests are sent when they are due, whatever is unanswered",
         f"ours shed {max(m.shed_share for m in rounds):.1%} of a round at most, {late.shed_share:.1%} of the deadline"
         " run; CPU is per auction that was held",

@@ -41,6 +41,7 @@ from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
 from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
 from serving.adserver.openrtb.outbound import Outbound
+from serving.adserver.own_time import OwnTime
 from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.scoring.service import score
 from serving.adserver.settings import Settings
@@ -99,6 +100,7 @@ class Decider:
         self._look = look
         self._draw = (rng or random.Random()).randrange
         self._features = FeatureReader(settings.counters_expired_s)
+        self._own_time = OwnTime(settings.margin_ms / 1000)
 
     async def decide(self, request: BidRequest, arrived_s: float, body: bytes = b"") -> list[Decision]:
         """A decision per imp, logged. `arrived_s` is the loop's time at which the request was complete, `body` its JSON
@@ -115,7 +117,7 @@ class Decider:
         if doubt is not None and self._integrity is not None and self._integrity.refuses(doubt):
             return self._refuse(context, asked, doubt, inventory, (loop.time() - arrived_s) * 1000)
         tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
-        due_s = arrived_s + (tmax_ms - self._settings.margin_ms) / 1000
+        due_s = arrived_s + tmax_ms / 1000 - self._own_time.of(tmax_ms / 1000)
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
         contests = [Contest(o, inventory, context, arrived_s + tmax_ms / 1000) for o in asked]
@@ -132,6 +134,7 @@ class Decider:
         for contest in contests:
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()
+        collected_s = min(loop.time(), due_s)
 
         for contest in contests:
             contest.enter_bids(turns, context, inventory.rates)
@@ -148,7 +151,9 @@ class Decider:
             for decision in decisions:
                 decision.reasons.add(doubt)
         fanout.settled(decisions)
-        latency_ms = (loop.time() - arrived_s) * 1000
+        ended_s = loop.time()
+        self._own_time.observe(ended_s - collected_s)
+        latency_ms = (ended_s - arrived_s) * 1000
         for decision in decisions:
             self._report(decision, context, inventory.currency, latency_ms)
         metrics.DECISION_SECONDS.observe(latency_ms / 1000)

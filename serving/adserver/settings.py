@@ -22,7 +22,7 @@ class Settings(BaseSettings):
 
     default_tmax_ms: int = Field(default=150, ge=20, description="deadline of a request that names none")
     max_tmax_ms: int = Field(default=1000, ge=20, description="longest deadline that a request may ask for")
-    margin_ms: int = Field(default=20, ge=1, description="own time kept of the deadline, after the last DSP")
+    margin_ms: int = Field(default=20, ge=1, description="least own time kept of the deadline, after the last DSP")
     store_timeout_ms: int = Field(default=20, ge=1, description="longest wait for Valkey, per round trip")
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
     token_ttl_s: int = Field(default=86_400, ge=10, description="life of a tracker's token")
