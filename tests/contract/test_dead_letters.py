@@ -21,6 +21,7 @@ from connectors.records import encoder
 from connectors.registry import NotRegistered, SchemaRegistry
 from infra.cli.app import app
 from infra.dead_letters import REPLAYED_FROM, replay
+from jobs.streaming.progress import unread
 from schemas.codec import schema_text
 from schemas.dead_letters import dead_letter
 from schemas.errors import Reject, RejectReason
@@ -118,7 +119,7 @@ def test_a_record_of_an_unknown_schema_is_published_after_its_schema_is_register
 
 
 def publisher_is_done() -> bool:
-    return kafka.lag("publisher", AD_TELEMETRY.name) == 0
+    return unread("publisher", AD_TELEMETRY) == 0
 
 
 def next_schema_id(registry: SchemaRegistry) -> int:

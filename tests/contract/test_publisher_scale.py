@@ -17,11 +17,11 @@ import psutil
 import pytest
 
 from connectors.endpoints import Endpoints
-from connectors.kafka import lag
 from connectors.keys import PSEUDONYM, TOKEN, KeyRing
 from connectors.records import RecordDecoder, encoder
 from connectors.tokens import TokenOpener
 from infra.local import control
+from jobs.streaming.progress import unread
 from schemas.catalog import Bidders, dump
 from schemas.ids import encode_id, event_id, order_record_id
 from schemas.topics import AD_EVENTS, AD_TELEMETRY, AD_TELEMETRY_DLQ, ATTRIBUTIONS, ATTRIBUTIONS_DLQ
@@ -49,7 +49,7 @@ def publisher_of(local_services: Endpoints) -> Iterator[Callable[..., Service]]:
 
 
 def drained() -> bool:
-    return lag("publisher", AD_TELEMETRY.name) == 0
+    return unread("publisher", AD_TELEMETRY) == 0
 
 
 def found_ids(ads: Ads, ids: list[bytes]) -> Counter[bytes]:
@@ -153,7 +153,7 @@ def test_credited_views_become_events_once(ads: Ads, publisher_of: Callable[...,
     mark = os.urandom(8)
     ads.produce(ATTRIBUTIONS, [(mark, encode(row)) for row in (*rows, {**view, "touch_record_id": None})])
     publisher_of()
-    wait_until("everything is read", lambda: lag("publisher", ATTRIBUTIONS.name) == 0)
+    wait_until("everything is read", lambda: unread("publisher", ATTRIBUTIONS) == 0)
     events = [e for e in ads.read_all(AD_EVENTS) if e["order_id"] == order]
     assert {e["event_id"] for e in events} == {event_id(order_record_id("adv-1", order), 18, 0)}
     assert [(e["event_type"], e["record_id"], e["campaign_id"]) for e in events] == [
