@@ -1,9 +1,9 @@
 """Any number of simulated DSPs from one seed, cheap enough to be measured against: about 10 µs of CPU per answer.
 
 Who bids, how much and how late is decided before the first request: each DSP has a table of answers, and a request's
-id says which of them it gets. So the truth is known: `Fleet.would_bid` says what a DSP that was not asked would have
-paid. Door: `POST /dsp/<id>/bid`. What a request is asked for is found by looking for its first `"id"` and its imps;
-an OpenRTB request as our ad server and its rivals in benchmarks write it, not any that there is.
+id says which of them it gets. So the same requests get the same bids from whoever is asked, and what it costs not to
+ask somebody can be measured. Door: `POST /dsp/<id>/bid`. What a request is asked for is found by looking for its first
+`"id"` and its imps; an OpenRTB request as our ad server and its rivals in benchmarks write it, not any that there is.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ class Nature:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One answer: `price_cpm` is 0 without a bid, `status` 200, 204 or 500."""
+    """One answer: `status` is 200, 204 or 500."""
 
     status: int
-    price_cpm: float
     latency_s: float
     middle: bytes = b""  # of the body, between the request's id and the imp's
     end: bytes = b""
@@ -94,11 +93,11 @@ def answers(nature: Nature, seed: int) -> list[Said]:
         latency_s = min(latency_ms, nature.longest_ms) / 1000
         fate = rng.random()
         if fate < nature.error_share:
-            table.append(Said(500, 0.0, latency_s))
+            table.append(Said(500, latency_s))
         elif fate < nature.error_share + nature.stuck_share:
-            table.append(Said(204, 0.0, 1.0))
+            table.append(Said(204, 1.0))
         elif rng.random() >= nature.bid_share:
-            table.append(Said(204, 0.0, latency_s))
+            table.append(Said(204, latency_s))
         else:
             table.append(_bid(nature, rng, latency_s))
     return table
@@ -112,7 +111,7 @@ def _bid(nature: Nature, rng: random.Random, latency_s: float) -> Said:
         f'","price":{price},"cid":"c{rng.randrange(1, 4)}","crid":"{crid}","adomain":["{nature.id}.example"],'
         f'"mtype":2,"w":1280,"h":720,"dur":15,"adm":"{_VAST.format(crid=crid, dsp=nature.id)}"}}]}}]}}'
     )
-    return Said(200, price, latency_s, middle.encode(), end.encode())
+    return Said(200, latency_s, middle.encode(), end.encode())
 
 
 @dataclass(slots=True)
@@ -138,10 +137,6 @@ class Fleet:
     def said(self, dsp: bytes, request_id: bytes) -> Said:
         """A DSP's answer to a request. Errors: KeyError for a DSP that is none of them."""
         return self.tables[dsp][zlib.crc32(request_id + dsp) % TABLE]
-
-    def would_bid(self, dsp: bytes, request_id: bytes) -> float:
-        """What it would pay, in dollars per thousand; 0 when it would not bid."""
-        return self.said(dsp, request_id).price_cpm
 
     async def start(self, host: str, port: int) -> asyncio.Server:
         """Listens. Errors: OSError when the port is taken."""
