@@ -171,6 +171,7 @@ def test_keys_rotate_while_ad_server_collector_and_publisher_run(local_services:
     (tmp_path / "bidders.json").write_text(dump(Bidders(1, [])))
     own_ads = Ads(Endpoints(home=tmp_path, port_base=local_services.port_base))
     with (
+        service("jobs.materializer", local_services.port("materializer_metrics")),  # without it nothing may be spent
         service("serving.adserver", local_services.port("adserver"), **own) as adserver,
         service("serving.collector", local_services.port("collector"), **own) as collector,
         service("jobs.publisher", local_services.port("publisher_metrics"), **own),
