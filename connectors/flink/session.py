@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from connectors.flink.java_jar import Source, compiled_jar, functions
 from connectors.jars import jar_paths, java_home
 
 if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
     from pyflink.table import StreamTableEnvironment
 
 #: Memory of the compiling JVM: 20 statements over a shared plan need less than half of it.
@@ -35,11 +38,13 @@ def streaming_session(settings: Mapping[str, str], java: Iterable[Source] = ()) 
     from pyflink.java_gateway import get_gateway
     from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
+    gateway = get_gateway()
+    _keep_to_threads(gateway)
     configuration = Configuration()
     for key, value in settings.items():
         configuration.set_string(key, value)
     own = tuple(java)
-    class_path = [*jar_paths("flink"), compiled_jar(get_gateway().jvm, own)]
+    class_path = [*jar_paths("flink"), compiled_jar(gateway.jvm, own)]
     configuration.set_string("pipeline.jars", ";".join(path.absolute().as_uri() for path in class_path))
     configuration.set_string("table.local-time-zone", "UTC")
     chosen = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
@@ -71,3 +76,32 @@ def submit(session: StreamTableEnvironment, statements: Iterable[str]) -> str:
     if client is None:
         raise RuntimeError("Flink gave no job for the statements")
     return str(client.get_job_id())
+
+
+class _ConnectionsOfThread(threading.local):
+    """The idle connections to the JVM that the calling thread made: what Py4J keeps in one deque for all threads.
+
+    Each connection has its thread in the JVM, and Flink's planner lives in the one that made it (Calcite's metadata
+    provider is a thread's own: FLINK-23020). From a shared deque any other thread of this process that so much as
+    collects a dead Java object may take the planner's connection, and the next statement fails on a strange thread.
+    """
+
+    def __init__(self) -> None:
+        self._idle: deque[object] = deque()
+
+    def __len__(self) -> int:
+        return len(self._idle)
+
+    def append(self, connection: object) -> None:
+        self._idle.append(connection)
+
+    def pop(self) -> object:
+        """The connection used last. Errors: IndexError when none is idle, upon which Py4J makes one."""
+        return self._idle.pop()
+
+
+def _keep_to_threads(gateway: JavaGateway) -> None:
+    """Makes each thread of this process talk to the JVM over connections of its own."""
+    client = gateway._gateway_client
+    if not isinstance(client.deque, _ConnectionsOfThread):
+        client.deque = _ConnectionsOfThread()
