@@ -3,8 +3,9 @@
 Run: `python -m connectors.druid ensure` creates or updates the supervisors; it may be run at any time.
      `python -m connectors.druid status` prints how far each has read, `handoff` publishes what is in memory.
 
-Every method blocks for at most the client's timeout, raises only `ConnectorError`s, and may be called from several
-threads. Reads may be repeated; so may `ensure_supervisor`, `declare_columns` and `handoff`.
+Every method blocks for at most the client's timeout (`declare_columns` also waits for a task), raises only
+`ConnectorError`s, and may be called from several threads. Reads may be repeated; so may `ensure_supervisor`,
+`declare_columns` and `handoff`.
 """
 
 from __future__ import annotations

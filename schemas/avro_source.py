@@ -11,7 +11,7 @@ Source: Avro 1.12 specification, "Binary Encoding" (zig-zag variable-length inte
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -66,27 +66,30 @@ def _write_string(value: str) -> bytes:
     return write_long(len(encoded)) + encoded
 
 
+def _block(count: int, items: Iterable[bytes]) -> bytes:
+    """The items of an array or a map in one block, and the empty one that ends them."""
+    return write_long(count) + b"".join(items) + b"\x00" if count else b"\x00"
+
+
+def write_array(items: Sequence[bytes]) -> bytes:
+    """An array of items that are encoded already."""
+    return _block(len(items), items)
+
+
 def _write_strings(values: Sequence[str]) -> bytes:
-    return write_long(len(values)) + b"".join(map(_write_string, values)) + b"\x00"
+    return _block(len(values), map(_write_string, values))
 
 
 def _write_string_map(values: Mapping[str, str]) -> bytes:
-    pairs = [_write_string(name) + _write_string(value) for name, value in values.items()]
-    return write_long(len(pairs)) + b"".join(pairs) + b"\x00"
+    return _block(len(values), [_write_string(name) + _write_string(value) for name, value in values.items()])
 
 
 def _write_ints(values: Sequence[int]) -> bytes:
-    return write_long(len(values)) + b"".join(map(_write_int, values)) + b"\x00"
+    return _block(len(values), map(_write_int, values))
 
 
 def _write_double_map(values: Mapping[str, float]) -> bytes:
-    pairs = [_write_string(name) + write_double(value) for name, value in values.items()]
-    return write_long(len(pairs)) + b"".join(pairs) + b"\x00"
-
-
-def block(items: Sequence[bytes]) -> bytes:
-    """An array of items that are encoded already."""
-    return write_long(len(items)) + b"".join(items) + b"\x00" if items else b"\x00"
+    return _block(len(values), [_write_string(name) + write_double(value) for name, value in values.items()])
 
 
 def _read_long(data: bytes, at: int) -> tuple[int, int]:

@@ -32,6 +32,11 @@ def parsed_schema(name: str) -> Any:
     return fastavro.parse_schema(json.loads(schema_text(name)))
 
 
+def header(schema_id: int) -> bytes:
+    """What stands in front of the Avro binary: the Confluent wire format's magic byte and the schema's id."""
+    return _HEADER.pack(0, schema_id)
+
+
 def split_header(message: bytes) -> tuple[int, bytes]:
     """(schema id, Avro binary). Errors: ContractError when there is no such header."""
     if message is None or len(message) < HEADER_BYTES or message[0] != 0:
@@ -46,7 +51,7 @@ class Encoder:
         self.schema_id = schema_id
         self._schema = parsed_schema(name)
         self._integers = tuple(f["name"] for f in self._schema["fields"] if _is_integer(f["type"]))
-        self._header = _HEADER.pack(0, schema_id)
+        self._header = header(schema_id)
 
     def __call__(self, record: dict[str, Any]) -> bytes:
         for field in self._integers:  # fastavro would cut a float (money!) to an int without a word

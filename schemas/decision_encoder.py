@@ -7,13 +7,12 @@ An auction has a hundred candidates and more, and fastavro takes most of a milli
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from schemas.avro_source import PROBLEMS, block, compiled_writer, write_double, write_long
-from schemas.codec import schema_text
+from schemas.avro_source import PROBLEMS, compiled_writer, write_array, write_double, write_long
+from schemas.codec import header, schema_text
 from schemas.errors import ContractError
 
 _NAME = "ad_decision"
@@ -67,11 +66,11 @@ class DecisionEncoder:
     """Encodes decisions under the id that the registry gave their schema."""
 
     def __init__(self, schema_id: int) -> None:
-        self._header = struct.pack(">bI", 0, schema_id)
+        self._header = header(schema_id)
 
     def __call__(self, decision: Mapping[str, Any], candidates: Sequence[bytes]) -> bytes:
         """A whole record; its `candidates` are made by `candidate`. Errors: ContractError when a value does not fit."""
         try:
-            return _write_decision(decision, (self._header, block(candidates)))
+            return _write_decision(decision, (self._header, write_array(candidates)))
         except PROBLEMS as e:
             raise ContractError(f"does not fit {_NAME}: {type(e).__name__}: {e}") from e

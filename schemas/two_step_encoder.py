@@ -7,13 +7,12 @@ encoded early. Same bytes as `codec.Encoder` (a property test compares them) at 
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
 from schemas.avro_source import PROBLEMS, Field, Writer, compiled_writer
-from schemas.codec import schema_text
+from schemas.codec import header, schema_text
 from schemas.errors import ContractError
 
 #: The early part, encoded: one piece per run of neighbouring early fields; the first is the message's header.
@@ -28,7 +27,6 @@ class TwoStepEncoder:
 
     def __init__(self, name: str, schema_id: int, early: Collection[str]) -> None:
         self._fields: list[Field] = json.loads(schema_text(name))["fields"]
-        header = struct.pack(">bI", 0, schema_id)
         runs: list[list[Field]] = []
         steps: list[Field | int] = [0]  # the header
         in_run = False
@@ -44,7 +42,7 @@ class TwoStepEncoder:
                 in_run = True
         self._write_runs = [compiled_writer(run) for run in runs]
         self._write = compiled_writer(steps)
-        self._header = (header,)
+        self._header = (header(schema_id),)
         self._early = frozenset(early)
 
     def early_part(self, values: Mapping[str, Any]) -> EarlyPart:

@@ -60,10 +60,6 @@ class Measured:
     def shed_share(self) -> float:
         return 1 - self.answered / max(self.seen.sent, 1)
 
-    @property
-    def per_s(self) -> float:
-        return self.seen.statuses.get("200", 0) / self.seen.seconds
-
 
 def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     """The rows, and what is in them."""

@@ -55,7 +55,6 @@ class Seen:
     dsp_counts: dict[str, int] = field(default_factory=dict)
     dsp_bytes_in: int = 0
     won_cpm: float = 0.0
-    seconds: float = 0.0
 
 
 def body_of(number: int, plan: Plan) -> bytes:
@@ -170,7 +169,6 @@ class Load:
             number += 1
             next_s += rng.expovariate(plan.rate_per_s)
         self.seen.sent = sent = number - plan.first
-        self.seen.seconds = time.monotonic() - began_s
         for _ in range(50):
             if sum(self.statuses.values()) >= sent:
                 break

@@ -28,6 +28,7 @@ from infra.bench.straightforward_budget import commit as straightforward_commit
 from schemas.counters import HOUR_S
 from schemas.ids import encode_id
 from schemas.redis_layout import MATERIALIZER_MARKER, PROGRESS_KEY, pending_key, user_key
+from schemas.registry_record import AdRecord
 from serving.adserver.inventory import AdRow
 from serving.adserver.limits.ledger import Reservation
 from serving.adserver.limits.pending import Claim
@@ -119,9 +120,7 @@ def _ours(where: Endpoints, commits: int) -> _Cost:
             row = market.rows[number % len(market.rows)]
             claim = Claim(pending_key(user_key(f"v1:{encode_id(os.urandom(16))}")), HOUR_S * 1000, 0, _scopes(row))
             reservation = Reservation(row.budget, row.win_price_micros)
-            done = await store.commit(
-                record_of(row, os.urandom(16), time.time_ns() // 1_000_000), reservation, (claim,)
-            )
+            done = await store.commit(_record(row), reservation, (claim,))
             if done is not Commit.DONE:
                 raise RuntimeError(f"a commit ended with {done}")
 
@@ -140,7 +139,7 @@ def _beside(where: Endpoints, commits: int) -> _Cost:
 
             async def one(number: int) -> None:
                 row = market.rows[number % len(market.rows)]
-                record = record_of(row, os.urandom(16), time.time_ns() // 1_000_000)
+                record = _record(row)
                 win = Win(
                     record.record_id,
                     row.campaign.id,
@@ -176,3 +175,7 @@ async def _measured(where: Endpoints, one: Callable[[int], Awaitable[None]], com
 
 def _scopes(row: AdRow) -> tuple[tuple[str, int, int], ...]:
     return tuple((scope.field, 0, 2) for scope in row.cap_scopes[1:])
+
+
+def _record(row: AdRow) -> AdRecord:
+    return record_of(row, os.urandom(16), time.time_ns() // 1_000_000)

@@ -19,18 +19,16 @@ from jobs.streaming.application import JOBS
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
 from jobs.streaming.views import SOURCE, java
-from jobs.transforms.attribution import attribution_deltas, attributions, lookback_of
+from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.event_rules import Event
 from schemas.ids import event_id
 from tests.samples.stream_io import complete
+from tests.samples.stream_rules import lookback_under
 
 HOUR_MS = 3_600_000
 ORDERS_OF_ARRIVAL = 40
 SETTINGS = Settings(attribution_lookbacks_s={"short": (2 * 3_600, 0)})
-LOOKBACK_S = lookback_of(
-    SETTINGS.attribution_lookbacks_s,
-    (SETTINGS.attribution_click_lookback_s, SETTINGS.attribution_view_lookback_s),
-)
+LOOKBACK_S = lookback_under(SETTINGS)
 
 
 def scene(copy: int) -> list[Event]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from connectors.registry import SchemaRegistry
 from jobs.streaming.settings import Settings
-from jobs.transforms.attribution import attribution_deltas, attributions, lookback_of
+from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.event_rules import accepted, is_late
-from jobs.transforms.invalid_traffic import Limits, invalid_deltas, verdicts
+from jobs.transforms.invalid_traffic import invalid_deltas, verdicts
 from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values, metrics_key
 from jobs.transforms.sessions import sessions
 from jobs.transforms.valkey_writes import OPEN
@@ -30,6 +30,7 @@ from schemas.topics import (
 )
 from tests.samples.counters import unpacked
 from tests.samples.stream_io import read_avro, read_json
+from tests.samples.stream_rules import limits_under, lookback_under
 
 #: Columns of campaign-metrics-v1 that wait for the watermark: closed sessions, patterns.
 _OF_CLOSED = frozenset((*SESSION_SUMS, *INVALID_TRAFFIC_SUMS))
@@ -67,9 +68,7 @@ def assert_outputs_equal_the_rules(
     spend = [row for row in rows(CAMPAIGN_SPEND) if row["day"] != OPEN]
     _compare(CAMPAIGN_SPEND, _greatest_spend(spend), campaign_spend(kept))
     settings = Settings()
-    credits = attributions(
-        kept, lookback_of({}, (settings.attribution_click_lookback_s, settings.attribution_view_lookback_s))
-    )
+    credits = attributions(kept, lookback_under(settings))
     _compare(ATTRIBUTIONS, _last_credits(rows(ATTRIBUTIONS)), _last_credits(r for r in credits if r["sign"] > 0))
     metrics = _added_up(rows(CAMPAIGN_METRICS))
     expected = campaign_metrics(kept)
@@ -78,7 +77,7 @@ def assert_outputs_equal_the_rules(
     if not closed:
         _compare(CAMPAIGN_METRICS, _without(_OF_CLOSED, metrics), _without((), expected))
         return
-    judged = verdicts(kept, Limits(**{f.name: getattr(settings, f"ivt_{f.name}") for f in fields(Limits)}))
+    judged = verdicts(kept, limits_under(settings))
     for row in judged:
         _add(expected, row, row["event_time_ms"], invalid_deltas(row))
     _compare(INVALID_TRAFFIC, _rules(rows(INVALID_TRAFFIC)), _rules(judged))

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.streaming.application import JOBS
-from jobs.transforms.attribution import attribution_deltas, attributions, lookback_of
+from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.delivery_health import HealthRules, delivery_health
 from jobs.transforms.event_rules import Event, accepted, is_late, reject_reason
-from jobs.transforms.invalid_traffic import Limits, invalid_deltas, verdicts
+from jobs.transforms.invalid_traffic import invalid_deltas, verdicts
 from jobs.transforms.rollups import (
     MetricsKey,
     campaign_metrics,
@@ -31,11 +31,12 @@ from tests.samples.ad_traffic import traffic
 from tests.samples.additive import add_up
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 from tests.samples.stream_io import complete
+from tests.samples.stream_rules import limits_under, lookback_under
 
 GAP_MS = SETTINGS.session_gap_s * 1000
 CASES = cases(tuple(JOBS))
-LOOKBACK_S = lookback_of({}, (SETTINGS.attribution_click_lookback_s, SETTINGS.attribution_view_lookback_s))
-LIMITS = Limits(**{f.name: getattr(SETTINGS, f"ivt_{f.name}") for f in fields(Limits)})
+LOOKBACK_S = lookback_under(SETTINGS)
+LIMITS = limits_under(SETTINGS)
 HEALTH = HealthRules(**{f.name: getattr(SETTINGS, f"health_{f.name}") for f in fields(HealthRules)})
 
 

@@ -36,7 +36,7 @@ def check(
         if candidate.outcome is not runs:
             continue
         campaign_id = candidate.campaign_id
-        if row.caps and not _has_room(row, caps, suspects):
+        if not _has_room(row, caps, suspects):
             candidate.outcome = Outcome.FREQUENCY_CAP
         elif headroom.get(campaign_id, 0) < row.win_price_micros:
             candidate.outcome = Outcome.BUDGET
@@ -51,14 +51,15 @@ def check_again(internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps) 
     if caps.has_won:
         suspects = caps.suspects(())
         for row, candidate in internal:
-            if candidate.runs and row.caps and not _has_room(row, caps, suspects):
+            if candidate.runs and not _has_room(row, caps, suspects):
                 candidate.outcome = Outcome.FREQUENCY_CAP
 
 
 def _has_room(row: AdRow, caps: RequestCaps, suspects: set[int] | None) -> bool:
     """Whether an ad's caps allow one more impression; they are looked at only when something speaks for it."""
-    watched = row.watched
-    return (suspects is not None and watched is not None and suspects.isdisjoint(watched)) or caps.allowed(row.caps)
+    if not row.caps or (suspects is not None and row.watched is not None and suspects.isdisjoint(row.watched)):
+        return True
+    return caps.allowed(row.caps)
 
 
 def claims(row: AdRow | None, caps: RequestCaps) -> tuple[Claim, ...]:
