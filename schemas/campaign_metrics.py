@@ -27,6 +27,11 @@ DIMENSIONS: tuple[str, ...] = (
     "currency",
 )
 
+#: The dimensions as one value: these texts, then these numbers (connectors/flink/java/PackedFields.java).
+PACKED_COLUMN = "packed_dimensions"
+PACKED_NUMBERS: tuple[str, ...] = ("creative_version",)
+PACKED_TEXTS: tuple[str, ...] = tuple(name for name in DIMENSIONS if name not in PACKED_NUMBERS)
+
 #: How a dimension that the event has not is written: `bidder_id` of an internal campaign, an unknown `country`.
 ABSENT = ""
 

@@ -53,6 +53,18 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """Fields that a source gives, or a sink takes, as one value of bytes (java/PackedFields.java)."""
+
+    texts: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+
+
+NOTHING_PACKED = Packed()
+PACKED_DIMENSIONS = Packed(campaign_metrics.PACKED_TEXTS, campaign_metrics.PACKED_NUMBERS)
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """Addresses that a table's DDL holds."""
 
@@ -112,16 +124,19 @@ def campaign_metrics_columns(
     maxima: Iterable[str] = campaign_metrics.MAXIMA,
     *,
     counted: bool = True,
+    packed: bool = False,
 ) -> tuple[Column, ...]:
     """Columns that a job's query gives the connector `additive-kafka`, from schemas/campaign_metrics.py.
 
     `counted`: the event's type, of which the connector makes the columns of `campaign_metrics.COUNTED`.
+    `packed`: the dimensions as one column.
     """
-    numbers = {"creative_version": "INT"}
+    numbers = dict.fromkeys(campaign_metrics.PACKED_NUMBERS, "INT")
+    unpacked = (Column(name, numbers.get(name, "STRING")) for name in campaign_metrics.DIMENSIONS)
     of_each_event = ((COUNTED_COLUMN, "STRING"), (campaign_metrics.REACH_COLUMN, "STRING")) if counted else ()
     return (
         Column(campaign_metrics.TIME_COLUMN, "BIGINT"),
-        *(Column(name, numbers.get(name, "STRING")) for name in campaign_metrics.DIMENSIONS),
+        *((Column(campaign_metrics.PACKED_COLUMN, "BYTES"),) if packed else unpacked),
         *(Column(name, "BIGINT") for name in (*sums, *maxima)),
         *(Column(*column) for column in of_each_event),
     )
@@ -138,13 +153,14 @@ def source_ddl(
     extra_columns: Iterable[str] = (),
     discovery_s: int = 60,
     bounded: bool = False,
+    packed: Packed = NOTHING_PACKED,
 ) -> str:
     """CREATE TABLE of a topic to read from its committed offsets, or from its start when there are none.
 
     Only the columns `wanted` are declared, and so decoded (None: all). `extra_columns` are DDL fragments: metadata and
     computed columns, a watermark. `startup` is `group-offsets` or
     `earliest-offset`; either counts only for a job that is not restored from a checkpoint. `bounded`: to the end that
-    the topic has when the job starts, and no further.
+    the topic has when the job starts, and no further. `packed`: the fields in metadata column `value.packed`.
     """
     options = {
         **_kafka(topic, cluster),
@@ -161,6 +177,8 @@ def source_ddl(
         "value.fields-include": "EXCEPT_KEY",
         f"value.{ROW_AVRO}.url": cluster.registry_url,
         f"value.{ROW_AVRO}.schema": schema_text(_schema_of(topic)),
+        f"value.{ROW_AVRO}.packed.texts": ",".join(packed.texts),
+        f"value.{ROW_AVRO}.packed.numbers": ",".join(packed.numbers),
         **({"scan.bounded.mode": "latest-offset"} if bounded else {}),
     }
     parts = [column.ddl for column in columns(_schema_of(topic), wanted)]
@@ -186,7 +204,8 @@ class Additive:
     """Which columns of an additive table are added up, of which the greatest counts, whose texts are collected, and
     which column's texts are counted (`counts`: text to the column that is written).
 
-    All others are the key. Rows of equal keys become one until the next checkpoint.
+    All others are the key. Rows of equal keys become one until the next checkpoint. `packed_column` has the fields
+    `packed` of the key in one.
     """
 
     sums: tuple[str, ...]
@@ -194,6 +213,8 @@ class Additive:
     unions: tuple[str, ...] = ()
     counted: str = ""
     counts: Mapping[str, str] = field(default_factory=dict)
+    packed_column: str = ""
+    packed: Packed = NOTHING_PACKED
 
 
 def additive_sink_ddl(
@@ -209,6 +230,9 @@ def additive_sink_ddl(
         "additive.union": ",".join(additive.unions),
         "additive.count.column": additive.counted,
         "additive.count": ",".join(f"{text}:{column}" for text, column in additive.counts.items()),
+        "additive.packed": additive.packed_column,
+        "additive.packed.texts": ",".join(additive.packed.texts),
+        "additive.packed.numbers": ",".join(additive.packed.numbers),
         "additive.absent": campaign_metrics.ABSENT,
     }
     return _create(table, [column.ddl for column in row], options)

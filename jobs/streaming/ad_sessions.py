@@ -12,32 +12,12 @@ Run: python -m jobs.streaming submit --jobs ad_sessions
 
 from __future__ import annotations
 
-from jobs.streaming.job import Job, Output, View, sql
+from jobs.streaming.job import Job, Output, View, packed_text, sql
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import DIMENSIONS
+from schemas.campaign_metrics import PACKED_COLUMN, PACKED_TEXTS
 
 NAME = "ad_sessions"
 
-_TEXTS = tuple(
-    [
-        "advertiser_id",
-        "campaign_id",
-        "line_item_id",
-        "creative_id",
-        "placement_id",
-        "publisher_id",
-        "user_pseudonym",
-        "country",
-        "device_type",
-        "platform",
-        "creative_format",
-        "deal_type",
-        "experiment_cell",
-        "pricing",
-        "bidder_id",
-        "currency",
-    ]
-)
 _COUNTS = ("impressions", "clicks", "engagements", "errors", "events", "cost_micros", "qr_scans", "pause_ads", "skips")
 
 
@@ -50,11 +30,11 @@ def build(settings: Settings) -> Job:
     """The job over logical tables."""
     closed_sessions = sql(
         "closed_sessions",
-        texts=of_session(_TEXTS),
+        texts=",\n  ".join(packed_text(name, "`session`.`packed_dimensions`") for name in PACKED_TEXTS),
         counts=of_session(_COUNTS),
         gap_ms=settings.session_gap_s * 1000,
     )
-    session_metrics = sql("session_metrics", dimensions=", ".join(DIMENSIONS))
+    session_metrics = sql("session_metrics", dimensions=PACKED_COLUMN)
     return Job(
         NAME,
         views=(View("closed_sessions", closed_sessions),),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from connectors.endpoints import Endpoints
 from connectors.flink import session as flink
-from connectors.flink.tables import Cluster, source_ddl
+from connectors.flink.tables import NOTHING_PACKED, PACKED_DIMENSIONS, Cluster, source_ddl
 from jobs.streaming import (
     ad_sessions,
     attribution,
@@ -43,6 +43,7 @@ from jobs.streaming.views import (
     wanted_columns,
     watermark,
 )
+from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.errors import ConfigError
 from schemas.topics import AD_DECISIONS, AD_EVENTS, Topic
 
@@ -188,6 +189,7 @@ class Application:
             wanted=wanted,
             startup="earliest-offset" if self.bounded else self.startup,
             bounded=self.bounded,
+            packed=PACKED_DIMENSIONS if PACKED_COLUMN in wanted else NOTHING_PACKED,
             extra_columns=(*metadata_ddl(wanted), *SOURCE_TIME_COLUMNS, watermark(self.settings)),
         )
         ddl = [source, clock_ddl(self.settings, bounded=self.bounded)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from jobs.streaming.job import Job, Output, sql
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import DIMENSIONS
+from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.events import LATENESS_MS
 
 NAME = "campaign_metrics"
@@ -20,5 +20,5 @@ NAME = "campaign_metrics"
 
 def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    query = sql("campaign_metrics", dimensions=", ".join(DIMENSIONS), lateness_ms=LATENESS_MS)
+    query = sql("campaign_metrics", dimensions=PACKED_COLUMN, lateness_ms=LATENESS_MS)
     return Job(NAME, outputs=(Output("campaign_metrics", query),))

@@ -12,6 +12,7 @@ from importlib import resources
 from string import Template
 
 from jobs.streaming.settings import Settings
+from schemas.campaign_metrics import DIMENSIONS, PACKED_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,8 @@ def text_list(values: Iterable[str]) -> str:
     "'start', 'click'"
     """
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def packed_text(name: str, packed: str) -> str:
+    """Select item of a dimension that is a text, out of the column in which they are packed (java/PackedText.java)."""
+    return f"packed_text({packed}, {len(DIMENSIONS)}, {PACKED_TEXTS.index(name)}) AS `{name}`"

@@ -7,6 +7,7 @@ from typing import Literal
 
 from connectors.flink.tables import (
     COUNTED_COLUMN,
+    PACKED_DIMENSIONS,
     Additive,
     Cluster,
     Column,
@@ -26,6 +27,7 @@ from schemas.campaign_metrics import (
     INVALID_TRAFFIC_SUMS,
     MAXIMA,
     OTHER_EVENT_SUMS,
+    PACKED_COLUMN,
     REACH_COLUMN,
     SESSION_SUMS,
 )
@@ -59,12 +61,15 @@ class Sink:
     #: Of an additive table: the deltas that the job gives. Tables `of_events` have maxima, users and types counted too.
     sums: tuple[str, ...] = ()
     of_events: bool = False
+    #: Of an additive table: the dimensions are one column.
+    packed: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, the key of an upsert first."""
         if self.kind == "additive":
-            return campaign_metrics_columns(self.sums, MAXIMA if self.of_events else (), counted=self.of_events)
+            maxima = MAXIMA if self.of_events else ()
+            return campaign_metrics_columns(self.sums, maxima, counted=self.of_events, packed=self.packed)
         if self.kind == "raw":
             return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
         assert self.topic.schema is not None
@@ -82,6 +87,8 @@ class Sink:
             additive = Additive(self.sums)
             if self.of_events:
                 additive = Additive(self.sums, MAXIMA, (REACH_COLUMN,), COUNTED_COLUMN, COUNTED)
+            if self.packed:
+                additive = replace(additive, packed_column=PACKED_COLUMN, packed=PACKED_DIMENSIONS)
             return additive_sink_ddl(self.table, self.topic, cluster, how, additive, self.columns)
         assert self.key is not None
         if self.kind == "raw":
@@ -99,10 +106,9 @@ SINKS: dict[str, Sink] = {
         Sink("ad_events_late", AD_EVENTS_LATE, "raw", "record_id"),
         Sink("ad_events_dlq", AD_EVENTS_DLQ, "exactly_once", "key"),
         Sink("ad_sessions", AD_SESSIONS, "exactly_once", "record_id"),
-        Sink(
-            "session_metrics", CAMPAIGN_METRICS, "additive", sums=SESSION_SUMS
-        ),  # a second writer of the topic needs its own transactions
-        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=OTHER_EVENT_SUMS, of_events=True),
+        # a second writer of the topic needs its own transactions
+        Sink("session_metrics", CAMPAIGN_METRICS, "additive", sums=SESSION_SUMS, packed=True),
+        Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=OTHER_EVENT_SUMS, of_events=True, packed=True),
         Sink("frequency_counts", FREQUENCY_COUNTS, "upsert", "counter_key"),
         Sink("streaming_features", STREAMING_FEATURES, "upsert", "counter_key"),
         Sink("campaign_spend", CAMPAIGN_SPEND, "upsert", "spend_key"),

@@ -16,9 +16,10 @@ from functools import cache
 
 from connectors.flink.java_jar import Source, sources
 from connectors.flink.tables import Column, columns
-from jobs.streaming.job import Job, View, sql, text_list
+from jobs.streaming.job import Job, View, packed_text, sql, text_list
 from jobs.streaming.settings import Settings
 from jobs.transforms.sessions import NOT_OF_THE_AD
+from schemas.campaign_metrics import PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
 from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS
 
 #: The source table; its columns are AdEvent's, then these.
@@ -30,6 +31,7 @@ METADATA_COLUMNS: dict[str, str] = {
     "kafka_offset": "BIGINT METADATA FROM 'offset' VIRTUAL",
     "raw": "BYTES METADATA FROM 'value.raw' VIRTUAL",
     "schema_id": "INT METADATA FROM 'value.schema_id' VIRTUAL",
+    PACKED_COLUMN: "BYTES METADATA FROM 'value.packed' VIRTUAL",
 }
 CLOCK = "stream_clock"
 #: The table of decisions, declared for jobs whose views read it, and what they need of it.
@@ -52,28 +54,7 @@ _JUDGED = frozenset(
     ]
 )
 _OF_DEDUPLICATION = frozenset(("event_id",))
-_OF_SESSIONS = frozenset(
-    [
-        "advertiser_id",
-        "line_item_id",
-        "creative_version",
-        "placement_id",
-        "publisher_id",
-        "user_pseudonym",
-        "country",
-        "device_type",
-        "platform",
-        "creative_format",
-        "deal_type",
-        "experiment_cell",
-        "pricing",
-        "bidder_id",
-        "currency",
-        "source",
-        "watch_percent",
-        "creative_length_s",
-    ]
-)
+_OF_SESSIONS = frozenset((PACKED_COLUMN, "user_pseudonym", "source", "watch_percent", "creative_length_s"))
 
 
 def watermark(settings: Settings) -> str:
@@ -119,9 +100,7 @@ def named(queries: Iterable[str]) -> frozenset[str]:
 
 def wanted_columns(jobs: Sequence[Job]) -> frozenset[str]:
     """Columns that the source must give for these jobs."""
-    queries = [view.query for job in jobs for view in job.views] + [out.query for job in jobs for out in job.outputs]
-    found = named(queries) | _JUDGED | _OF_DEDUPLICATION
-    return found | _OF_SESSIONS if _with_sessions(jobs) else found
+    return (_needed(jobs) - _unpacked(jobs)) | _JUDGED
 
 
 def reads_decisions(jobs: Sequence[Job]) -> bool:
@@ -166,14 +145,20 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
         remember_ms=settings.deduplication_ttl_s * 1000,
         sessions="TRUE" if _with_sessions(jobs) else "FALSE",
     )
+    unpacked = [name for name in PACKED_TEXTS if name in _unpacked(jobs)]
     first_copies = sql(
-        "deduplicated_events", columns=",\n  ".join(f"`event`.`{column.name}` AS `{column.name}`" for column in carried)
+        "deduplicated_events",
+        columns=",\n  ".join(
+            [f"`event`.`{column.name}` AS `{column.name}`" for column in carried]
+            + [packed_text(name, f"`event`.`{PACKED_COLUMN}`") for name in unpacked]
+        ),
     )
+    every_copy = f"SELECT {', '.join(['*', *(packed_text(name, PACKED_COLUMN) for name in unpacked)])} FROM events"
     return (
         *shared,
         View("timed_events", timed),
         View("lives", lives),
-        View("deduplicated_events", first_copies if settings.deduplicate else "SELECT * FROM events"),
+        View("deduplicated_events", first_copies if settings.deduplicate else every_copy),
     )
 
 
@@ -191,14 +176,34 @@ _OF_EVENTS: tuple[Column, ...] = (
 def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
     """The Java of a deployment: the functions of folder `java`, and the type of the rows that `ad_lives` gets."""
     fields = ", ".join(f"`{c.name}` {c.type.removesuffix(' NOT NULL')}" for c in (*_carried(jobs), *_OF_EVENTS))
-    text = f'package headwater;\n\nfinal class AdLivesInput {{\n    static final String ROW = "ROW<{fields}>";\n}}\n'
+    text = f"""package headwater;
+
+final class AdLivesInput {{
+    static final String ROW = "ROW<{fields}>";
+    static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
+    static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
+}}
+"""
     return (*sources("jobs.streaming"), ("AdLivesInput", text))
 
 
 def _carried(jobs: Sequence[Job]) -> list[Column]:
-    """Columns of AdEvent that go on behind view `events`: all that the source gives but what is only judged there."""
-    wanted = wanted_columns(jobs) - {"quality_reasons"}
-    return [column for column in event_columns() if column.name in wanted]
+    """Columns of the source that go on behind view `events`: all but what is only judged there, or comes out packed."""
+    wanted = wanted_columns(jobs) - _unpacked(jobs) - {"quality_reasons"}
+    packed = [Column(PACKED_COLUMN, "BYTES")] if PACKED_COLUMN in wanted else []
+    return [*(column for column in event_columns() if column.name in wanted), *packed]
+
+
+def _needed(jobs: Sequence[Job]) -> frozenset[str]:
+    """Columns that the queries of jobs, and the views for them, name."""
+    queries = [view.query for job in jobs for view in job.views] + [out.query for job in jobs for out in job.outputs]
+    return named(queries) | _OF_DEDUPLICATION | (_OF_SESSIONS if _with_sessions(jobs) else frozenset())
+
+
+def _unpacked(jobs: Sequence[Job]) -> frozenset[str]:
+    """Dimensions that come out of the packed ones, because those are needed anyway."""
+    needed = _needed(jobs)
+    return needed.intersection(PACKED_TEXTS) if PACKED_COLUMN in needed else frozenset()
 
 
 def _with_sessions(jobs: Sequence[Job]) -> bool:

@@ -25,8 +25,9 @@ from jobs.streaming.views import (
     views,
     watermark,
 )
+from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.codec import Encoder, decode, parsed_schema, split_header
-from tests.samples.additive import add_up, as_written
+from tests.samples.additive import add_up, as_written, packed
 from tests.samples.counters import unpacked
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 
@@ -55,8 +56,8 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
             session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
         for output in job.outputs:
             rows = _as_read(output.table, session.execute_sql(select_statement(output)))
-            packed = SINKS[output.table].topic.schema == "counter_bucket"
-            found[output.table] = unpacked(rows, events) if packed else rows
+            of_counters = SINKS[output.table].topic.schema == "counter_bucket"
+            found[output.table] = unpacked(rows, events) if of_counters else rows
     yield found
 
 
@@ -97,6 +98,7 @@ def _json_line(event: dict[str, Any], offset: int) -> str:
         "kafka_offset": offset,
         "schema_id": ENCODE.schema_id,
         "raw": ENCODE(event),
+        PACKED_COLUMN: packed(event),
         KEY_COLUMN: event["record_id"].encode(),
     }
     return (

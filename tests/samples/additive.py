@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Mapping
 from typing import Any
 
 from connectors.flink.tables import COUNTED_COLUMN
-from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS, MAXIMA, REACH_COLUMN, SUMS, TIME_COLUMN
+from schemas.campaign_metrics import (
+    ABSENT,
+    COUNTED,
+    DIMENSIONS,
+    MAXIMA,
+    PACKED_COLUMN,
+    PACKED_NUMBERS,
+    PACKED_TEXTS,
+    REACH_COLUMN,
+    SUMS,
+    TIME_COLUMN,
+)
 
 
 def add_up(rows: dict[Any, dict[str, Any]], row: dict[str, Any]) -> None:
@@ -26,10 +39,35 @@ def add_up(rows: dict[Any, dict[str, Any]], row: dict[str, Any]) -> None:
 
 def as_written(row: dict[str, Any]) -> dict[str, Any]:
     """What the connector `additive-kafka` writes for a query's row: the reference of its options."""
+    if PACKED_COLUMN in row:
+        row = row | unpacked(row[PACKED_COLUMN])
     written = {name: 0 if value is None and name in SUMS else value for name, value in row.items()}
+    written.pop(PACKED_COLUMN, None)
     written |= {name: ABSENT for name in DIMENSIONS if written[name] is None}
     if COUNTED_COLUMN in written:
         column = COUNTED.get(written.pop(COUNTED_COLUMN))
         written |= {column: 1} if column else {}
         written[REACH_COLUMN] = [user for user in (written[REACH_COLUMN],) if user is not None]
     return written
+
+
+_SLOTS = struct.Struct(f"<{len(DIMENSIONS)}i")
+
+
+def packed(event: Mapping[str, Any]) -> bytes:
+    """An event's dimensions as connectors/flink/java/PackedFields.java has them."""
+    texts = [None if event[name] is None else event[name].encode() for name in PACKED_TEXTS]
+    slots = [-1 if text is None else len(text) for text in texts] + [event[name] for name in PACKED_NUMBERS]
+    return _SLOTS.pack(*slots) + b"".join(text or b"" for text in texts)
+
+
+def unpacked(value: bytes) -> dict[str, Any]:
+    """The dimensions that `packed` has packed."""
+    slots = _SLOTS.unpack_from(value)
+    found: dict[str, Any] = dict(zip(PACKED_NUMBERS, slots[len(PACKED_TEXTS) :], strict=True))
+    at = _SLOTS.size
+    for name, length in zip(PACKED_TEXTS, slots, strict=False):
+        found[name] = None if length < 0 else bytes(value[at : at + length]).decode()
+        at += max(length, 0)
+    assert at == len(value)
+    return found

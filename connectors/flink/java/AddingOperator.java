@@ -3,8 +3,6 @@ package headwater;
 
 import java.util.Arrays;
 import java.util.zip.CRC32C;
-import org.apache.flink.core.memory.MemorySegment;
-import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
@@ -128,46 +126,50 @@ final class Sums {
         int from = this.collectedBytes[union];
         byte[] bytes = this.collected[union];
         if (bytes == null) {
-            bytes = new byte[AdditiveColumns.LENGTH_BYTES + length];
-        } else if (from + AdditiveColumns.LENGTH_BYTES + length > bytes.length) {
-            bytes = Arrays.copyOf(bytes, (from + AdditiveColumns.LENGTH_BYTES + length) * 2);
+            bytes = new byte[PackedFields.SLOT_BYTES + length];
+        } else if (from + PackedFields.SLOT_BYTES + length > bytes.length) {
+            bytes = Arrays.copyOf(bytes, (from + PackedFields.SLOT_BYTES + length) * 2);
         }
-        AdditiveColumns.putLength(bytes, from, length);
-        int at = from + AdditiveColumns.LENGTH_BYTES;
+        PackedFields.put(bytes, from, length);
+        int at = from + PackedFields.SLOT_BYTES;
         BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), bytes, at, length);
         this.collected[union] = bytes;
-        this.collectedBytes[union] = from + AdditiveColumns.LENGTH_BYTES + length;
+        this.collectedBytes[union] = at + length;
     }
 }
 
-/** A row's key as bytes, in one buffer that is used again: hashed and compared in one go instead of column by column. */
+/**
+ * A row's key as bytes, in one buffer that is used again: hashed and compared in one go instead of column by column.
+ * First the BIGINTs, then the rest as PackedFields.
+ */
 final class AdditiveKey {
-    private final int[] columns;
-    private final int[] kinds;
+    private final AdditiveColumns columns;
     /** One instruction for eight bytes on common processors. */
     private final CRC32C checksum = new CRC32C();
     private byte[] bytes = new byte[512];
-    private MemorySegment segment = MemorySegmentFactory.wrap(this.bytes);
     private int size;
 
     AdditiveKey(AdditiveColumns columns) {
-        this.columns = columns.keys;
-        this.kinds = columns.kinds;
+        this.columns = columns;
     }
 
     void of(RowData row) {
+        int[] longs = this.columns.longs;
         this.size = 0;
-        for (int i = 0; i < this.columns.length; i++) {
-            int column = this.columns[i];
-            if (this.kinds[i] == AdditiveColumns.TEXT) {
-                put(row.isNullAt(column) ? null : (BinaryStringData) row.getString(column));
-            } else {
-                room(8);
-                this.segment.putLongLittleEndian(
-                        this.size, this.kinds[i] == AdditiveColumns.LONG ? row.getLong(column) : row.getInt(column));
-                this.size += 8;
-            }
+        for (int i = 0; i < longs.length; i++) {
+            long number = row.getLong(longs[i]);
+            PackedFields.put(this.bytes, this.size, (int) number);
+            PackedFields.put(this.bytes, this.size + 4, (int) (number >> 32));
+            this.size += 8;
         }
+        if (this.columns.packed < 0) {
+            pack(row);
+            return;
+        }
+        byte[] packed = row.getBinary(this.columns.packed);
+        room(packed.length);
+        System.arraycopy(packed, 0, this.bytes, this.size, packed.length);
+        this.size += packed.length;
     }
 
     int hash() {
@@ -185,26 +187,35 @@ final class AdditiveKey {
         return Arrays.copyOf(this.bytes, this.size);
     }
 
-    private void put(BinaryStringData text) {
-        if (text == null) {
-            room(AdditiveColumns.LENGTH_BYTES);
-            AdditiveColumns.putLength(this.bytes, this.size, AdditiveColumns.NO_TEXT);
-            this.size += AdditiveColumns.LENGTH_BYTES;
-            return;
+    private void pack(RowData row) {
+        int[] texts = this.columns.textColumns;
+        int[] ints = this.columns.intColumns;
+        int slot = this.size;
+        int slots = (texts.length + ints.length) * PackedFields.SLOT_BYTES;
+        room(slots);
+        this.size += slots;
+        for (int i = 0; i < texts.length; i++) {
+            int length = PackedFields.NULL;
+            if (!row.isNullAt(texts[i])) {
+                BinaryStringData text = (BinaryStringData) row.getString(texts[i]);
+                text.ensureMaterialized();
+                length = text.getSizeInBytes();
+                room(length);
+                BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), this.bytes, this.size, length);
+                this.size += length;
+            }
+            PackedFields.put(this.bytes, slot, length);
+            slot += PackedFields.SLOT_BYTES;
         }
-        text.ensureMaterialized();
-        int length = text.getSizeInBytes();
-        room(AdditiveColumns.LENGTH_BYTES + length);
-        AdditiveColumns.putLength(this.bytes, this.size, length);
-        this.size += AdditiveColumns.LENGTH_BYTES;
-        BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), this.bytes, this.size, length);
-        this.size += length;
+        for (int i = 0; i < ints.length; i++) {
+            PackedFields.put(this.bytes, slot, row.getInt(ints[i]));
+            slot += PackedFields.SLOT_BYTES;
+        }
     }
 
     private void room(int length) {
         if (this.size + length > this.bytes.length) {
             this.bytes = Arrays.copyOf(this.bytes, (this.size + length) * 2);
-            this.segment = MemorySegmentFactory.wrap(this.bytes);
         }
     }
 }

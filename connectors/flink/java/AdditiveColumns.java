@@ -12,16 +12,15 @@ import org.apache.flink.table.types.logical.RowType;
 
 final class AdditiveColumns implements Serializable {
     private static final long serialVersionUID = 1L;
-    static final int TEXT = 0;
-    static final int INT = 1;
-    static final int LONG = 2;
-    static final int LENGTH_BYTES = 2;
-    static final int NO_TEXT = 0xFFFF;
-
     final String[] names;
-    /** Positions of the key's columns, and their types. */
-    final int[] keys;
-    final int[] kinds;
+    /** The key: positions of its BIGINTs; then its texts and its INTs by name, as they are packed. */
+    final int[] longs;
+    final String[] texts;
+    final String[] ints;
+    /** Position of the column that has texts and INTs packed already (-1: none), or their positions. */
+    final int packed;
+    final int[] textColumns;
+    final int[] intColumns;
     /** Positions of the sums, then of the maxima; `sums` is how many are sums. */
     final int[] numbers;
     final int sums;
@@ -47,7 +46,7 @@ final class AdditiveColumns implements Serializable {
         this.unions = positions(row, (String) options.get("union"));
         int[] counted = positions(row, (String) options.get("count.column"));
         this.counted = counted.length == 0 ? -1 : counted[0];
-        String[] counts = parts((String) options.get("count"));
+        String[] counts = RowAvroFormat.names((String) options.get("count"));
         this.countTexts = new String[counts.length];
         this.countNames = new String[counts.length];
         for (int i = 0; i < counts.length; i++) {
@@ -63,28 +62,48 @@ final class AdditiveColumns implements Serializable {
         mark(row, this.numbers, "BIGINT", additive);
         mark(row, this.unions, "VARCHAR", additive);
         mark(row, counted, "VARCHAR", additive);
-        int found = 0;
-        this.keys = new int[row.getFieldCount() - this.numbers.length - this.unions.length - counted.length];
-        this.kinds = new int[this.keys.length];
+        int[] packed = positions(row, (String) options.get("packed"));
+        this.packed = packed.length == 0 ? -1 : packed[0];
+        mark(row, packed, "VARBINARY", additive);
+        this.longs = others(row, "BIGINT", additive);
+        this.textColumns = others(row, "VARCHAR", additive);
+        this.intColumns = others(row, "INTEGER", additive);
         for (int i = 0; i < additive.length; i++) {
             if (!additive[i]) {
-                String root = row.getTypeAt(i).getTypeRoot().name();
-                this.keys[found] = i;
-                this.kinds[found] = root.equals("BIGINT") ? LONG : root.equals("INTEGER") ? INT : TEXT;
-                if (this.kinds[found] == TEXT) {
-                    require(row, i, "VARCHAR");
-                }
-                found++;
+                throw new ValidationException("additive-kafka: column " + this.names[i] + " can't be of a key");
             }
         }
+        boolean unpacked = this.packed < 0;
+        if (!unpacked && this.textColumns.length + this.intColumns.length > 0) {
+            throw new ValidationException("additive-kafka: a key has a packed column, or texts and INTs of its own");
+        }
+        this.texts = unpacked ? named(this.textColumns) : RowAvroFormat.names((String) options.get("packed.texts"));
+        this.ints = unpacked ? named(this.intColumns) : RowAvroFormat.names((String) options.get("packed.numbers"));
     }
 
-    private static String[] parts(String list) {
-        return list == null || list.isEmpty() ? new String[0] : list.split(",");
+    private String[] named(int[] positions) {
+        String[] found = new String[positions.length];
+        for (int i = 0; i < found.length; i++) {
+            found[i] = this.names[positions[i]];
+        }
+        return found;
+    }
+
+    /** Positions of the columns of a type that are not marked; they are then. */
+    private static int[] others(RowType row, String root, boolean[] marked) {
+        int[] found = new int[marked.length];
+        int count = 0;
+        for (int i = 0; i < marked.length; i++) {
+            if (!marked[i] && row.getTypeAt(i).getTypeRoot().name().equals(root)) {
+                marked[i] = true;
+                found[count++] = i;
+            }
+        }
+        return Arrays.copyOf(found, count);
     }
 
     private static int[] positions(RowType row, String names) {
-        String[] each = parts(names);
+        String[] each = RowAvroFormat.names(names);
         int[] positions = new int[each.length];
         for (int i = 0; i < each.length; i++) {
             positions[i] = row.getFieldIndex(each[i].trim());
@@ -98,14 +117,10 @@ final class AdditiveColumns implements Serializable {
     private static void mark(RowType row, int[] positions, String root, boolean[] marked) {
         for (int i = 0; i < positions.length; i++) {
             marked[positions[i]] = true;
-            require(row, positions[i], root);
-        }
-    }
-
-    private static void require(RowType row, int position, String root) {
-        if (!row.getTypeAt(position).getTypeRoot().name().equals(root)) {
-            String name = (String) row.getFieldNames().get(position);
-            throw new ValidationException("additive-kafka: column " + name + " must be " + root);
+            if (!row.getTypeAt(positions[i]).getTypeRoot().name().equals(root)) {
+                String name = (String) row.getFieldNames().get(positions[i]);
+                throw new ValidationException("additive-kafka: column " + name + " must be " + root);
+            }
         }
     }
 
@@ -137,18 +152,5 @@ final class AdditiveColumns implements Serializable {
                 sums.collect(i, (BinaryStringData) row.getString(this.unions[i]));
             }
         }
-    }
-
-    /** Lengths of texts are two bytes; a text is cut off nowhere, so one that is longer is refused. */
-    static void putLength(byte[] bytes, int at, int length) {
-        if (length > NO_TEXT) {
-            throw new IllegalArgumentException("additive-kafka: a text of " + length + " bytes");
-        }
-        bytes[at] = (byte) length;
-        bytes[at + 1] = (byte) (length >> 8);
-    }
-
-    static int length(byte[] bytes, int at) {
-        return bytes[at] & 0xFF | (bytes[at + 1] & 0xFF) << 8;
     }
 }

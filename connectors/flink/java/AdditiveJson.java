@@ -11,13 +11,17 @@ final class AdditiveJson {
     private final AdditiveColumns columns;
     private final JsonFactory factory = new JsonFactory();
     private final ByteArrayOutputStream out = new ByteArrayOutputStream(2048);
-    private final SerializedString[] keys;
+    private final SerializedString[] longs;
+    private final SerializedString[] texts;
+    private final SerializedString[] ints;
     private final SerializedString[] numbers;
     private final SerializedString[] unions;
 
     AdditiveJson(AdditiveColumns columns) {
         this.columns = columns;
-        this.keys = names(columns, columns.keys, 0);
+        this.longs = names(columns, columns.longs, 0);
+        this.texts = names(columns.texts, 0);
+        this.ints = names(columns.ints, 0);
         this.unions = names(columns, columns.unions, 0);
         this.numbers = names(columns, columns.numbers, columns.countNames.length);
         for (int i = 0; i < columns.countNames.length; i++) {
@@ -26,9 +30,17 @@ final class AdditiveJson {
     }
 
     private static SerializedString[] names(AdditiveColumns columns, int[] positions, int more) {
-        SerializedString[] names = new SerializedString[positions.length + more];
+        String[] names = new String[positions.length];
         for (int i = 0; i < positions.length; i++) {
-            names[i] = new SerializedString(columns.names[positions[i]]);
+            names[i] = columns.names[positions[i]];
+        }
+        return names(names, more);
+    }
+
+    private static SerializedString[] names(String[] of, int more) {
+        SerializedString[] names = new SerializedString[of.length + more];
+        for (int i = 0; i < of.length; i++) {
+            names[i] = new SerializedString(of[i]);
         }
         return names;
     }
@@ -37,25 +49,7 @@ final class AdditiveJson {
         this.out.reset();
         JsonGenerator json = this.factory.createGenerator(this.out);
         json.writeStartObject();
-        int at = 0;
-        for (int i = 0; i < this.keys.length; i++) {
-            if (this.columns.kinds[i] == AdditiveColumns.TEXT) {
-                int length = AdditiveColumns.length(sums.key, at);
-                at += AdditiveColumns.LENGTH_BYTES;
-                if (length != AdditiveColumns.NO_TEXT) {
-                    json.writeFieldName(this.keys[i]);
-                    json.writeUTF8String(sums.key, at, length);
-                    at += length;
-                } else if (this.columns.absent != null) {
-                    json.writeFieldName(this.keys[i]);
-                    json.writeString(this.columns.absent);
-                }
-            } else {
-                json.writeFieldName(this.keys[i]);
-                json.writeNumber(number(sums.key, at));
-                at += 8;
-            }
-        }
+        key(json, sums.key);
         for (int i = 0; i < this.numbers.length; i++) {
             if (sums.numbers[i] != 0) {
                 json.writeFieldName(this.numbers[i]);
@@ -73,21 +67,38 @@ final class AdditiveJson {
         return this.out.toByteArray();
     }
 
+    private void key(JsonGenerator json, byte[] key) throws IOException {
+        int slots = 0;
+        for (int i = 0; i < this.longs.length; i++) {
+            json.writeFieldName(this.longs[i]);
+            json.writeNumber((long) PackedFields.get(key, slots + 4) << 32 | PackedFields.get(key, slots) & 0xFFFFFFFFL);
+            slots += 8;
+        }
+        int at = slots + (this.texts.length + this.ints.length) * PackedFields.SLOT_BYTES;
+        for (int i = 0; i < this.texts.length; i++) {
+            int length = PackedFields.slot(key, slots, i);
+            if (length != PackedFields.NULL) {
+                json.writeFieldName(this.texts[i]);
+                json.writeUTF8String(key, at, length);
+                at += length;
+            } else if (this.columns.absent != null) {
+                json.writeFieldName(this.texts[i]);
+                json.writeString(this.columns.absent);
+            }
+        }
+        for (int i = 0; i < this.ints.length; i++) {
+            json.writeFieldName(this.ints[i]);
+            json.writeNumber(PackedFields.slot(key, slots, this.texts.length + i));
+        }
+    }
+
     private static void texts(JsonGenerator json, byte[] bytes, int end) throws IOException {
         json.writeStartArray();
         for (int at = 0; at < end;) {
-            int length = AdditiveColumns.length(bytes, at);
-            json.writeUTF8String(bytes, at + AdditiveColumns.LENGTH_BYTES, length);
-            at += AdditiveColumns.LENGTH_BYTES + length;
+            int length = PackedFields.get(bytes, at);
+            json.writeUTF8String(bytes, at + PackedFields.SLOT_BYTES, length);
+            at += PackedFields.SLOT_BYTES + length;
         }
         json.writeEndArray();
-    }
-
-    private static long number(byte[] bytes, int at) {
-        long bits = 0;
-        for (int i = 7; i >= 0; i--) {
-            bits = bits << 8 | bytes[at + i] & 0xFF;
-        }
-        return bits;
     }
 }

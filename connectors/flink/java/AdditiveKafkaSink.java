@@ -9,7 +9,8 @@
 // `additive.sum`, `additive.max` (never null): BIGINT. `additive.union`: STRING, written as an array of the texts, which may repeat
 // (sketches do not mind). `additive.count.column` is a STRING whose texts are counted, `additive.count` says where:
 // `text:column,...`; those columns are written, the counted one is not. So a query hands over an event's type instead of
-// a column per type of which all but one are 0. `additive.absent`: what a key's text that is null is written as.
+// a column per type of which all but one are 0. `additive.packed`: a BYTES column with all texts and INTs of the key, named in
+// `additive.packed.texts` and `additive.packed.numbers` (PackedFields.java). `additive.absent`: what a key's text that is null is written as.
 // Every other option is the `kafka` connector's own.
 package headwater;
 

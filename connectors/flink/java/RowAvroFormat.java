@@ -10,7 +10,8 @@
 // Writers may use any version of the schema: fields are found by name in the writer's schema (by the id in the
 // message), and what it has not gets the default of the reader's schema (option `schema`). Source: Avro 1.12
 // specification, "Binary Encoding" and "Schema Resolution"; promotions are int to long and float to double.
-// Metadata: `raw` is the whole message, `schema_id` the id in its header.
+// Metadata: `raw` is the whole message, `schema_id` the id in its header, `packed` the fields of options `packed.texts`
+// and `packed.numbers` as one value (PackedFields.java).
 //
 // Compiled by connectors/flink/java_jar.py with the compiler inside Flink (Janino: Java 8 without lambdas; generic
 // types are read but not checked), because the runtime that the project installs has none.
@@ -53,6 +54,9 @@ public final class RowAvroFormat implements DeserializationFormatFactory {
     static final ConfigOption URL = ConfigOptions.key("url").stringType().noDefaultValue();
     static final ConfigOption SCHEMA = ConfigOptions.key("schema").stringType().noDefaultValue();
 
+    static final ConfigOption PACKED_TEXTS = ConfigOptions.key("packed.texts").stringType().defaultValue("");
+    static final ConfigOption PACKED_NUMBERS = ConfigOptions.key("packed.numbers").stringType().defaultValue("");
+
     public String factoryIdentifier() {
         return "row-avro-confluent";
     }
@@ -65,28 +69,41 @@ public final class RowAvroFormat implements DeserializationFormatFactory {
     }
 
     public Set optionalOptions() {
-        return Collections.emptySet();
+        Set options = new HashSet();
+        options.add(PACKED_TEXTS);
+        options.add(PACKED_NUMBERS);
+        return options;
     }
 
     public DecodingFormat createDecodingFormat(DynamicTableFactory.Context context, ReadableConfig options) {
-        return new RowAvroDecoding((String) options.get(URL), (String) options.get(SCHEMA));
+        RowAvroPacking packing =
+                new RowAvroPacking(names((String) options.get(PACKED_TEXTS)), names((String) options.get(PACKED_NUMBERS)));
+        return new RowAvroDecoding((String) options.get(URL), (String) options.get(SCHEMA), packing);
+    }
+
+    /** The names in a list with commas between them. */
+    static String[] names(String list) {
+        return list == null || list.isEmpty() ? new String[0] : list.split(",");
     }
 }
 
 final class RowAvroDecoding implements DecodingFormat {
     private final String url;
     private final String readerSchema;
+    private final RowAvroPacking packing;
     private List metadata = Collections.emptyList();
 
-    RowAvroDecoding(String url, String readerSchema) {
+    RowAvroDecoding(String url, String readerSchema, RowAvroPacking packing) {
         this.url = url;
         this.readerSchema = readerSchema;
+        this.packing = packing;
     }
 
     public Map listReadableMetadata() {
         Map columns = new LinkedHashMap();
         columns.put("raw", DataTypes.BYTES().notNull());
         columns.put("schema_id", DataTypes.INT().notNull());
+        columns.put("packed", DataTypes.BYTES().notNull());
         return columns;
     }
 
@@ -112,7 +129,7 @@ final class RowAvroDecoding implements DecodingFormat {
         DataType produced = DataTypeUtils.appendRowFields(type, appended);
         String[] keys = (String[]) this.metadata.toArray(new String[0]);
         return new RowAvroDecoder(
-                this.url, this.readerSchema, names, wide, keys, context.createTypeInformation(produced));
+                this.url, this.readerSchema, names, wide, this.packing, keys, context.createTypeInformation(produced));
     }
 
     public ChangelogMode getChangelogMode() {
@@ -130,6 +147,7 @@ final class RowAvroDecoder implements DeserializationSchema {
     private final String readerSchema;
     private final String[] names;
     private final boolean[] wide;
+    private final RowAvroPacking packing;
     private final String[] metadata;
     private final TypeInformation produced;
 
@@ -140,11 +158,18 @@ final class RowAvroDecoder implements DeserializationSchema {
     private transient RowAvroPlan lastPlan;
 
     RowAvroDecoder(
-            String url, String readerSchema, String[] names, boolean[] wide, String[] metadata, TypeInformation produced) {
+            String url,
+            String readerSchema,
+            String[] names,
+            boolean[] wide,
+            RowAvroPacking packing,
+            String[] metadata,
+            TypeInformation produced) {
         this.url = url;
         this.readerSchema = readerSchema;
         this.names = names;
         this.wide = wide;
+        this.packing = packing;
         this.metadata = metadata;
         this.produced = produced;
     }
@@ -168,8 +193,7 @@ final class RowAvroDecoder implements DeserializationSchema {
                 GenericRowData row = new GenericRowData(columns + this.metadata.length);
                 if (plan.decode(message, HEADER_BYTES, row)) {
                     for (int i = 0; i < this.metadata.length; i++) {
-                        Object value = this.metadata[i].equals("raw") ? (Object) message : (Object) Integer.valueOf(id);
-                        row.setField(columns + i, value);
+                        row.setField(columns + i, metadata(this.metadata[i], message, id, plan));
                     }
                     return row;
                 }
@@ -177,6 +201,10 @@ final class RowAvroDecoder implements DeserializationSchema {
         }
         this.undecodable.inc();
         return null;
+    }
+
+    private static Object metadata(String key, byte[] message, int id, RowAvroPlan plan) {
+        return key.equals("raw") ? message : key.equals("packed") ? (Object) plan.packed() : Integer.valueOf(id);
     }
 
     /** The plan of a writer's schema, or null when the registry does not know the id. */
@@ -211,7 +239,8 @@ final class RowAvroDecoder implements DeserializationSchema {
                             (JsonNode) json.readTree(writerSchema),
                             (JsonNode) json.readTree(this.readerSchema),
                             this.names,
-                            this.wide)
+                            this.wide,
+                            this.packing)
                     .plan();
         } finally {
             body.close();

@@ -4,9 +4,13 @@
 // every event was a fifth of a job's CPU.
 package headwater;
 
+import java.io.Serializable;
+import java.util.Arrays;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Iterator;
 import java.util.Map;
+import java.util.Set;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.data.GenericArrayData;
@@ -23,10 +27,13 @@ final class RowAvroLayout {
     final boolean[] wide;
     final int[] absent;
     final Object[] defaults;
+    final RowAvroPacking packing;
     /** Column of each field; -1: not wanted. */
     private final int[] columns;
+    /** Place of each field among the packed ones; -1: not packed. */
+    private final int[] slots;
 
-    RowAvroLayout(JsonNode writer, JsonNode reader, String[] names, boolean[] wide) {
+    RowAvroLayout(JsonNode writer, JsonNode reader, String[] names, boolean[] wide, RowAvroPacking packing) {
         Map named = new HashMap();
         Map columnOf = new HashMap();
         for (int i = 0; i < names.length; i++) {
@@ -35,13 +42,19 @@ final class RowAvroLayout {
         JsonNode fields = (JsonNode) writer.get("fields");
         this.types = new RowAvroType[fields.size()];
         this.columns = new int[fields.size()];
+        this.slots = new int[fields.size()];
         this.wide = new boolean[fields.size()];
+        Set written = new HashSet();
         for (int i = 0; i < this.types.length; i++) {
             this.types[i] = RowAvroType.of(RowAvroType.part(fields, i, "type"), named);
-            Integer column = (Integer) columnOf.remove(RowAvroType.part(fields, i, "name").asText());
+            String name = RowAvroType.part(fields, i, "name").asText();
+            written.add(name);
+            this.slots[i] = packing.slot(name);
+            Integer column = (Integer) columnOf.remove(name);
             this.columns[i] = column == null ? -1 : column.intValue();
             this.wide[i] = column != null && wide[column.intValue()];
         }
+        this.packing = packing.where(written, reader);
         this.absent = new int[columnOf.size()];
         this.defaults = new Object[columnOf.size()];
         Iterator rest = columnOf.entrySet().iterator();
@@ -52,7 +65,7 @@ final class RowAvroLayout {
         }
     }
 
-    private static Object defaultOf(JsonNode reader, String name, boolean wide) {
+    static Object defaultOf(JsonNode reader, String name, boolean wide) {
         JsonNode fields = (JsonNode) reader.get("fields");
         for (int i = 0; i < fields.size(); i++) {
             if (RowAvroType.part(fields, i, "name").asText().equals(name)) {
@@ -85,7 +98,7 @@ final class RowAvroLayout {
         try {
             compiler.cook(code());
             RowAvroPlan plan = (RowAvroPlan) compiler.getClassLoader().loadClass(CLASS).newInstance();
-            plan.layout = this;
+            plan.use(this);
             return plan;
         } catch (Exception e) {
             throw new IllegalStateException("no decoder could be compiled: " + e, e);
@@ -121,6 +134,9 @@ final class RowAvroLayout {
             }
         }
         String value = value(i, type);
+        if (value == null && this.slots[i] >= 0) {
+            throw new ValidationException("only texts and integers can be packed");
+        }
         return value != null ? value : "p = other(p, row, " + i + ", " + this.columns[i] + ");";
     }
 
@@ -131,13 +147,81 @@ final class RowAvroLayout {
         switch (type.kind) {
             case RowAvroType.INT:
             case RowAvroType.LONG:
-                return column < 0 ? "p = overNumber(b, p);" : (this.wide[i] ? "p = wideNumber" : "p = number") + into;
+                return packed(i, "packNumber", "overNumber", (this.wide[i] ? "p = wideNumber" : "p = number") + into);
             case RowAvroType.STRING:
-                return column < 0 ? "p = overBytes(b, p);" : "p = text" + into;
+                return packed(i, "packText", "overBytes", "p = text" + into);
             case RowAvroType.BYTES:
-                return column < 0 ? "p = overBytes(b, p);" : "p = bytes" + into;
+                return this.slots[i] >= 0 ? null : column < 0 ? "p = overBytes(b, p);" : "p = bytes" + into;
+            case RowAvroType.ARRAY:
+            case RowAvroType.MAP:
+                boolean ofTexts = type.items.kind == RowAvroType.STRING;
+                int each = type.kind == RowAvroType.MAP ? 2 : 1;
+                return column < 0 && this.slots[i] < 0 && ofTexts ? "p = overTexts(b, p, " + each + ");" : null;
             default:
                 return null;
         }
+    }
+
+    /** Packs, reads into a column, or steps over: a field may be packed and a column. */
+    private String packed(int i, String pack, String over, String intoColumn) {
+        if (this.slots[i] < 0) {
+            return this.columns[i] < 0 ? "p = " + over + "(b, p);" : intoColumn;
+        }
+        String call = pack + "(b, p, " + this.slots[i] + ");";
+        return this.columns[i] < 0 ? "p = " + call : call + " " + intoColumn;
+    }
+}
+
+/** Which fields are packed, texts before numbers, and what a record has that knows nothing of them. */
+final class RowAvroPacking implements Serializable {
+    private static final long serialVersionUID = 1L;
+
+    final String[] texts;
+    final String[] numbers;
+    /** Of each text; null: null. */
+    final byte[][] defaults;
+    private final int[] starts;
+    private final int[] slots;
+
+    RowAvroPacking(String[] texts, String[] numbers) {
+        this.texts = texts;
+        this.numbers = numbers;
+        this.defaults = new byte[texts.length][];
+        this.starts = new int[texts.length];
+        Arrays.fill(this.starts, -1);
+        this.slots = new int[texts.length + numbers.length];
+        Arrays.fill(this.slots, 0, texts.length, PackedFields.NULL);
+    }
+
+    /** Place of a field; -1: it is not packed. */
+    int slot(String name) {
+        int text = Arrays.asList(this.texts).indexOf(name);
+        int number = Arrays.asList(this.numbers).indexOf(name);
+        return text >= 0 || number < 0 ? text : this.texts.length + number;
+    }
+
+    /** The same, for a writer that has only some fields. Errors: ValidationException for others without a default. */
+    RowAvroPacking where(Set written, JsonNode reader) {
+        RowAvroPacking known = new RowAvroPacking(this.texts, this.numbers);
+        for (int i = 0; i < this.texts.length; i++) {
+            Object value = written.contains(this.texts[i]) ? null : RowAvroLayout.defaultOf(reader, this.texts[i], false);
+            if (value != null) {
+                known.defaults[i] = ((BinaryStringData) value).toBytes();
+                known.slots[i] = known.defaults[i].length;
+            }
+        }
+        for (int i = 0; i < this.numbers.length; i++) {
+            if (!written.contains(this.numbers[i])) {
+                Object value = RowAvroLayout.defaultOf(reader, this.numbers[i], false);
+                known.slots[this.texts.length + i] = ((Integer) value).intValue();
+            }
+        }
+        return known;
+    }
+
+    /** Writes what a record has before any of its fields is read. */
+    void begin(int[] starts, int[] slots) {
+        System.arraycopy(this.starts, 0, starts, 0, starts.length);
+        System.arraycopy(this.slots, 0, slots, 0, slots.length);
     }
 }

@@ -35,6 +35,10 @@ public abstract class RowAvroPlan {
     private byte[] buffer;
     private MemorySegment[] segments;
     private int position;
+    /** Where the record has the texts that are packed (-1: it has not), and their lengths; then the numbers. */
+    private int[] starts;
+    private int[] slots;
+    private byte[] packed;
 
     /** Fills the row's columns; false when the bytes are not exactly one record. */
     final boolean decode(byte[] message, int from, GenericRowData row) {
@@ -42,7 +46,9 @@ public abstract class RowAvroPlan {
         this.segments = null;
         int end;
         try {
+            this.layout.packing.begin(this.starts, this.slots);
             end = fields(message, from, row);
+            this.packed = this.slots.length == 0 ? null : pack();
         } catch (Undecodable e) {
             return false;
         } catch (ArrayIndexOutOfBoundsException e) {
@@ -55,6 +61,43 @@ public abstract class RowAvroPlan {
             row.setField(absent[i], this.layout.defaults[i]);
         }
         return end == message.length;
+    }
+
+    /** The packed fields of the record decoded last. */
+    final byte[] packed() {
+        return this.packed;
+    }
+
+    final void use(RowAvroLayout layout) {
+        this.layout = layout;
+        this.starts = new int[layout.packing.texts.length];
+        this.slots = new int[this.starts.length + layout.packing.numbers.length];
+    }
+
+    private byte[] pack() {
+        int at = this.slots.length * PackedFields.SLOT_BYTES;
+        int size = at;
+        for (int i = 0; i < this.starts.length; i++) {
+            size += Math.max(this.slots[i], 0);
+        }
+        byte[] bytes = new byte[size];
+        for (int i = 0; i < this.slots.length; i++) {
+            PackedFields.put(bytes, i * PackedFields.SLOT_BYTES, this.slots[i]);
+        }
+        for (int i = 0; i < this.starts.length; i++) {
+            int length = this.slots[i];
+            if (length > 0) {
+                int start = this.starts[i];
+                if (start < 0) {
+                    System.arraycopy(this.layout.packing.defaults[i], 0, bytes, at, length);
+                } else {
+                    requireUtf8(start, length);
+                    System.arraycopy(this.buffer, start, bytes, at, length);
+                }
+                at += length;
+            }
+        }
+        return bytes;
     }
 
     // ---- what the generated code calls: each reads at `p` and gives the position after ----------------------------
@@ -109,9 +152,38 @@ public abstract class RowAvroPlan {
         return this.position + size;
     }
 
+    protected final int packText(byte[] b, int p, int which) {
+        this.position = p;
+        int size = (int) length();
+        this.starts[which] = this.position;
+        this.slots[which] = size;
+        return this.position + size;
+    }
+
+    protected final int packNumber(byte[] b, int p, int which) {
+        this.position = p;
+        long number = readLong();
+        if (number != (int) number) {
+            throw UNDECODABLE;
+        }
+        this.slots[which] = (int) number;
+        return this.position;
+    }
+
     protected final int bytes(byte[] b, int p, GenericRowData row, int column) {
         this.position = p;
         row.setField(column, bytes((int) length()));
+        return this.position;
+    }
+
+    /** Over an array (`each` is 1) or a map (2) of texts. */
+    protected final int overTexts(byte[] b, int p, int each) {
+        this.position = p;
+        for (long count = blockCount(); count != 0; count = blockCount()) {
+            for (long i = count * each; i > 0; i--) {
+                advance(readLong());
+            }
+        }
         return this.position;
     }
 
@@ -256,36 +328,42 @@ public abstract class RowAvroPlan {
     }
 
     private StringData textAt(int from, int size) {
+        requireUtf8(from, size);
+        return new BinaryStringData(segments(), from, size);
+    }
+
+    private MemorySegment[] segments() {
         if (this.segments == null) {
             this.segments = new MemorySegment[] {MemorySegmentFactory.wrap(this.buffer)};
         }
-        if (!isAscii(from, size)) {
-            requireUtf8(from, size);
-        }
-        return new BinaryStringData(this.segments, from, size);
-    }
-
-    private boolean isAscii(int from, int size) {
-        int end = from + size;
-        int at = from;
-        for (; at + 8 <= end; at += 8) {
-            if ((this.segments[0].getLong(at) & NOT_ASCII) != 0) {
-                return false;
-            }
-        }
-        byte any = 0;
-        for (; at < end; at++) {
-            any |= this.buffer[at];
-        }
-        return any >= 0;
+        return this.segments;
     }
 
     private void requireUtf8(int from, int size) {
+        if (isAscii(from, from + size)) {
+            return;
+        }
         try {
             StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(this.buffer, from, size));
         } catch (CharacterCodingException e) {
             throw UNDECODABLE;
         }
+    }
+
+    private boolean isAscii(int from, int end) {
+        if (end - from < 8) {
+            byte any = 0;
+            for (int at = from; at < end; at++) {
+                any |= this.buffer[at];
+            }
+            return any >= 0;
+        }
+        MemorySegment segment = segments()[0];
+        long any = segment.getLong(end - 8); // which may overlap the one before
+        for (int at = from; at + 8 < end; at += 8) {
+            any |= segment.getLong(at);
+        }
+        return (any & NOT_ASCII) == 0;
     }
 
     private byte[] bytes(int size) {

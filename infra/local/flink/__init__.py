@@ -36,6 +36,7 @@ TASK_SLOTS = 12
 #: Heap of the TaskManager for tasks and state. Benchmarks hold the state of millions of ads.
 TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
 _FRAMEWORK_HEAP_MB = 128
+_YOUNG_MB = (TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4
 
 
 def flink_home() -> Path:
@@ -144,10 +145,10 @@ TASKMANAGER = Component(
         (
             # projections of many columns are methods that the JIT would leave to the interpreter
             "-XX:-DontCompileHugeMethods",
-            "-Xms256m",
+            f"-Xms{max(256, _YOUNG_MB + 64)}m",  # the young generation can't be larger than the heap begins
             f"-Xmx{TASK_HEAP_MB + _FRAMEWORK_HEAP_MB}m",
             # with the collector's own choice, a third of what is in use, each event was copied several times over
-            f"-Xmn{(TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4}m",
+            f"-Xmn{_YOUNG_MB}m",
             "-XX:MaxDirectMemorySize=448m",
             "-XX:MaxMetaspaceSize=256m",
         ),

@@ -1,5 +1,5 @@
 // What ad_lives (AdLives.java) remembers of one ad, packed into bytes: layout, next timer, when to forget, number of
-// events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its texts.
+// events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its texts and dimensions.
 // What an event does not touch is not unpacked: a repeated one ends at a look at the ids.
 package headwater;
 
@@ -18,19 +18,19 @@ import org.apache.flink.table.types.DataType;
 import org.apache.flink.types.Row;
 
 final class AdLife {
-    private static final byte LAYOUT = 2;
+    private static final byte LAYOUT = 3;
     private static final int ID_BYTES = 8;
     /** Layout, timer, forget, number of ids. */
     private static final int HEADER_BYTES = 1 + 8 + 8 + 4;
     private static final ByteBuffer NOTHING = ByteBuffer.allocate(HEADER_BYTES);
 
-    /** What all events of an ad have in common; of differing values the greatest is taken, so that order is nothing. */
-    static final String[] TEXTS = {
-        "record_id", "advertiser_id", "campaign_id", "line_item_id", "creative_id", "placement_id", "publisher_id",
-        "user_pseudonym", "country", "device_type", "platform", "creative_format", "deal_type", "experiment_cell",
-        "pricing", "bidder_id", "currency"
-    };
-    /** Columns of a session row after the texts; each is the number of the same position. */
+    /**
+     * What all events of an ad have in common, and its dimensions packed (PackedFields.java). Of differing values the
+     * greatest is taken, so that order is nothing.
+     */
+    static final String[] TEXTS = {"record_id", "user_pseudonym"};
+    static final String DIMENSIONS = "packed_dimensions";
+    /** Columns of a session row after texts and dimensions; each is the number of the same position. */
     private static final String[] NUMBERS = {
         "creative_version", "first_event_time_ms", "last_event_time_ms", "last_published_ms", "furthest",
         "impressions", "clicks", "engagements", "errors", "viewables", "qr_scans", "pause_ads", "skips",
@@ -81,6 +81,7 @@ final class AdLife {
     /** Null until they are asked for. */
     private long[] numbers;
     private StringData[] texts;
+    private byte[] dimensions;
 
     private AdLife(ByteBuffer state) {
         this.state = state.array();
@@ -103,6 +104,7 @@ final class AdLife {
         for (int i = 0; i < TEXTS.length; i++) {
             fields.add(DataTypes.FIELD(TEXTS[i], DataTypes.STRING()));
         }
+        fields.add(DataTypes.FIELD(DIMENSIONS, DataTypes.BYTES()));
         for (int i = 0; i < NUMBERS.length; i++) {
             fields.add(DataTypes.FIELD(NUMBERS[i], DataTypes.BIGINT()));
         }
@@ -147,7 +149,7 @@ final class AdLife {
         n[LAST_PUBLISHED_MS] = Math.max(n[LAST_PUBLISHED_MS], event.getLong(columns.publishedTimeMs));
         n[EVENTS]++;
         n[COST_MICROS] += event.getLong(columns.costMicros);
-        n[VERSION] = Math.max(n[VERSION], event.getInt(columns.creativeVersion));
+        add(event.getBinary(columns.dimensions));
         int quartile = event.getInt(columns.quartile);
         n[FURTHEST] = Math.max(n[FURTHEST], quartile + 1);
         n[WATCHED] = Math.max(n[WATCHED], quartile);
@@ -167,6 +169,17 @@ final class AdLife {
                 }
             }
         }
+    }
+
+    private void add(byte[] packed) {
+        if (this.dimensions == null) {
+            this.dimensions = packed;
+        } else if (!Arrays.equals(this.dimensions, packed)) {
+            this.dimensions =
+                    PackedFields.greatest(this.dimensions, packed, AdLivesInput.PACKED_TEXTS, AdLivesInput.PACKED_NUMBERS);
+        }
+        int version = PackedFields.slot(packed, 0, AdLivesInput.PACKED_TEXTS);
+        this.numbers[VERSION] = Math.max(this.numbers[VERSION], version);
     }
 
     private static int sourceBit(String source) {
@@ -228,16 +241,18 @@ final class AdLife {
         long sessions = n[IMPRESSIONS] > 0 ? 1 : 0;
         long completed = n[FURTHEST] > 100 ? 1 : 0;
         long watchMs = n[WATCHED] * n[LENGTH_S] * 10;
-        GenericRowData row = new GenericRowData(TEXTS.length + NUMBERS.length + DELTAS.length);
+        GenericRowData row = new GenericRowData(TEXTS.length + 1 + NUMBERS.length + DELTAS.length);
         for (int i = 0; i < TEXTS.length; i++) {
             row.setField(i, this.texts[i]);
             this.texts[i] = null;
         }
+        int at = TEXTS.length;
+        row.setField(at++, this.dimensions);
+        this.dimensions = null;
         for (int i = 0; i < NUMBERS.length; i++) {
             long value = i == FURTHEST ? n[i] - 1 : i == SOURCES ? Long.bitCount(n[i]) : n[i];
-            row.setField(TEXTS.length + i, Long.valueOf(value));
+            row.setField(at++, Long.valueOf(value));
         }
-        int at = TEXTS.length + NUMBERS.length;
         row.setField(at, Long.valueOf(n[SAID_MINUTE_MS]));
         row.setField(at + 1, Long.valueOf(sessions - n[SAID_SESSIONS]));
         row.setField(at + 2, Long.valueOf(completed - n[SAID_COMPLETED]));
@@ -264,6 +279,7 @@ final class AdLife {
             for (int i = 0; i < TEXTS.length; i++) {
                 this.texts[i] = in.text();
             }
+            this.dimensions = in.some();
         }
     }
 
@@ -287,6 +303,8 @@ final class AdLife {
                 for (int i = 0; i < TEXTS.length; i++) {
                     out.put(this.texts[i]);
                 }
+                out.put(this.dimensions.length);
+                out.put(this.dimensions, 0, this.dimensions.length);
             }
         }
         state.setField(0, out.position == out.bytes.length ? out.bytes : Arrays.copyOf(out.bytes, out.position));
@@ -314,6 +332,13 @@ final class AdLifeReader {
             shift += 7;
         } while (part < 0);
         return (bits >>> 1) ^ -(bits & 1);
+    }
+
+    byte[] some() {
+        int size = (int) next();
+        byte[] found = Arrays.copyOfRange(this.bytes, this.position, this.position + size);
+        this.position += size;
+        return found;
     }
 
     StringData text() {

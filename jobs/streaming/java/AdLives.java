@@ -161,7 +161,7 @@ final class AdLifeColumns {
     final int source;
     final int watchPercent;
     final int creativeLengthS;
-    final int creativeVersion;
+    final int dimensions;
     final int[] texts;
 
     AdLifeColumns(List names) {
@@ -175,7 +175,7 @@ final class AdLifeColumns {
         this.source = names.indexOf("source");
         this.watchPercent = names.indexOf("watch_percent");
         this.creativeLengthS = names.indexOf("creative_length_s");
-        this.creativeVersion = names.indexOf("creative_version");
+        this.dimensions = names.indexOf(AdLife.DIMENSIONS);
         this.texts = new int[AdLife.TEXTS.length];
         for (int i = 0; i < this.texts.length; i++) {
             this.texts[i] = names.indexOf(AdLife.TEXTS[i]);

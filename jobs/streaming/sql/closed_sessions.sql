@@ -1,7 +1,9 @@
 -- One row per ad when the gap after its last event has passed; a later event makes another with the next revision.
 SELECT
   `session`.`record_id` AS record_id,
+  `session`.`user_pseudonym` AS user_pseudonym,
   ${texts},
+  `session`.`packed_dimensions` AS packed_dimensions,
   CAST(`session`.`creative_version` AS INT) AS creative_version,
   `session`.`first_event_time_ms` AS first_event_time_ms,
   `session`.`last_event_time_ms` AS last_event_time_ms,

@@ -1,0 +1,140 @@
+"""The decoder that is compiled for a writer's schema (connectors/flink/java/RowAvroLayout.java), called directly."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fastavro
+import pytest
+
+from connectors.flink.java_jar import compiled_jar
+from connectors.flink.session import streaming_session
+from schemas.campaign_metrics import PACKED_NUMBERS, PACKED_TEXTS
+from schemas.codec import schema_text
+from tests.samples.additive import packed
+from tests.samples.stream_io import DEFAULTS
+
+COLUMNS = ("event_id", "campaign_id", "event_time_ms", "watch_percent", "quality_reasons")
+#: Event, and the writer's schema -> (columns, packed dimensions), or None for what does not decode.
+Decode = Callable[[bytes, dict[str, Any]], tuple[list[Any], bytes] | None]
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    values = {
+        "event_id": b"\x07" * 16,
+        "record_id": "R" * 22,
+        "event_type": "impression",
+        "event_time_ms": 1_780_000_000_123,
+        "received_time_ms": 1_780_000_000_163,
+        "published_time_ms": 1_780_000_000_213,
+        "advertiser_id": "adv",
+        "campaign_id": "cmp",
+        "creative_id": "cre",
+        "consent": {"tcf": "C" * 70, "us_privacy": "1YNN"},
+        "experiments": {"a": "b"},
+    }
+    return {**DEFAULTS, **values, **changes}
+
+
+def encoded(record: dict[str, Any], schema: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), record)
+    return out.getvalue()
+
+
+def newest() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(schema_text("ad_event"))
+    return schema
+
+
+@pytest.fixture(scope="module")
+def decode() -> Iterator[Decode]:
+    streaming_session({})
+    from pyflink.java_gateway import get_gateway
+
+    gateway = get_gateway()
+    jvm = gateway.jvm
+
+    def array(kind: Any, items: list[Any]) -> Any:
+        made = gateway.new_array(kind, len(items))
+        for i, item in enumerate(items):
+            made[i] = item
+        return made
+
+    def opened(accessible: Any) -> Any:
+        accessible.setAccessible(True)
+        return accessible
+
+    urls = array(jvm.java.net.URL, [jvm.java.io.File(str(compiled_jar(jvm).resolve())).toURI().toURL()])
+    loader = jvm.java.net.URLClassLoader(urls, jvm.java.lang.Thread.currentThread().getContextClassLoader())
+    layout_class = loader.loadClass("headwater.RowAvroLayout")
+    packing_class = loader.loadClass("headwater.RowAvroPacking")
+    mapper = jvm.org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper()
+
+    def new(of: Any, arguments: list[Any]) -> Any:
+        constructor = next(c for c in of.getDeclaredConstructors() if c.getParameterCount() == len(arguments))
+        return opened(constructor).newInstance(array(jvm.Object, arguments))
+
+    def method(of: Any, name: str) -> Any:
+        return opened(next(m for m in of.getDeclaredMethods() if m.getName() == name))
+
+    def decoder(message: bytes, writer: dict[str, Any]) -> tuple[list[Any], bytes] | None:
+        texts = array(jvm.String, list(PACKED_TEXTS))
+        packing = new(packing_class, [texts, array(jvm.String, list(PACKED_NUMBERS))])
+        wide = array(jvm.boolean, [name == "event_time_ms" for name in COLUMNS])
+        schemas = [mapper.readTree(json.dumps(writer)), mapper.readTree(schema_text("ad_event"))]
+        layout = new(layout_class, [*schemas, array(jvm.String, list(COLUMNS)), wide, packing])
+        plan = method(layout_class, "plan").invoke(layout, array(jvm.Object, []))
+        row = jvm.org.apache.flink.table.data.GenericRowData(len(COLUMNS))
+        plan_class = loader.loadClass("headwater.RowAvroPlan")
+        if not method(plan_class, "decode").invoke(plan, array(jvm.Object, [message, 0, row])):
+            return None
+        found = [row.getField(i) for i in range(len(COLUMNS))]
+        return found, bytes(method(plan_class, "packed").invoke(plan, array(jvm.Object, [])))
+
+    yield decoder
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        event(),
+        event(country=None, device_type=None, platform=None, creative_format=None, deal_type=None, bidder_id=None),
+        event(line_item_id="Größe — 大きさ", platform="ö", experiment_cell="abcdefgö", country="ДЕ"),
+        event(placement_id="p" * 300, publisher_id="é" * 300, creative_version=70_000),
+        event(creative_version=-3, watch_percent=75, quality_reasons=["ivt_data_center", "ü"], consent={}),
+    ],
+)
+def test_columns_and_packed_dimensions_are_the_events(decode: Decode, record: dict[str, Any]) -> None:
+    decoded = decode(encoded(record, newest()), newest())
+    assert decoded is not None
+    (event_id, campaign_id, time_ms, watched, reasons), dimensions = decoded
+    assert dimensions == packed(record)
+    assert (bytes(event_id), str(campaign_id), time_ms) == (record["event_id"], "cmp", record["event_time_ms"])
+    assert watched == record["watch_percent"]
+    assert [str(reasons.getString(i)) for i in range(reasons.size())] == record["quality_reasons"]
+
+
+def test_a_writer_that_knows_less_gets_the_readers_defaults(decode: Decode) -> None:
+    older = newest()
+    without = ("creative_version", "currency", "platform", "watch_percent")
+    older["fields"] = [field for field in older["fields"] if field["name"] not in without]
+    record = event()
+    decoded = decode(encoded(record, older), older)
+    assert decoded is not None
+    assert decoded[1] == packed(record | {"creative_version": 1, "currency": "USD", "platform": None})
+
+
+@pytest.mark.parametrize("name", ["advertiser_id", "campaign_id", "currency"])
+def test_a_text_that_is_no_utf8_does_not_decode(decode: Decode, name: str) -> None:
+    message = encoded(event(**{name: "before-XX-after"}), newest()).replace(b"-XX-", b"-\xc3\x28-")
+    assert decode(message, newest()) is None
+
+
+def test_a_record_that_is_cut_off_does_not_decode(decode: Decode) -> None:
+    message = encoded(event(), newest())
+    assert not any(decode(message[:size], newest()) for size in (0, 1, 40, len(message) // 2, len(message) - 1))
+    assert decode(message + b"\x00", newest()) is None
