@@ -24,6 +24,7 @@ from typing import Any
 import httptools
 
 from connectors.http_messages import Limits, Request, Response, encode_response
+from connectors.shared_listener import SharedListener
 from schemas.errors import RejectReason
 
 logger = logging.getLogger(__name__)
@@ -50,24 +51,48 @@ class HttpServer:
         self.date = b""
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
+        self._listener: SharedListener | None = None
+        self._opening: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int, backlog: int = 1024, listener: socket.socket | None = None) -> None:
-        """Begins to listen; on `listener`, when it is given: a socket bound before, which processes may share.
+    async def start(self, host: str, port: int, backlog: int = 1024, listener: SharedListener | None = None) -> None:
+        """Begins to listen; on `listener`, when it is given: a socket bound before, which processes share.
 
         Errors: OSError when the address is taken.
         """
         loop = asyncio.get_running_loop()
         self._tick(loop.time())
-        where: dict[str, Any] = {"host": host, "port": port} if listener is None else {"sock": listener}
-        self._server = await loop.create_server(lambda: _Connection(self, loop), **where, backlog=backlog)
+        self._listener = listener
+        if listener is None:
+            self._server = await loop.create_server(lambda: _Connection(self, loop), host, port, backlog=backlog)
+        else:
+            listener.start(self._take)
         self._ticker = loop.create_task(self._tick_for_ever(loop))
+
+    def _take(self, accepted: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        opening = loop.create_task(loop.connect_accepted_socket(lambda: _Connection(self, loop), accepted))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if self._listener is not None and not opening.cancelled() and opening.exception() is not None:
+            self._listener.closed()  # the client had gone before there was a connection to speak of
+
+    def ended(self, connection: _Connection) -> None:
+        """A connection has been lost."""
+        self.connections.discard(connection)
+        if self._listener is not None:
+            self._listener.closed()
 
     async def drain(self, timeout_s: float = 10.0) -> None:
         """Stops listening, lets requests that are being answered finish, then closes what is left."""
         self.draining = True
         if self._server is not None:
             self._server.close()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self.connections):
             connection.close_if_idle()
         deadline_s = asyncio.get_running_loop().time() + timeout_s
@@ -96,7 +121,7 @@ async def serve_until_terminated(
     port: int,
     limits: Limits | None = None,
     drain_s: float = 10.0,
-    listener: socket.socket | None = None,
+    listener: SharedListener | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, drains, and comes back. `listener`: bound to that address, when it is shared.
 
@@ -157,7 +182,7 @@ class _Connection(asyncio.Protocol):
         self._expect_within(self._limits.idle_timeout_s)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self._server.connections.discard(self)
+        self._server.ended(self)
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:

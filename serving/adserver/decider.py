@@ -117,7 +117,7 @@ class Decider:
         if doubt is not None and self._integrity is not None and self._integrity.refuses(doubt):
             return self._refuse(context, asked, doubt, inventory, (loop.time() - arrived_s) * 1000)
         tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
-        due_s = arrived_s + tmax_ms / 1000 - self._own_time.of(tmax_ms / 1000)
+        due_s = arrived_s + tmax_ms / 1000 - self._own_time.of(tmax_ms / 1000, arrived_s)
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
         contests = [Contest(o, inventory, context, arrived_s + tmax_ms / 1000) for o in asked]
@@ -152,7 +152,7 @@ class Decider:
                 decision.reasons.add(doubt)
         fanout.settled(decisions)
         ended_s = loop.time()
-        self._own_time.observe(ended_s - collected_s)
+        self._own_time.observe(ended_s - collected_s, ended_s)
         latency_ms = (ended_s - arrived_s) * 1000
         for decision in decisions:
             self._report(decision, context, inventory.currency, latency_ms)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from connectors.endpoints import Endpoints
 from connectors.http_messages import Limits
 from connectors.http_server import serve_until_terminated
 from connectors.keys import KeyRing
+from connectors.shared_listener import SharedListener
 from connectors.tokens import TokenMinter
 from connectors.valkey import AsyncValkey
 from schemas.catalog import Catalog, load_bidders, load_catalog
@@ -56,7 +56,7 @@ class Place:
 
     number: int = 0
     count: int = 1
-    listener: socket.socket | None = None
+    listener: SharedListener | None = None
     folder: Path | None = None
 
 

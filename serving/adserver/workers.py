@@ -1,7 +1,7 @@
 """Several processes behind one port: forked from one that has loaded the code, restarted when they die.
 
 They share one listening socket rather than a port each (SO_REUSEPORT): a connection that waits to be accepted then
-belongs to all, so that none is reset when a process drains or dies, and whoever has time takes the next.
+belongs to all, so that none is reset when a process drains or dies, and whoever has fewest takes the next.
 SIGTERM and SIGINT drain all, SIGHUP makes all read their files again.
 """
 
@@ -21,6 +21,7 @@ from types import FrameType
 import uvloop
 
 from connectors.endpoints import Endpoints
+from connectors.shared_listener import ConnectionCounts, SharedListener
 from schemas.errors import ConfigError
 from serving.adserver.process import Place, serve
 from serving.adserver.settings import Settings
@@ -53,6 +54,7 @@ class _Workers:
         self._ends = ends
         self._listener = listener
         self._folder = folder
+        self._counts = ConnectionCounts(settings.workers)
         self._numbers: dict[int, tuple[int, float]] = {}  # process id -> number, start
         self._failed_starts = 0
         self._kill_s: float | None = None
@@ -95,7 +97,8 @@ class _Workers:
         try:
             for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
                 signal.signal(name, signal.SIG_DFL)
-            place = Place(number, self._settings.workers, self._listener, self._folder)
+            listener = SharedListener(self._listener, self._counts, number)
+            place = Place(number, self._settings.workers, listener, self._folder)
             uvloop.run(serve(self._settings, self._ends, place))
             code = 0
         except ConfigError as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,69 @@ def test_two_processes_spend_one_budget_and_survive_one_of_them(tmp_path: Path, 
     finally:
         assert server.stop() == []
     assert server.process.returncode in (0, 130)
+
+
+def _worker_of(client: httpx.Client) -> int:
+    return int(client.get("/status").json()["worker"])
+
+
+def test_kept_connections_are_spread_and_a_process_that_stands_still_takes_none(tmp_path: Path, port: int) -> None:
+    server = Alone(tmp_path, port, catalog=CATALOG, workers=2)
+    url = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as kept:
+        try:
+            server.eventually(lambda: len(server.workers()) == 2)
+            taken = [_worker_of(kept.enter_context(httpx.Client(base_url=url, timeout=10))) for _ in range(15)]
+            shares = Counter([*taken, _worker_of(server.http)])
+            assert sorted(shares.values()) == [8, 8], shares
+            still = server.workers()[0]
+            still.suspend()
+            try:
+                others = {_worker_of(kept.enter_context(httpx.Client(base_url=url, timeout=10))) for _ in range(6)}
+                assert len(others) == 1
+            finally:
+                still.resume()
+        finally:
+            assert server.stop() == []
+
+
+def test_files_read_again_and_a_drain_cost_no_request_that_was_begun(tmp_path: Path, port: int) -> None:
+    house = CATALOG | {"line_items": [{"id": "l", "campaign_id": "c", "pricing": "house", "bid_micros": 0}]}
+    server = Alone(tmp_path, port, catalog=house, workers=2)
+    begun: list[tuple[float, int | str, set[str]]] = []  # when, what came, creatives
+    ended = threading.Event()
+
+    def ask_on() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            while not ended.is_set():
+                began_s = time.monotonic()
+                try:
+                    answer = client.post("/openrtb2/auction", json=REQUEST | {"tmax": 1_000, "id": str(began_s)})
+                    bids = answer.json()["seatbid"][0]["bid"] if answer.status_code == 200 else []
+                    begun.append((began_s, answer.status_code, {bid["crid"] for bid in bids}))
+                except httpx.HTTPError as e:
+                    begun.append((began_s, type(e).__name__, set()))
+                    time.sleep(0.05)
+
+    players = [threading.Thread(target=ask_on) for _ in range(6)]
+    server.eventually(lambda: len(server.workers()) == 2)
+    (supervisor,) = [p for p in psutil.Process(server.process.pid).children() if "serving.adserver" in p.cmdline()]
+    for player in players:
+        player.start()
+    time.sleep(1.0)
+    other = house | {"creatives": [CATALOG["creatives"][0] | {"id": "other"}]}  # type: ignore[index]
+    (tmp_path / "given-catalog.json").write_text(json.dumps(other))
+    supervisor.send_signal(signal.SIGHUP)
+    time.sleep(1.5)
+    terminated_s = time.monotonic()
+    assert server.stop() == []
+    ended.set()
+    for player in players:
+        player.join(30)
+    served = [row for row in begun if row[0] < terminated_s]
+    assert len(served) > 50 and {what for _, what, _ in served} == {200}
+    assert set().union(*(creatives for *_, creatives in served)) == {"cr", "other"}
+    assert served[-1][2] == {"other"}, "read again without a restart"
 
 
 @pytest.fixture
