@@ -12,6 +12,7 @@ from connectors.flink.rest import FlinkRest
 from infra.bench.report import cpu_seconds
 from infra.bench.services import pid_of
 from jobs.streaming.application import Application
+from jobs.streaming.job import Job, View
 from jobs.streaming.settings import Settings
 
 RUN_TIMEOUT_S = 900.0
@@ -41,9 +42,11 @@ class Bench:
         application = self._application(names, settings)
         return self._finish(lambda: flink.submit(application.session(self._remote()), application.statements()[1]))
 
-    def own_query(self, names: Sequence[str], ddl: Sequence[str], insert: str, **settings: object) -> Run:
-        """A query on the views of our jobs, to a sink of its own."""
-        application = self._application(names, settings)
+    def own_query(self, names: Sequence[str], ddl: Sequence[str], insert: str, view: View | None = None) -> Run:
+        """A query on the views of our jobs, or on a view over the shared ones alone, to a sink of its own."""
+        application = self._application(names, {})
+        if view is not None:
+            application = dataclasses.replace(application, jobs=(Job("bench", outputs=(), views=(view,)),))
 
         def start() -> str:
             session = application.session(self._remote())
