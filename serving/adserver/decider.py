@@ -150,7 +150,7 @@ class Decider:
         if doubt is not None:
             for decision in decisions:
                 decision.reasons.add(doubt)
-        fanout.settled(decisions)
+        fanout.settled(decisions, inventory.rates)
         ended_s = loop.time()
         self._own_time.observe(ended_s - collected_s, ended_s)
         latency_ms = (ended_s - arrived_s) * 1000

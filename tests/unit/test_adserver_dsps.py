@@ -14,12 +14,17 @@ from connectors.http_messages import plain_answer
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import TimedOut, Unavailable
+from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rules import Candidate
+from serving.adserver.decision import Decision
 from serving.adserver.dsps.bidders import Bidders, CallRules
 from serving.adserver.dsps.desk import FAILURES, Tally
 from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.dsps.latency import AdaptiveTimeout, LatencySketch
 from serving.adserver.dsps.tiers import tiers, worth
 from serving.adserver.exposition import merged
+from serving.adserver.openrtb.context import Opportunity
+from serving.adserver.openrtb.messages import Imp
 from serving.adserver.overload import CALM, Overload
 
 NO_BID, BIDS = 204, 200
@@ -128,6 +133,13 @@ def test_a_breaker_opens_for_errors_probes_and_closes() -> None:
     assert not desk.open_breaker and len(_call(made).calls) == 1
 
 
+def _shown(imp_id: str, cpm_micros: int) -> Decision:
+    """A decision that shows an ad of our own."""
+    decision = Decision(Opportunity(Imp(id=imp_id), ("video",), "place", "publisher", None, 0, False))
+    decision.winner = Candidate("internal", "cpm", "a", "c", "cr", bid_cpm_micros=cpm_micros)
+    return decision
+
+
 def test_early_end_partial_bids_and_late_bids() -> None:
     async def run() -> None:
         made, pools = _bidders(_row("quick"), _row("late", timeout_ms=20))
@@ -136,10 +148,11 @@ def test_early_end_partial_bids_and_late_bids() -> None:
         pools["quick"].sent[0][1].answered(0, BIDS, ANSWER, 0.001)
         turns = {t.bidder.id: t for t in await fanout.collect()}
         assert turns["quick"].outcome is None and turns["late"].outcome is Outcome.EXPIRED
-        fanout.shown_cpm_micros["1"] = 5_000_000
+        fanout.settled([_shown("1", 5_000_000)], Rates("EUR", {"USD": 800_000}))
         fanout.answered(1, BIDS, ANSWER, 0.5)
         late = made.desks["late"].tally
-        assert (late.late_bids, late.late_lost_cpm_micros, late.bids, late.expired) == (1, 2_500_000, 0, 1)
+        assert (late.late_bids, late.bids, late.expired) == (1, 0, 1)
+        assert late.late_lost_cpm_micros == 7_500_000 * 0.8 - 5_000_000, "7.50 USD are 6.00 EUR"
         assert made.desks["late"].latency_counts[-2] + made.desks["late"].latency_counts[-3] == 1
         both = made.call(lambda _: b"{}", "US", began_s + 60)
         for tag in (0, 1):

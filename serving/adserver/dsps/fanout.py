@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from schemas.decisions import Outcome
 from schemas.errors import ConnectorError, TimedOut
 from schemas.money import to_micros
+from serving.adserver.auction.rates import Rates
 from serving.adserver.dsps.desk import Desk, Turn
 from serving.adserver.openrtb.messages import BidResponse, decode_response
 
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
 _HELD_UP_S = 0.005
 _LAST_LOOK_S = 0.001
 _NEVER_S = float("inf")
+_MOST_UNITS = 1e6  # a CPM above it is no price
 
 
 class Fanout:
     """Calls in flight. `due_s` is the monotonic time at which each DSP's answer is no longer waited for."""
 
-    __slots__ = ("_due_s", "_finished", "_looked_again", "_pending", "_timer", "_turns", "calls", "shown_cpm_micros")
+    __slots__ = ("_due_s", "_finished", "_looked_again", "_pending", "_rates", "_shown", "_timer", "_turns", "calls")
 
     def __init__(self, calls: Sequence[Desk] = (), due_s: Sequence[float] = ()) -> None:
         self.calls = calls
-        #: What each imp was shown for, once that is known: late bids are held against it.
-        self.shown_cpm_micros: dict[str, int] = {}
+        #: What each imp was shown for, CPM micros, once that is known: late bids are held against it.
+        self._shown: dict[str, int] = {}
+        self._rates: Rates | None = None
         self._due_s = due_s
         self._turns: list[Turn | None] = [None] * len(calls)
         self._pending = len(calls)
@@ -69,13 +72,14 @@ class Fanout:
         if self._turns[tag] is None:
             self._take(tag, desk.failed(Outcome.EXPIRED if isinstance(error, TimedOut) else Outcome.DSP_ERROR))
 
-    def settled(self, decisions: Iterable[Decision]) -> None:
+    def settled(self, decisions: Iterable[Decision], rates: Rates) -> None:
         """Tells who won, and by how much: what a DSP is worth is what would be missed without it."""
+        self._rates = rates
         for decision in decisions:
             winner = decision.winner
             if winner is None:
                 continue
-            self.shown_cpm_micros[decision.opportunity.imp.id] = winner.bid_cpm_micros
+            self._shown[decision.opportunity.imp.id] = winner.bid_cpm_micros
             if winner.bidder_id is None:
                 continue
             desk = next((d for d in self.calls if d.bidder.id == winner.bidder_id), None)
@@ -126,10 +130,12 @@ class Fanout:
         except ValueError:
             return
         for bid in (bid for seat in response.seatbid for bid in seat.bid):
-            shown = self.shown_cpm_micros.get(bid.impid)
             desk.tally.late_bids += 1
-            if shown is not None and bid.price is not None and 0 < bid.price < 1e6:
-                desk.tally.late_lost_cpm_micros += max(0, to_micros(repr(bid.price)) - shown)
+            shown = self._shown.get(bid.impid)
+            if shown is None or self._rates is None or bid.price is None or not 0 < bid.price < _MOST_UNITS:
+                continue
+            would_pay = self._rates.to_ours(to_micros(repr(bid.price)), response.cur)
+            desk.tally.late_lost_cpm_micros += max(0, (would_pay or 0) - shown)
 
 
 def _turn(desk: Desk, status: int, body: bytes) -> Turn:
