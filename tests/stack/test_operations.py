@@ -113,7 +113,16 @@ def test_a_job_is_deployed_alone_and_only_once_and_the_application_goes_on_from_
 
 
 def test_a_backfill_gives_what_the_live_run_gave(stream: StreamUnderTest) -> None:
-    stream.writer.write(stream.events(ADS), per_second=EVENTS_PER_S)
+    """Though lives are cut elsewhere: here some turn out, after they were closed, to have begun minutes earlier."""
+    first = stream.events(ADS)
+    stream.writer.write(first, per_second=EVENTS_PER_S)
+    stream.assert_exact_when_closed()
+    shown = [event for event in first if event["event_type"] == "impression"][:5]
+    earlier = [
+        {**event, "event_type": "mute", "event_id": os.urandom(16), "event_time_ms": event["event_time_ms"] - 300_000}
+        for event in shown
+    ]
+    stream.writer.write([{**event, "cost_micros": 0} for event in earlier], per_second=EVENTS_PER_S)
     stream.assert_exact_when_closed()
     topics = command("jobs.streaming", "backfill", "--into", "again").split()
     assert "campaign-metrics-v1-again" in topics and "ad-sessions-v1-again" in topics

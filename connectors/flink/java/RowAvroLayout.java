@@ -143,20 +143,20 @@ final class RowAvroLayout {
     /** The statement for a value of a common type, or null. */
     private String value(int i, RowAvroType type) {
         int column = this.columns[i];
-        String into = "(b, p, row, " + column + ");";
+        String into = "(p, row, " + column + ");";
         switch (type.kind) {
             case RowAvroType.INT:
             case RowAvroType.LONG:
-                return packed(i, "packNumber", "overNumber", (this.wide[i] ? "p = wideNumber" : "p = number") + into);
+                return packed(i, "packNumber", "overNumber(b, p)", (this.wide[i] ? "p = wideNumber" : "p = number") + into);
             case RowAvroType.STRING:
-                return packed(i, "packText", "overBytes", "p = text" + into);
+                return packed(i, "packText", "overBytes(p)", "p = text" + into);
             case RowAvroType.BYTES:
-                return this.slots[i] >= 0 ? null : column < 0 ? "p = overBytes(b, p);" : "p = bytes" + into;
+                return this.slots[i] >= 0 ? null : column < 0 ? "p = overBytes(p);" : "p = bytes" + into;
             case RowAvroType.ARRAY:
             case RowAvroType.MAP:
                 boolean ofTexts = type.items.kind == RowAvroType.STRING;
                 int each = type.kind == RowAvroType.MAP ? 2 : 1;
-                return column < 0 && this.slots[i] < 0 && ofTexts ? "p = overTexts(b, p, " + each + ");" : null;
+                return column < 0 && this.slots[i] < 0 && ofTexts ? "p = overTexts(p, " + each + ");" : null;
             default:
                 return null;
         }
@@ -165,9 +165,9 @@ final class RowAvroLayout {
     /** Packs, reads into a column, or steps over: a field may be packed and a column. */
     private String packed(int i, String pack, String over, String intoColumn) {
         if (this.slots[i] < 0) {
-            return this.columns[i] < 0 ? "p = " + over + "(b, p);" : intoColumn;
+            return this.columns[i] < 0 ? "p = " + over + ";" : intoColumn;
         }
-        String call = pack + "(b, p, " + this.slots[i] + ");";
+        String call = pack + "(p, " + this.slots[i] + ");";
         return this.columns[i] < 0 ? "p = " + call : call + " " + intoColumn;
     }
 }

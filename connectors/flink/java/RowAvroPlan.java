@@ -123,13 +123,13 @@ public abstract class RowAvroPlan {
         return this.position;
     }
 
-    protected final int wideNumber(byte[] b, int p, GenericRowData row, int column) {
+    protected final int wideNumber(int p, GenericRowData row, int column) {
         this.position = p;
         row.setField(column, Long.valueOf(readLong()));
         return this.position;
     }
 
-    protected final int number(byte[] b, int p, GenericRowData row, int column) {
+    protected final int number(int p, GenericRowData row, int column) {
         this.position = p;
         long number = readLong();
         if (number != (int) number) {
@@ -139,20 +139,20 @@ public abstract class RowAvroPlan {
         return this.position;
     }
 
-    protected final int overBytes(byte[] b, int p) {
+    protected final int overBytes(int p) {
         this.position = p;
         int size = (int) length();
         return this.position + size;
     }
 
-    protected final int text(byte[] b, int p, GenericRowData row, int column) {
+    protected final int text(int p, GenericRowData row, int column) {
         this.position = p;
         int size = (int) length();
         row.setField(column, textAt(this.position, size));
         return this.position + size;
     }
 
-    protected final int packText(byte[] b, int p, int which) {
+    protected final int packText(int p, int which) {
         this.position = p;
         int size = (int) length();
         this.starts[which] = this.position;
@@ -160,7 +160,7 @@ public abstract class RowAvroPlan {
         return this.position + size;
     }
 
-    protected final int packNumber(byte[] b, int p, int which) {
+    protected final int packNumber(int p, int which) {
         this.position = p;
         long number = readLong();
         if (number != (int) number) {
@@ -170,14 +170,14 @@ public abstract class RowAvroPlan {
         return this.position;
     }
 
-    protected final int bytes(byte[] b, int p, GenericRowData row, int column) {
+    protected final int bytes(int p, GenericRowData row, int column) {
         this.position = p;
         row.setField(column, bytes((int) length()));
         return this.position;
     }
 
     /** Over an array (`each` is 1) or a map (2) of texts. */
-    protected final int overTexts(byte[] b, int p, int each) {
+    protected final int overTexts(int p, int each) {
         this.position = p;
         for (long count = blockCount(); count != 0; count = blockCount()) {
             for (long i = count * each; i > 0; i--) {

@@ -229,28 +229,45 @@ final class AdLife {
         }
     }
 
+    /**
+     * A row that takes back what earlier ones have said, when the life turns out to have begun in another minute; null
+     * when there is nothing to take back. Its revision is 0: it is no session.
+     */
+    GenericRowData takeBack() {
+        unpack();
+        long[] n = this.numbers;
+        long minuteMs = n[FIRST_MS] - n[FIRST_MS] % 60000;
+        boolean moved = n[SAID_MINUTE_MS] != minuteMs;
+        boolean said = n[SAID_SESSIONS] != 0 || n[SAID_COMPLETED] != 0 || n[SAID_WATCH_MS] != 0;
+        GenericRowData row = moved && said ? row(0, 0, 0, 0) : null;
+        n[SAID_MINUTE_MS] = minuteMs;
+        return row;
+    }
+
     /** The session row of the life so far. After it the texts are forgotten: a later event brings them again. */
     GenericRowData close() {
         unpack();
         long[] n = this.numbers;
         n[REVISION]++;
         n[CLOSES_MS] = 0;
-        if (n[SAID_MINUTE_MS] == 0) {
-            n[SAID_MINUTE_MS] = n[FIRST_MS] - n[FIRST_MS] % 60000;
-        }
-        long sessions = n[IMPRESSIONS] > 0 ? 1 : 0;
-        long completed = n[FURTHEST] > 100 ? 1 : 0;
-        long watchMs = n[WATCHED] * n[LENGTH_S] * 10;
-        GenericRowData row = new GenericRowData(TEXTS.length + 1 + NUMBERS.length + DELTAS.length);
-        for (int i = 0; i < TEXTS.length; i++) {
-            row.setField(i, this.texts[i]);
-            this.texts[i] = null;
-        }
-        int at = TEXTS.length;
-        row.setField(at++, this.dimensions);
+        GenericRowData row = row(
+                n[REVISION], n[IMPRESSIONS] > 0 ? 1 : 0, n[FURTHEST] > 100 ? 1 : 0, n[WATCHED] * n[LENGTH_S] * 10);
+        Arrays.fill(this.texts, null);
         this.dimensions = null;
+        return row;
+    }
+
+    /** A row of this revision, with the difference to what was said; which it says. */
+    private GenericRowData row(long revision, long sessions, long completed, long watchMs) {
+        long[] n = this.numbers;
+        GenericRowData row = new GenericRowData(TEXTS.length + 1 + NUMBERS.length + DELTAS.length);
+        int at = 0;
+        for (int i = 0; i < TEXTS.length; i++) {
+            row.setField(at++, this.texts[i]);
+        }
+        row.setField(at++, this.dimensions);
         for (int i = 0; i < NUMBERS.length; i++) {
-            long value = i == FURTHEST ? n[i] - 1 : i == SOURCES ? Long.bitCount(n[i]) : n[i];
+            long value = i == FURTHEST ? n[i] - 1 : i == SOURCES ? Long.bitCount(n[i]) : i == REVISION ? revision : n[i];
             row.setField(at++, Long.valueOf(value));
         }
         row.setField(at, Long.valueOf(n[SAID_MINUTE_MS]));

@@ -7,8 +7,9 @@
 // Out: a row with `event`, the input's row, for the first copy of each event; and a row with `session` when `gap_ms` of
 // publish time have passed without an event of the ad. A session row sums up the ad's whole life so far. An event after
 // that makes another one with the next `revision`, when its own gap has passed; the `..._delta` columns add up to what
-// the last revision says. So how often a life was cut, which depends on the order of arrival, changes no final row and
-// no sum.
+// the last revision says, in the minute in which the life began: when that turns out to be another one, a row of revision
+// 0 first takes back what was said. So how often a life was cut, which depends on the order of arrival, changes no final
+// row and no sum.
 //
 // The input's type is a constant of its own (AdLivesInput, written by views.py for the columns of the deployment): only
 // for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
@@ -106,6 +107,10 @@ public class AdLives extends ProcessTableFunction {
             return;
         }
         if (closesMs > 0) {
+            GenericRowData takenBack = life.takeBack();
+            if (takenBack != null) {
+                collect(GenericRowData.of(new Object[] {null, takenBack}));
+            }
             collect(GenericRowData.of(new Object[] {null, life.close()}));
         }
         if (life.forgetMs > nowMs) {

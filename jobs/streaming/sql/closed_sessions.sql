@@ -1,4 +1,5 @@
 -- One row per ad when the gap after its last event has passed; a later event makes another with the next revision.
+-- A row of revision 0 takes deltas back.
 SELECT
   `session`.`record_id` AS record_id,
   `session`.`user_pseudonym` AS user_pseudonym,
