@@ -5,8 +5,8 @@ campaign-metrics-v1 (no key), the same row as deltas `sessions`, `sessions_compl
 Time: publish time; a life closes when `session_gap_s` of it have passed without an event of the ad. When all traffic
 stops the clock takes over after `source_idle_s`.
 Lateness: an event that comes after its ad's life was closed makes a whole new row with the next `revision`, which
-replaces the older one; the deltas make up the difference, and move to the minute in which the life began. So how often a
-life was cut changes no final row and no sum.
+replaces the older one; the deltas make up the difference, and move to the minute in which the life began. So how often
+a life was cut changes no final row and no sum.
 State: one value per ad, shared with the deduplication. Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs ad_sessions
 """
