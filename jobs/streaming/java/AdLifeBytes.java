@@ -1,0 +1,103 @@
+// How AdLife.java packs numbers, texts and bytes into its state, and reads them again.
+package headwater;
+
+import java.util.Arrays;
+import org.apache.flink.core.memory.MemorySegment;
+import org.apache.flink.core.memory.MemorySegmentFactory;
+import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+
+/** Reads what AdLifeWriter wrote: zig-zag variable-length integers, texts by length + 1 (0: null). */
+final class AdLifeReader {
+    final byte[] bytes;
+    int position;
+    private MemorySegment[] segments;
+
+    AdLifeReader(byte[] bytes, int position) {
+        this.bytes = bytes;
+        this.position = position;
+    }
+
+    long next() {
+        long bits = 0;
+        int shift = 0;
+        byte part;
+        do {
+            part = this.bytes[this.position++];
+            bits |= (long) (part & 0x7F) << shift;
+            shift += 7;
+        } while (part < 0);
+        return (bits >>> 1) ^ -(bits & 1);
+    }
+
+    byte[] some() {
+        int size = (int) next();
+        byte[] found = Arrays.copyOfRange(this.bytes, this.position, this.position + size);
+        this.position += size;
+        return found;
+    }
+
+    StringData text() {
+        int size = (int) next() - 1;
+        if (size < 0) {
+            return null;
+        }
+        if (this.segments == null) {
+            this.segments = new MemorySegment[] {MemorySegmentFactory.wrap(this.bytes)};
+        }
+        int from = this.position;
+        this.position += size;
+        return new BinaryStringData(this.segments, from, size);
+    }
+}
+
+final class AdLifeWriter {
+    byte[] bytes;
+    int position;
+
+    AdLifeWriter(int size) {
+        this.bytes = new byte[size];
+    }
+
+    void put(long value) {
+        room(10);
+        long bits = (value << 1) ^ (value >> 63);
+        while ((bits & ~0x7FL) != 0) {
+            this.bytes[this.position++] = (byte) (bits & 0x7F | 0x80);
+            bits >>>= 7;
+        }
+        this.bytes[this.position++] = (byte) bits;
+    }
+
+    void put(byte[] some, int from, int size) {
+        if (size > 0) {
+            room(size);
+            System.arraycopy(some, from, this.bytes, this.position, size);
+            this.position += size;
+        }
+    }
+
+    void put(StringData text) {
+        if (text == null) {
+            put(0L);
+            return;
+        }
+        BinaryStringData binary = (BinaryStringData) text;
+        binary.ensureMaterialized();
+        int size = binary.getSizeInBytes();
+        put(size + 1L);
+        room(size);
+        if (binary.getSegments().length == 1) {
+            binary.getSegments()[0].get(binary.getOffset(), this.bytes, this.position, size);
+        } else {
+            System.arraycopy(binary.toBytes(), 0, this.bytes, this.position, size);
+        }
+        this.position += size;
+    }
+
+    private void room(int size) {
+        if (this.position + size > this.bytes.length) {
+            this.bytes = Arrays.copyOf(this.bytes, (this.position + size) * 2);
+        }
+    }
+}
