@@ -14,7 +14,6 @@ import asyncio
 import json
 import logging
 import signal
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -52,7 +51,6 @@ class HttpServer:
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._listener: SharedListener | None = None
-        self._opening: set[asyncio.Task[Any]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int, backlog: int = 1024, listener: SharedListener | None = None) -> None:
@@ -66,19 +64,8 @@ class HttpServer:
         if listener is None:
             self._server = await loop.create_server(lambda: _Connection(self, loop), host, port, backlog=backlog)
         else:
-            listener.start(self._take)
+            listener.start(lambda: _Connection(self, loop))
         self._ticker = loop.create_task(self._tick_for_ever(loop))
-
-    def _take(self, accepted: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        opening = loop.create_task(loop.connect_accepted_socket(lambda: _Connection(self, loop), accepted))
-        self._opening.add(opening)
-        opening.add_done_callback(self._opened)
-
-    def _opened(self, opening: asyncio.Task[Any]) -> None:
-        self._opening.discard(opening)
-        if self._listener is not None and not opening.cancelled() and opening.exception() is not None:
-            self._listener.closed()  # the client had gone before there was a connection to speak of
 
     def ended(self, connection: _Connection) -> None:
         """A connection has been lost."""

@@ -13,6 +13,7 @@ import logging
 import mmap
 import socket
 from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,14 @@ class SharedListener:
         self._listener = listener
         self._counts = counts
         self._tell = counts.of(number)
-        self._take: Callable[[socket.socket], None] = socket.socket.close
+        self._protocol: Callable[[], asyncio.Protocol] = asyncio.Protocol
+        self._opening: set[asyncio.Task[Any]] = set()
         self._open = 0
         self._closed = False
 
-    def start(self, take: Callable[[socket.socket], None]) -> None:
-        """Hands each connection to `take`; `closed` says when it has ended."""
-        self._take = take
+    def start(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Makes a protocol for each connection; whoever made it calls `closed` when the connection is lost."""
+        self._protocol = protocol
         self._listener.setblocking(False)
         self._look()
 
@@ -71,8 +73,7 @@ class SharedListener:
         asyncio.get_running_loop().remove_reader(self._listener)
 
     def _look(self) -> None:
-        if not self._closed:
-            asyncio.get_running_loop().add_reader(self._listener, self._ready)
+        asyncio.get_running_loop().add_reader(self._listener, self._ready)
 
     def _ready(self) -> None:
         if self._open > self._counts.least():
@@ -102,4 +103,12 @@ class SharedListener:
         connection.setblocking(False)
         self._open += 1
         self._tell(self._open)
-        self._take(connection)
+        loop = asyncio.get_running_loop()
+        opening = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[Any]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled() and opening.exception() is not None:
+            self.closed()  # the client had gone before there was a connection to speak of

@@ -118,11 +118,12 @@ def test_a_backfill_gives_what_the_live_run_gave(stream: StreamUnderTest) -> Non
     stream.writer.write(first, per_second=EVENTS_PER_S)
     stream.assert_exact_when_closed()
     shown = [event for event in first if event["event_type"] == "impression"][:5]
+    muted = {"event_type": "mute", "cost_micros": 0}
     earlier = [
-        {**event, "event_type": "mute", "event_id": os.urandom(16), "event_time_ms": event["event_time_ms"] - 300_000}
+        {**event, **muted, "event_id": os.urandom(16), "event_time_ms": event["event_time_ms"] - 300_000}
         for event in shown
     ]
-    stream.writer.write([{**event, "cost_micros": 0} for event in earlier], per_second=EVENTS_PER_S)
+    stream.writer.write(earlier, per_second=EVENTS_PER_S)
     stream.assert_exact_when_closed()
     topics = command("jobs.streaming", "backfill", "--into", "again").split()
     assert "campaign-metrics-v1-again" in topics and "ad-sessions-v1-again" in topics

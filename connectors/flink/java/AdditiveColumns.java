@@ -12,6 +12,7 @@ import org.apache.flink.table.types.logical.RowType;
 
 final class AdditiveColumns implements Serializable {
     private static final long serialVersionUID = 1L;
+
     final String[] names;
     /** The key: positions of its BIGINTs; then its texts and its INTs by name, as they are packed. */
     final int[] longs;
@@ -81,7 +82,7 @@ final class AdditiveColumns implements Serializable {
         this.ints = unpacked ? named(this.intColumns) : RowAvroFormat.names((String) options.get("packed.numbers"));
     }
 
-    private String[] named(int[] positions) {
+    String[] named(int[] positions) {
         String[] found = new String[positions.length];
         for (int i = 0; i < found.length; i++) {
             found[i] = this.names[positions[i]];

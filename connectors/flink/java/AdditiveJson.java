@@ -19,22 +19,14 @@ final class AdditiveJson {
 
     AdditiveJson(AdditiveColumns columns) {
         this.columns = columns;
-        this.longs = names(columns, columns.longs, 0);
+        this.longs = names(columns.named(columns.longs), 0);
         this.texts = names(columns.texts, 0);
         this.ints = names(columns.ints, 0);
-        this.unions = names(columns, columns.unions, 0);
-        this.numbers = names(columns, columns.numbers, columns.countNames.length);
+        this.unions = names(columns.named(columns.unions), 0);
+        this.numbers = names(columns.named(columns.numbers), columns.countNames.length);
         for (int i = 0; i < columns.countNames.length; i++) {
             this.numbers[columns.numbers.length + i] = new SerializedString(columns.countNames[i]);
         }
-    }
-
-    private static SerializedString[] names(AdditiveColumns columns, int[] positions, int more) {
-        String[] names = new String[positions.length];
-        for (int i = 0; i < positions.length; i++) {
-            names[i] = columns.names[positions[i]];
-        }
-        return names(names, more);
     }
 
     private static SerializedString[] names(String[] of, int more) {

@@ -53,7 +53,6 @@ import org.apache.flink.table.types.utils.DataTypeUtils;
 public final class RowAvroFormat implements DeserializationFormatFactory {
     static final ConfigOption URL = ConfigOptions.key("url").stringType().noDefaultValue();
     static final ConfigOption SCHEMA = ConfigOptions.key("schema").stringType().noDefaultValue();
-
     static final ConfigOption PACKED_TEXTS = ConfigOptions.key("packed.texts").stringType().defaultValue("");
     static final ConfigOption PACKED_NUMBERS = ConfigOptions.key("packed.numbers").stringType().defaultValue("");
 
