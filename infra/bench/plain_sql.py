@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connectors.endpoints import Endpoints
-from infra.bench.stream_input import YAHOO_TOPIC
+from infra.bench.stream_input import JSON_TOPIC, YAHOO_TOPIC
 
 _BLACKHOLE = "WITH ('connector' = 'blackhole')"
 
@@ -22,15 +22,24 @@ class PlainQuery:
         return [statement.replace("{bootstrap}", where.kafka_bootstrap) for statement in self.statements]
 
 
-def source_ddl(where: Endpoints) -> str:
-    """The Yahoo benchmark's events, to the end of their topic."""
+#: The Yahoo benchmark's fields, by topic: its own, or those of AdEvent that say the same.
+_FIELDS = {
+    YAHOO_TOPIC: "user_id STRING, page_id STRING, ad_id STRING, ad_type STRING, event_type STRING, event_time BIGINT, "
+    "ip_address STRING",
+    JSON_TOPIC: "user_pseudonym STRING, placement_id STRING, creative_id STRING, creative_format STRING, "
+    "event_type STRING, event_time_ms BIGINT, session_context STRING, "
+    "user_id AS user_pseudonym, page_id AS placement_id, ad_id AS creative_id, event_time AS event_time_ms",
+}
+
+
+def source_ddl(where: Endpoints, topic: str) -> str:
+    """The events of a JSON topic to its end, by the names of the Yahoo benchmark."""
     return f"""CREATE TEMPORARY TABLE yahoo (
-      user_id STRING, page_id STRING, ad_id STRING, ad_type STRING, event_type STRING, event_time BIGINT,
-      ip_address STRING,
-      rowtime AS TO_TIMESTAMP_LTZ(event_time, 3),
+      {_FIELDS[topic]},
+      rowtime AS TO_TIMESTAMP_LTZ({"event_time" if topic == YAHOO_TOPIC else "event_time_ms"}, 3),
       WATERMARK FOR rowtime AS rowtime - INTERVAL '5' SECOND
     ) WITH (
-      'connector' = 'kafka', 'topic' = '{YAHOO_TOPIC}', 'properties.bootstrap.servers' = '{where.kafka_bootstrap}',
+      'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{where.kafka_bootstrap}',
       'properties.group.id' = 'yahoo', 'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset',
       'format' = 'json'
     )"""

@@ -17,7 +17,7 @@ from connectors.kafka import create_topics
 from infra.bench.flink_runs import Bench, Run
 from infra.bench.plain_sql import NEXMARK, YAHOO, PlainQuery, source_ddl
 from infra.bench.services import services
-from infra.bench.stream_input import YAHOO_TOPIC
+from infra.bench.stream_input import JSON_TOPIC, YAHOO_TOPIC
 from jobs.streaming.application import JOBS
 from jobs.streaming.job import View
 from schemas.topics import Topic
@@ -43,8 +43,8 @@ _SESSIONS_SINK = (
 _SESSIONS = "INSERT INTO nothing SELECT record_id, events, first_event_time_ms, last_event_time_ms FROM closed_sessions"
 
 
-def _plain(query: PlainQuery) -> Case:
-    return lambda bench: bench.plain([source_ddl(bench.where), *query.ddl(bench.where)], query.insert)
+def _plain(query: PlainQuery, topic: str) -> Case:
+    return lambda bench: bench.plain([source_ddl(bench.where, topic), *query.ddl(bench.where)], query.insert)
 
 
 def _alone(job: str) -> Case:
@@ -52,7 +52,8 @@ def _alone(job: str) -> Case:
 
 
 CASES: dict[str, Case] = {
-    "yahoo": _plain(YAHOO),
+    "yahoo": _plain(YAHOO, JSON_TOPIC),
+    "yahoo, 7 fields": _plain(YAHOO, YAHOO_TOPIC),
     "metrics": lambda bench: bench.jobs(["campaign_metrics"], deduplicate=False),
     "metrics, views deduplicated": lambda bench: bench.jobs(["campaign_metrics"], event_types=("impression",)),
     "metrics, all deduplicated": lambda bench: bench.jobs(["campaign_metrics"]),
@@ -62,7 +63,7 @@ CASES: dict[str, Case] = {
     "sessions": lambda bench: bench.own_query(["ad_sessions"], [_SESSIONS_SINK], _SESSIONS),
     "all jobs": lambda bench: bench.jobs(list(JOBS)),
     **{f"job {name}": _alone(name) for name in JOBS},
-    **{f"nexmark {name}": _plain(query) for name, query in NEXMARK.items()},
+    **{f"nexmark {name}": _plain(query, JSON_TOPIC) for name, query in NEXMARK.items()},
 }
 
 
@@ -99,7 +100,10 @@ def running() -> Iterator[Runner]:
     os.environ["HEADWATER_FLINK_TASK_HEAP_MB"] = str(HEAP_MB)
     with services(("contracts", "flink-taskmanager")) as where:
         create_topics(
-            [Topic(YAHOO_TOPIC, "bench", "user", None, (), ()), Topic(YAHOO.topic, "bench", "", None, (), ())]
+            [
+                *(Topic(name, "bench", "user", None, (), ()) for name in (JSON_TOPIC, YAHOO_TOPIC)),
+                Topic(YAHOO.topic, "bench", "", None, (), ()),
+            ]
         )
         runner = Runner(where)
         try:

@@ -1,8 +1,9 @@
-"""Millions of ad events for the stream benchmarks: as AdEvents in ad-events-v1, and as the Yahoo benchmark's JSON.
+"""Millions of ad events for the stream benchmarks: as AdEvents in ad-events-v1, as JSON, and as the Yahoo benchmark's.
 
-The same events in both topics, in the same order: of each ad an impression, a viewable 200 ads later and a click 1,000
+The same events in all topics, in the same order: of each ad an impression, a viewable 200 ads later and a click 1,000
 ads later (the Yahoo benchmark's three kinds, a third each), and every hundredth event once more. 100 campaigns of 10
 creatives, 4 placements (each of one device type), 2 countries: 8,000 combinations of dimensions.
+As JSON an event has the fields of AdEvent that are not null, its id as the usual 36 characters.
 The Yahoo fields: user_id, page_id, ad_id, ad_type, event_type, event_time, ip_address.
 Source: Chintapalli et al., "Benchmarking Streaming Computation Engines: Storm, Flink and Spark Streaming", 2016.
 """
@@ -10,6 +11,8 @@ Source: Chintapalli et al., "Benchmarking Streaming Computation Engines: Storm, 
 from __future__ import annotations
 
 import hashlib
+import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,10 +23,10 @@ from confluent_kafka import KafkaError, Message
 from connectors import kafka
 from connectors.records import encoder
 from connectors.registry import SchemaRegistry
-from schemas.codec import Encoder
 from schemas.ids import encode_id
 from schemas.topics import AD_EVENTS
 
+JSON_TOPIC = "bench-ad-events-json"
 YAHOO_TOPIC = "bench-yahoo"
 TYPES = ("impression", "viewable", "click")
 _LAG = {"impression": 0, "viewable": 200, "click": 1_000}
@@ -43,6 +46,15 @@ _TIMES = (0x5A5A5A5A5A5, 0x5A5A5A5A5A6, 0x5A5A5A5A5A7)
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """How an event is written: the whole of it, its id, and its three times."""
+
+    encode: Callable[[dict[str, Any]], bytes]
+    event_id: Callable[[bytes], bytes]
+    times: Callable[[int, int, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Amount:
     """How much input there is."""
 
@@ -51,11 +63,11 @@ class Amount:
 
 
 def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> None:
-    """Writes `amount` of events but the first `skip` to both topics of the running services.
+    """Writes `amount` of events but the first `skip` to all topics of the running services.
 
     `progress` is told how many, now and then.
     """
-    events = Events(amount.users)
+    events, as_json = Events(amount.users), Events(amount.users, JSON)
     dropped: list[str] = []
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -81,7 +93,8 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
             b'"event_type":"%s","event_time":%d,"ip_address":"192.0.2.%d"}'
             % (user, placement, campaign, creative, TYPES[kind].encode(), time_ms, ad % 250)
         )
-        for topic, payload in ((AD_EVENTS.name, value), (YAHOO_TOPIC, yahoo)):
+        _, whole = as_json.of(ad, kind, time_ms)
+        for topic, payload in ((AD_EVENTS.name, value), (JSON_TOPIC, whole), (YAHOO_TOPIC, yahoo)):
             while True:
                 try:
                     producer.produce(topic, payload, user, on_delivery=delivered)
@@ -99,19 +112,36 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
 class Events:
     """Encoded AdEvents, cheap enough that writing them is not what is measured."""
 
-    def __init__(self, users: int) -> None:
+    def __init__(self, users: int, form: Form | None = None) -> None:
         self._users = users
-        self._pieces = _pieces(encoder(AD_EVENTS, SchemaRegistry()))
+        self._form = form or avro()
+        self._pieces = _pieces(self._form)
 
     def of(self, ad: int, kind: int, time_ms: int) -> tuple[bytes, bytes]:
         """(user, record) of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
-        event_id = hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest()
+        event_id = self._form.event_id(hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest())
         record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
         user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
         user = b"v1:%022d" % (int.from_bytes(user_number, "big") % self._users)
         a, b, c, d, e = self._pieces[kind][ad % _COMBINATIONS]
-        times = b"".join(_long(ms) for ms in (time_ms, time_ms + 40, time_ms + 90))
+        times = self._form.times(time_ms, time_ms + 40, time_ms + 90)
         return user, b"".join((a, event_id, b, record_id, c, times, d, user, e))
+
+
+def avro() -> Form:
+    """The contract, by the schema in the registry."""
+    return Form(encoder(AD_EVENTS, SchemaRegistry()), bytes, lambda *times_ms: b"".join(map(_long, times_ms)))
+
+
+def _json_id(event_id: bytes) -> bytes:
+    return str(uuid.UUID(bytes=event_id)).encode()
+
+
+def _json(event: dict[str, Any]) -> bytes:
+    return json.dumps({**event, "event_id": _json_id(event["event_id"]).decode()}, separators=(",", ":")).encode()
+
+
+JSON = Form(_json, _json_id, lambda *times_ms: b'%d,"received_time_ms":%d,"published_time_ms":%d' % times_ms)
 
 
 def _order(events: int) -> Iterator[tuple[int, int]]:
@@ -135,16 +165,15 @@ def _combination(number: int) -> tuple[int, int, int, int]:
     return campaign, creative, rest % _PLACEMENTS, rest // _PLACEMENTS
 
 
-def _pieces(encode: Encoder) -> list[list[tuple[bytes, ...]]]:
+def _pieces(form: Form) -> list[list[tuple[bytes, ...]]]:
     """By kind and combination of dimensions: what stands before, between and after the parts that change."""
-    return [[_cut(encode, name, number) for number in range(_COMBINATIONS)] for name in TYPES]
+    return [[_cut(form, name, number) for number in range(_COMBINATIONS)] for name in TYPES]
 
 
-def _cut(encode: Encoder, kind: str, number: int) -> tuple[bytes, ...]:
-    whole = encode(example(kind, number))
-    times = b"".join(_long(ms) for ms in _TIMES)
+def _cut(form: Form, kind: str, number: int) -> tuple[bytes, ...]:
+    whole = form.encode(example(kind, number))
     parts = []
-    for marker in (_EVENT_ID, _RECORD_ID.encode(), times, _USER.encode()):
+    for marker in (form.event_id(_EVENT_ID), _RECORD_ID.encode(), form.times(*_TIMES), _USER.encode()):
         before, whole = whole.split(marker, 1)
         parts.append(before)
     return (*parts, whole)

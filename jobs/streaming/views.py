@@ -1,10 +1,11 @@
 """The tables and views that all stream jobs read: events, their one deduplication, the lives of ads, and the clock.
 
-    ad_events -> judged_events -> events -> ad_lives -> deduplicated_events, closed_lives
+    ad_events -> judged_events -> events -> lives -> deduplicated_events, closed_sessions
                               \\-> rejected_events
 
 Time: row time is publish time (docs/architecture.md "Two clocks").
-State: that of the function `ad_lives` (java/AdLives.java): what was seen of each ad, kept for `deduplication_ttl_s`.
+State: that of the function `ad_lives` (java/AdLives.java), or of `first_copies` (java/FirstCopies.java) in a deployment
+without sessions: what was seen, kept for `deduplication_ttl_s`.
 Columns: a deployment declares, decodes and carries only the columns that its queries name.
 """
 
@@ -38,7 +39,7 @@ CLOCK = "stream_clock"
 DECISIONS = "ad_decisions"
 DECISION_COLUMNS = frozenset(("record_id", "decision_time_ms", "winner_campaign_id", "price_cpm_micros", "currency"))
 
-#: What `judged_events` reads; and `ad_lives`, without and with sessions, beside what the queries name.
+#: What `judged_events` reads; and deduplication, without and with sessions, beside what the queries name.
 _JUDGED = frozenset(
     [
         "record_id",
@@ -53,8 +54,20 @@ _JUDGED = frozenset(
         "quality_reasons",
     ]
 )
-_OF_DEDUPLICATION = frozenset(("event_id",))
-_OF_SESSIONS = frozenset((PACKED_COLUMN, "user_pseudonym", "source", "watch_percent", "creative_length_s"))
+_OF_DEDUPLICATION = frozenset(("event_id", "published_time_ms"))
+_OF_SESSIONS = frozenset(
+    [
+        PACKED_COLUMN,
+        "record_id",
+        "user_pseudonym",
+        "event_type",
+        "event_time_ms",
+        "cost_micros",
+        "source",
+        "watch_percent",
+        "creative_length_s",
+    ]
+)
 
 
 def watermark(settings: Settings) -> str:
@@ -115,7 +128,7 @@ def metadata_ddl(wanted: Collection[str]) -> tuple[str, ...]:
 
 def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     """The shared views of a deployment of `jobs`, in the order in which they build on each other."""
-    carried = _carried(jobs)
+    carried, sessions = _carried(jobs), _with_sessions(jobs)
     names = ", ".join(f"`{column.name}`" for column in carried)
     late_raw = "raw" in wanted_columns(jobs)
     shared = (
@@ -129,21 +142,18 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
                 late_raw=f"CASE WHEN received_time_ms - event_time_ms > {LATENESS_MS} THEN `raw` END"
                 if late_raw
                 else "CAST(NULL AS BYTES)",
-                not_of_the_ad=text_list(NOT_OF_THE_AD),
-                quartiles=" ".join(
-                    f"WHEN '{kind.name}' THEN {kind.quartile}" for kind in EVENT_TYPES if kind.quartile is not None
-                ),
+                key=_life_key() if sessions else _bucket_key(settings),
                 only=f"AND event_type IN ({text_list(settings.event_types)})" if settings.event_types else "",
             ),
         ),
     )
-    no_columns = ", ".join(f"CAST(NULL AS {column.type.removesuffix(' NOT NULL')})" for column in carried)
-    timed = f"SELECT * FROM events\n{sql('clock_rows', no_columns=no_columns)}"
-    lives = sql(
-        "ad_lives",
-        gap_ms=settings.session_gap_s * 1000,
-        remember_ms=settings.deduplication_ttl_s * 1000,
-        sessions="TRUE" if _with_sessions(jobs) else "FALSE",
+    nothing = ", ".join(f"CAST(NULL AS {c.type.removesuffix(' NOT NULL')})" for c in (*carried, *_of_events(jobs)))
+    timed = f"SELECT * FROM events\n{sql('clock_rows', nothing=nothing)}"
+    remember_ms = settings.deduplication_ttl_s * 1000
+    lives = (
+        sql("ad_lives", gap_ms=settings.session_gap_s * 1000, remember_ms=remember_ms)
+        if sessions
+        else sql("first_copies", buckets=settings.deduplication_buckets, remember_ms=remember_ms)
     )
     unpacked = [name for name in PACKED_TEXTS if name in _unpacked(jobs)]
     first_copies = sql(
@@ -162,34 +172,50 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     )
 
 
-#: Columns that view `events` adds to AdEvent's, in its order.
-_OF_EVENTS: tuple[Column, ...] = (
-    Column("late_raw", "BYTES"),
-    Column("reasons", "STRING"),
-    Column("of_the_ad", "BOOLEAN"),
-    Column("life_id", "STRING"),
-    Column("quartile", "INT"),
-    Column("rowtime", "TIMESTAMP_LTZ(3)"),
-)
+def _life_key() -> str:
+    """Select items of what `ad_lives` asks of an event: is it about showing the ad, whose, and how far did it play?"""
+    not_of_the_ad = text_list(NOT_OF_THE_AD)
+    quartiles = " ".join(
+        f"WHEN '{kind.name}' THEN {kind.quartile}" for kind in EVENT_TYPES if kind.quartile is not None
+    )
+    return f"""event_type NOT IN ({not_of_the_ad}) AS of_the_ad,
+  CASE WHEN event_type NOT IN ({not_of_the_ad}) THEN record_id ELSE DECODE(event_id, 'ISO-8859-1') END AS life_id,
+  CASE event_type {quartiles} ELSE -1 END AS quartile"""
+
+
+def _bucket_key(settings: Settings) -> str:
+    """The same for `first_copies`: in which part of all events does it look for copies?"""
+    return f"event_bucket(event_id, {settings.deduplication_buckets}) AS id_bucket"
+
+
+def _of_events(jobs: Sequence[Job]) -> tuple[Column, ...]:
+    """Columns that view `events` adds to AdEvent's, in its order, but for its row time."""
+    key = (
+        (Column("of_the_ad", "BOOLEAN"), Column("life_id", "STRING"), Column("quartile", "INT"))
+        if _with_sessions(jobs)
+        else (Column("id_bucket", "INT"),)
+    )
+    return (Column("late_raw", "BYTES"), Column("reasons", "STRING"), *key)
 
 
 def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
-    """The Java of a deployment: the functions of folder `java`, and the type of the rows that `ad_lives` gets."""
-    fields = ", ".join(f"`{c.name}` {c.type.removesuffix(' NOT NULL')}" for c in (*_carried(jobs), *_OF_EVENTS))
+    """The Java of a deployment: the functions of folder `java`, and the type of the rows that deduplication gets."""
+    every = (*_carried(jobs), *_of_events(jobs), Column("rowtime", "TIMESTAMP_LTZ(3)"))
+    fields = ", ".join(f"`{column.name}` {column.type.removesuffix(' NOT NULL')}" for column in every)
     text = f"""package headwater;
 
-final class AdLivesInput {{
+final class EventInput {{
     static final String ROW = "ROW<{fields}>";
     static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
     static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
 }}
 """
-    return (*sources("jobs.streaming"), ("AdLivesInput", text))
+    return (*sources("jobs.streaming"), ("EventInput", text))
 
 
 def _carried(jobs: Sequence[Job]) -> list[Column]:
     """Columns of the source that go on behind view `events`: all but what is only judged there, or comes out packed."""
-    wanted = wanted_columns(jobs) - _unpacked(jobs) - {"quality_reasons"}
+    wanted = _needed(jobs) - _unpacked(jobs) - {"quality_reasons"}
     packed = [Column(PACKED_COLUMN, "BYTES")] if PACKED_COLUMN in wanted else []
     return [*(column for column in event_columns() if column.name in wanted), *packed]
 

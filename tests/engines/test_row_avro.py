@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import fastavro
 import pytest
 
-from connectors.flink.java_jar import compiled_jar
-from connectors.flink.session import streaming_session
 from schemas.campaign_metrics import PACKED_NUMBERS, PACKED_TEXTS
 from schemas.codec import schema_text
 from tests.samples.additive import packed
+from tests.samples.flink_java import FlinkJava
 from tests.samples.stream_io import DEFAULTS
 
 COLUMNS = ("event_id", "campaign_id", "event_time_ms", "watch_percent", "quality_reasons")
@@ -52,48 +51,24 @@ def newest() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def decode() -> Iterator[Decode]:
-    streaming_session({})
-    from pyflink.java_gateway import get_gateway
-
-    gateway = get_gateway()
-    jvm = gateway.jvm
-
-    def array(kind: Any, items: list[Any]) -> Any:
-        made = gateway.new_array(kind, len(items))
-        for i, item in enumerate(items):
-            made[i] = item
-        return made
-
-    def opened(accessible: Any) -> Any:
-        accessible.setAccessible(True)
-        return accessible
-
-    urls = array(jvm.java.net.URL, [jvm.java.io.File(str(compiled_jar(jvm).resolve())).toURI().toURL()])
-    loader = jvm.java.net.URLClassLoader(urls, jvm.java.lang.Thread.currentThread().getContextClassLoader())
-    layout_class = loader.loadClass("headwater.RowAvroLayout")
-    packing_class = loader.loadClass("headwater.RowAvroPacking")
+    java = FlinkJava()
+    jvm = java.jvm
     mapper = jvm.org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper()
 
-    def new(of: Any, arguments: list[Any]) -> Any:
-        constructor = next(c for c in of.getDeclaredConstructors() if c.getParameterCount() == len(arguments))
-        return opened(constructor).newInstance(array(jvm.Object, arguments))
-
-    def method(of: Any, name: str) -> Any:
-        return opened(next(m for m in of.getDeclaredMethods() if m.getName() == name))
+    def texts(names: Sequence[str]) -> Any:
+        return java.array(jvm.String, names)
 
     def decoder(message: bytes, writer: dict[str, Any]) -> tuple[list[Any], bytes] | None:
-        texts = array(jvm.String, list(PACKED_TEXTS))
-        packing = new(packing_class, [texts, array(jvm.String, list(PACKED_NUMBERS))])
-        wide = array(jvm.boolean, [name == "event_time_ms" for name in COLUMNS])
+        packing = java.new("RowAvroPacking", texts(PACKED_TEXTS), texts(PACKED_NUMBERS))
+        wide = java.array(jvm.boolean, [name == "event_time_ms" for name in COLUMNS])
         schemas = [mapper.readTree(json.dumps(writer)), mapper.readTree(schema_text("ad_event"))]
-        layout = new(layout_class, [*schemas, array(jvm.String, list(COLUMNS)), wide, packing])
-        plan = method(layout_class, "plan").invoke(layout, array(jvm.Object, []))
+        layout = java.new("RowAvroLayout", *schemas, texts(COLUMNS), wide, packing)
+        plan = java.call("RowAvroLayout", "plan", layout)
         row = jvm.org.apache.flink.table.data.GenericRowData(len(COLUMNS))
-        plan_class = loader.loadClass("headwater.RowAvroPlan")
-        if not method(plan_class, "decode").invoke(plan, array(jvm.Object, [message, 0, row])):
+        if not java.call("RowAvroPlan", "decode", plan, message, 0, row):
             return None
         found = [row.getField(i) for i in range(len(COLUMNS))]
-        return found, bytes(method(plan_class, "packed").invoke(plan, array(jvm.Object, [])))
+        return found, bytes(java.call("RowAvroPlan", "packed", plan))
 
     yield decoder
 

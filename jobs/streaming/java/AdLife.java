@@ -173,9 +173,9 @@ final class AdLife {
             this.dimensions = packed;
         } else if (!Arrays.equals(this.dimensions, packed)) {
             this.dimensions =
-                    PackedFields.greatest(this.dimensions, packed, AdLivesInput.PACKED_TEXTS, AdLivesInput.PACKED_NUMBERS);
+                    PackedFields.greatest(this.dimensions, packed, EventInput.PACKED_TEXTS, EventInput.PACKED_NUMBERS);
         }
-        int version = PackedFields.slot(packed, 0, AdLivesInput.PACKED_TEXTS);
+        int version = PackedFields.slot(packed, 0, EventInput.PACKED_TEXTS);
         this.numbers[VERSION] = Math.max(this.numbers[VERSION], version);
     }
 

@@ -1,6 +1,7 @@
-// ad_lives(input => TABLE ..., on_time => DESCRIPTOR(rowtime), gap_ms => ..., remember_ms => ..., sessions => ...)
+// ad_lives(input => TABLE ..., on_time => DESCRIPTOR(rowtime), gap_ms => ..., remember_ms => ...)
 //
-// One state access per event for two questions: has this event been seen before, and what has become of its ad?
+// One state access per event for two questions: has this event been seen before, and what has become of its ad? (Where no
+// sessions are kept, the first alone is cheaper to answer: FirstCopies.java.)
 // The input is partitioned by `life_id`: the ad's record id, or for what is not about showing an ad (`of_the_ad` is
 // false: conversions, opt-outs) the event id, so that all copies of an event meet in one partition.
 //
@@ -11,7 +12,7 @@
 // 0 first takes back what was said. So how often a life was cut, which depends on the order of arrival, changes no final
 // row and no sum.
 //
-// The input's type is a constant of its own (AdLivesInput, written by views.py for the columns of the deployment): only
+// The input's type is a constant of its own (EventInput, written by views.py for the columns of the deployment): only
 // for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
 //
 // State: one value per key (AdLife.java), kept until the watermark is `remember_ms` past its last event. One timer per
@@ -30,14 +31,12 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
-import org.apache.flink.table.functions.TableSemantics;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
-import org.apache.flink.table.types.inference.TypeStrategy;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.types.Row;
 
@@ -50,27 +49,20 @@ public class AdLives extends ProcessTableFunction {
         StaticArgument[] arguments = new StaticArgument[] {
             StaticArgument.table(
                     "input",
-                    (DataType) ((DataType) types.createDataType(AdLivesInput.ROW)).bridgedTo(RowData.class),
+                    (DataType) ((DataType) types.createDataType(EventInput.ROW)).bridgedTo(RowData.class),
                     false,
                     EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME)),
             StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
-            StaticArgument.scalar("sessions", (DataType) DataTypes.BOOLEAN().notNull(), false),
         };
         return TypeInference.newBuilder()
                 .staticArguments(arguments)
                 .stateTypeStrategies(state)
-                .outputTypeStrategy(new AdLivesOutput())
+                .outputTypeStrategy(new EventOutput(AdLife.sessionType()))
                 .build();
     }
 
-    public void eval(
-            ProcessTableFunction.Context context,
-            Row state,
-            RowData input,
-            Long gapMs,
-            Long rememberMs,
-            Boolean sessions) {
+    public void eval(ProcessTableFunction.Context context, Row state, RowData input, Long gapMs, Long rememberMs) {
         if (this.columns == null) {
             DataType row = context.tableSemanticsFor("input").dataType();
             this.columns = new AdLifeColumns(((RowType) row.getLogicalType()).getFieldNames());
@@ -81,7 +73,7 @@ public class AdLives extends ProcessTableFunction {
         }
         long wakeMs = input.getLong(this.columns.publishedTimeMs) + rememberMs.longValue();
         life.forgetMs = Math.max(life.forgetMs, wakeMs);
-        if (sessions.booleanValue() && input.getBoolean(this.columns.ofTheAd)) {
+        if (input.getBoolean(this.columns.ofTheAd)) {
             life.add(input, this.columns);
             wakeMs = life.number(AdLife.LAST_PUBLISHED_MS) + gapMs.longValue();
             life.set(AdLife.CLOSES_MS, wakeMs);
@@ -136,21 +128,6 @@ final class AdLifeState implements StateTypeStrategy {
     /** None, not even the deployment's: the function forgets by itself. */
     public Optional getTimeToLive(CallContext call) {
         return Optional.of(Duration.ZERO);
-    }
-}
-
-/** ROW<event ROW<columns of the input>, session ROW<columns of AdLife>>, one of them null. */
-final class AdLivesOutput implements TypeStrategy {
-    public Optional inferType(CallContext call) {
-        Optional table = call.getTableSemantics(0);
-        if (!table.isPresent()) {
-            return Optional.empty();
-        }
-        DataType event = ((TableSemantics) table.get()).dataType();
-        DataType output = DataTypes.ROW(Arrays.asList(new Object[] {
-            DataTypes.FIELD("event", (DataType) event.nullable()), DataTypes.FIELD("session", AdLife.sessionType()),
-        }));
-        return Optional.of(output.bridgedTo(RowData.class));
     }
 }
 

@@ -3,7 +3,6 @@ FROM ad_lives(
   input => TABLE timed_events PARTITION BY life_id,
   gap_ms => CAST(${gap_ms} AS BIGINT),
   remember_ms => CAST(${remember_ms} AS BIGINT),
-  sessions => ${sessions},
   on_time => DESCRIPTOR(rowtime),
   uid => 'ad_lives'
 )

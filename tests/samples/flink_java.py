@@ -1,0 +1,45 @@
+"""Our Java for Flink called directly from Python, package-private parts included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from connectors.flink.java_jar import Source, compiled_jar
+from connectors.flink.session import streaming_session
+
+
+class FlinkJava:
+    """Classes of the compiled jar, `more` sources included. A list of Python is made an array by `array`."""
+
+    def __init__(self, more: Iterable[Source] = ()) -> None:
+        streaming_session({})
+        from pyflink.java_gateway import get_gateway
+
+        self._gateway = get_gateway()
+        self.jvm: Any = self._gateway.jvm
+        jar = self.jvm.java.io.File(str(compiled_jar(self.jvm, more).resolve())).toURI().toURL()
+        parent = self.jvm.java.lang.Thread.currentThread().getContextClassLoader()
+        self._loader = self.jvm.java.net.URLClassLoader(self.array(self.jvm.java.net.URL, [jar]), parent)
+
+    def array(self, kind: Any, items: Sequence[Any]) -> Any:
+        made = self._gateway.new_array(kind, len(items))
+        for i, item in enumerate(items):
+            made[i] = item
+        return made
+
+    def new(self, name: str, *arguments: Any) -> Any:
+        """An object of class headwater.`name`, by its constructor with so many arguments."""
+        constructors = self._class(name).getDeclaredConstructors()
+        constructor = next(c for c in constructors if c.getParameterCount() == len(arguments))
+        constructor.setAccessible(True)
+        return constructor.newInstance(self.array(self.jvm.Object, arguments))
+
+    def call(self, name: str, method: str, this: Any, *arguments: Any) -> Any:
+        """What `method` of class headwater.`name` gives; `this` is None for a static one."""
+        found = next(m for m in self._class(name).getDeclaredMethods() if m.getName() == method)
+        found.setAccessible(True)
+        return found.invoke(this, self.array(self.jvm.Object, arguments))
+
+    def _class(self, name: str) -> Any:
+        return self._loader.loadClass(f"headwater.{name}")
