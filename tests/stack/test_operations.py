@@ -17,8 +17,9 @@ from connectors.jars import jars_root
 from infra.local.flink import environment, flink_home
 from infra.monitoring import prometheus
 from jobs.streaming.application import ALL_JOBS
+from jobs.streaming.progress import unread
 from jobs.transforms.event_rules import accepted
-from tests.samples.faults import StreamUnderTest
+from tests.samples.faults import StreamUnderTest, during, kill
 from tests.samples.ingest import ROOT, wait_until
 from tests.samples.stream_outputs import spend_is
 from tests.stack.conftest import command
@@ -83,7 +84,7 @@ def test_a_job_is_deployed_alone_and_only_once_and_the_application_goes_on_from_
     stream: StreamUnderTest, wheel: Path
 ) -> None:
     """Stop with a savepoint; meanwhile one job alone, by `flink run` from the wheel; then on with all of them, on two
-    subtasks and RocksDB; and back again. Events repeated across every change are still known."""
+    subtasks and RocksDB; and back again. Events repeated across every change, and a kill, are still known."""
     first = stream.events(ADS)
     stream.writer.write(first, per_second=EVENTS_PER_S)
     stream.settle()
@@ -97,6 +98,10 @@ def test_a_job_is_deployed_alone_and_only_once_and_the_application_goes_on_from_
     assert alone.returncode == 0, alone.stdout + alone.stderr
     kept = list(accepted(stream.writer.written))
     wait_until("the job alone has counted everything", lambda: spend_is(kept, stream.registry), TIMEOUT_S)
+    with during(lambda: kill(stream.where, "flink-taskmanager")):  # what it has seen is in its checkpoint
+        stream.writer.write([*first, *missed], per_second=EVENTS_PER_S)
+    wait_until("the job alone has read the copies", lambda: unread("campaign_spend") == 0, TIMEOUT_S)
+    wait_until("copies are not counted", lambda: spend_is(kept, stream.registry), 1)
     command("jobs.streaming", "cancel", "--jobs", "campaign_spend")
 
     with setting("STATE_BACKEND", "rocksdb"):
