@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import random
 from collections import Counter as Tally
 from collections import defaultdict
@@ -22,6 +20,7 @@ from jobs.streaming.views import SOURCE, java
 from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.event_rules import Event
 from schemas.ids import event_id
+from tests.samples.bounded_source import json_line
 from tests.samples.stream_io import complete
 from tests.samples.stream_rules import lookback_under
 
@@ -81,7 +80,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     rng = random.Random(9)
     arrived = [rng.sample(events, len(events)) for events in map(scene, range(ORDERS_OF_ARRIVAL))]
     source = tmp_path_factory.mktemp("arrivals") / "events.json"
-    source.write_text("".join(_json_line(event) for events in zip(*arrived, strict=True) for event in events))
+    source.write_text("".join(json_line(event) for events in zip(*arrived, strict=True) for event in events))
     # RocksDB, because it writes and reads every state, where the heap would hand back the same objects
     flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
     session = streaming_session(flink, java([build(SETTINGS) for build in JOBS.values()]))
@@ -105,13 +104,6 @@ def _source_ddl(path: Path) -> str:
     parts = ", ".join(column.ddl for column in columns("ad_event"))
     where = f"'connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json'"
     return f"CREATE TEMPORARY TABLE `{SOURCE}` ({parts}) WITH ({where})"
-
-
-def _json_line(event: Event) -> str:
-    return (
-        json.dumps({name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in event.items()})
-        + "\n"
-    )
 
 
 def test_the_last_revision_is_the_same_in_every_order_of_arrival(written: dict[str, list[dict[str, Any]]]) -> None:

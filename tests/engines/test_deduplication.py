@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import random
 from collections import Counter as Tally
 from collections.abc import Sequence
@@ -14,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from connectors.flink.session import streaming_session
-from connectors.flink.tables import KEY_COLUMN, columns
+from connectors.flink.tables import KEY_COLUMN
 from jobs.streaming.application import JOBS
 from jobs.streaming.settings import Settings
-from jobs.streaming.views import METADATA_COLUMNS, SOURCE, SOURCE_TIME_COLUMNS, java, views, watermark
+from jobs.streaming.views import java, views
 from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.ids import event_id
 from tests.samples.additive import packed
+from tests.samples.bounded_source import json_line, source_ddl
 from tests.samples.flink_java import FlinkJava
 from tests.samples.stream_io import complete
 
@@ -45,9 +44,7 @@ def line(ad: int, kind: int, published_ms: int) -> str:
             "creative_id": "creative",
         }
     )
-    values = {**event, PACKED_COLUMN: packed(event), KEY_COLUMN: b"", "raw": b""}
-    texts = {k: base64.b64encode(v).decode() if isinstance(v, bytes) else v for k, v in values.items()}
-    return json.dumps(texts) + "\n"
+    return json_line({**event, PACKED_COLUMN: packed(event), KEY_COLUMN: b"", "raw": b""})
 
 
 def first_copies(jobs: Sequence[str], path: Path, lines: Sequence[str]) -> Tally[bytes]:
@@ -61,12 +58,7 @@ def _first_copies(jobs: Sequence[str], path: Path) -> Tally[bytes]:
     # RocksDB hands back what was written, never the same object
     built = [JOBS[name](SETTINGS) for name in jobs]
     session = streaming_session({"parallelism.default": "1", "state.backend.type": "rocksdb"}, java(built))
-    metadata = [f"`{name}` {ddl.split()[0]}" for name, ddl in METADATA_COLUMNS.items()]
-    parts = [f"`{KEY_COLUMN}` BYTES", *(column.ddl for column in columns("ad_event")), *metadata]
-    session.execute_sql(
-        f"CREATE TEMPORARY TABLE `{SOURCE}` ({', '.join((*parts, *SOURCE_TIME_COLUMNS, watermark(SETTINGS)))}) "
-        f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
-    )
+    session.execute_sql(source_ddl(path, SETTINGS))
     for view in views(built, SETTINGS):
         # without the clock, whose watermark holds that of the events back for as long as it takes to end
         query = "SELECT * FROM events" if view.name == "timed_events" else view.query

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,16 +17,13 @@ from jobs.streaming.views import (
     CLOCK,
     DECISION_COLUMNS,
     DECISIONS,
-    METADATA_COLUMNS,
-    SOURCE,
-    SOURCE_TIME_COLUMNS,
     java,
     views,
-    watermark,
 )
 from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.codec import Encoder, decode, parsed_schema, split_header
 from tests.samples.additive import add_up, as_written, packed
+from tests.samples.bounded_source import json_line, source_ddl
 from tests.samples.counters import unpacked
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 
@@ -46,7 +42,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
     session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, java(jobs))
     decisions = tmp_path_factory.mktemp("golden") / "decisions.json"
     decisions.write_text("".join(json.dumps(d) + "\n" for case in CASES for d in case.decisions))
-    for statement in (_source_ddl(source), _clock_ddl(), _decisions_ddl(decisions)):
+    for statement in (source_ddl(source, SETTINGS), _clock_ddl(), _decisions_ddl(decisions)):
         session.execute_sql(statement)
     for view in views(jobs, SETTINGS):
         session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
@@ -59,20 +55,6 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tables]:
             of_counters = SINKS[output.table].topic.schema == "counter_bucket"
             found[output.table] = unpacked(rows, events) if of_counters else rows
     yield found
-
-
-def _source_ddl(path: Path) -> str:
-    parts = [
-        f"`{KEY_COLUMN}` BYTES",
-        *(column.ddl for column in columns("ad_event")),
-        *(f"`{name}` {ddl.split()[0]}" for name, ddl in METADATA_COLUMNS.items()),
-        *SOURCE_TIME_COLUMNS,
-        watermark(SETTINGS),
-    ]
-    return (
-        f"CREATE TEMPORARY TABLE `{SOURCE}` ({', '.join(parts)}) "
-        f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
-    )
 
 
 def _decisions_ddl(path: Path) -> str:
@@ -101,10 +83,7 @@ def _json_line(event: dict[str, Any], offset: int) -> str:
         PACKED_COLUMN: packed(event),
         KEY_COLUMN: event["record_id"].encode(),
     }
-    return (
-        json.dumps({name: base64.b64encode(v).decode() if isinstance(v, bytes) else v for name, v in row.items()})
-        + "\n"
-    )
+    return json_line(row)
 
 
 def _as_read(table: str, result: Any) -> list[dict[str, Any]]:

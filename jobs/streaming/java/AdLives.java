@@ -22,7 +22,6 @@ package headwater;
 
 import java.time.Duration;
 import java.util.Arrays;
-import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Optional;
@@ -35,7 +34,6 @@ import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
-import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 import org.apache.flink.types.Row;
@@ -47,11 +45,7 @@ public class AdLives extends ProcessTableFunction {
         LinkedHashMap state = new LinkedHashMap();
         state.put("life", new AdLifeState());
         StaticArgument[] arguments = new StaticArgument[] {
-            StaticArgument.table(
-                    "input",
-                    (DataType) ((DataType) types.createDataType(EventInput.ROW)).bridgedTo(RowData.class),
-                    false,
-                    EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME)),
+            EventOutput.input(types),
             StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
         };

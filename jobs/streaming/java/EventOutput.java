@@ -1,19 +1,32 @@
-// What the functions that deduplicate give: ROW<event ROW<columns of the input>>, and for AdLives a session beside it, one
-// of the two null.
+// What the functions that deduplicate take, and what they give: ROW<event ROW<columns of the input>>, and for AdLives a
+// session beside it, one of the two null.
 package headwater;
 
 import java.util.ArrayList;
+import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
 import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.TableSemantics;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
+import org.apache.flink.table.types.inference.StaticArgument;
+import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeStrategy;
 
 final class EventOutput implements TypeStrategy {
     private final DataType session;
+
+    /** The table argument `input`: rows of EventInput, by key, with a row time. */
+    static StaticArgument input(DataTypeFactory types) {
+        return StaticArgument.table(
+                "input",
+                (DataType) ((DataType) types.createDataType(EventInput.ROW)).bridgedTo(RowData.class),
+                false,
+                EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME));
+    }
 
     /** `session` is null for a function that gives events only. */
     EventOutput(DataType session) {

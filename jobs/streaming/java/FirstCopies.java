@@ -12,7 +12,6 @@
 // byte of it, with what it was before each event.
 package headwater;
 
-import java.util.EnumSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import org.apache.flink.table.api.DataTypes;
@@ -23,7 +22,6 @@ import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
-import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
@@ -38,11 +36,7 @@ public class FirstCopies extends ProcessTableFunction {
         LinkedHashMap state = new LinkedHashMap();
         state.put("seen", new MapWithoutEnd((DataType) DataTypes.INT().notNull()));
         StaticArgument[] arguments = new StaticArgument[] {
-            StaticArgument.table(
-                    "input",
-                    (DataType) ((DataType) types.createDataType(EventInput.ROW)).bridgedTo(RowData.class),
-                    false,
-                    EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME)),
+            EventOutput.input(types),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
         };
         return TypeInference.newBuilder()

@@ -35,7 +35,7 @@ final class SeenIds {
             return bytes;
         }
         int taken = table.getInt(1) + 1;
-        if (taken * 5 > places(bytes) * 4) {
+        if (taken * 5 > places(bytes.length) * 4) {
             bytes = remembered(table, nowMs);
             table = ByteBuffer.wrap(bytes);
             at = find(table, id);
@@ -51,7 +51,7 @@ final class SeenIds {
     private static int find(ByteBuffer table, long id) {
         int end = table.capacity();
         // the lower half: the upper one has chosen the bucket
-        int at = HEADER_BYTES + (int) ((id & 0xffffffffL) * ((end - HEADER_BYTES) / PLACE_BYTES) >>> 32) * PLACE_BYTES;
+        int at = HEADER_BYTES + (int) ((id & 0xffffffffL) * places(end) >>> 32) * PLACE_BYTES;
         while (table.getInt(at + 8) != 0 && table.getLong(at) != id) {
             at += PLACE_BYTES;
             if (at == end) {
@@ -88,8 +88,8 @@ final class SeenIds {
         return bytes;
     }
 
-    private static int places(byte[] bytes) {
-        return (bytes.length - HEADER_BYTES) / PLACE_BYTES;
+    private static int places(int bytes) {
+        return (bytes - HEADER_BYTES) / PLACE_BYTES;
     }
 
     /** Seconds since 1970, rounded up, as an unsigned number: until 2106. */
