@@ -20,6 +20,8 @@ _POLL_S = 0.25
 #: The session operator's share of its task's name in Flink, and its watermark's metric.
 _SESSIONS_TASK = "ad_sessions"
 _WATERMARK = "currentInputWatermark"
+#: A life closes at the whole second after its gap.
+_ROUNDED_UP_MS = 1_000
 
 
 def unread(group: str, topic: Topic = AD_EVENTS, limit: int = 10_000) -> int:
@@ -74,12 +76,12 @@ def drain(rest: FlinkRest, job_id: str, group: str, gap_s: int, timeout_s: float
         until_ms = sessions_closed_until_ms(rest, job_id)
         reached = "no task says" if until_ms is None else f"{(_now_ms() - until_ms) / 1000:.1f} s ago"
         return (
-            f"sessions are closed up to: {reached}, wanted {(_now_ms() - called_ms) / 1000 - gap_s:.1f} s ago; they "
+            f"sessions are closed up to: {reached}, wanted {(_now_ms() - called_ms - _ROUNDED_UP_MS) / 1000 - gap_s:.1f} s ago; they "
             "close when the source has been idle for source_idle_s"
         )
 
     wait(lambda: unread(group) == 0, lambda: "events are not all read")
-    wait(lambda: (sessions_closed_until_ms(rest, job_id) or 0) >= called_ms + gap_s * 1000, still_open)
+    wait(lambda: (sessions_closed_until_ms(rest, job_id) or 0) >= called_ms + gap_s * 1000 + _ROUNDED_UP_MS, still_open)
     closed_ms = _now_ms()
     wait(lambda: committed_since(rest, job_id, closed_ms), lambda: "no checkpoint has completed")
 

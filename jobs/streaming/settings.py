@@ -43,12 +43,12 @@ class Settings(BaseSettings):
     deduplication_ttl_s: int = Field(
         default=86_400, ge=1, description="how long an event id is remembered: the life of a token"
     )
-    deduplication_buckets: int = Field(
+    id_buckets: int = Field(
         default=4_096,
         ge=1,
-        description="parts of all event ids, each a key of state, in a deployment without sessions; production with "
-        "rocksdb, which reads and writes all of a part: a fiftieth of the events within deduplication_ttl_s. "
-        "A savepoint fits the same number only",
+        description="parts of all ads, or of all event ids in a deployment without sessions, each a key of state; "
+        "production with rocksdb and without sessions, which reads and writes all of a part: a fiftieth of the events "
+        "within deduplication_ttl_s. A savepoint fits the same number only",
     )
     deduplicate: bool = Field(
         default=True,

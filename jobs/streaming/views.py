@@ -19,9 +19,9 @@ from connectors.flink.java_jar import Source, sources
 from connectors.flink.tables import Column, columns
 from jobs.streaming.job import Job, View, packed_text, sql, text_list
 from jobs.streaming.settings import Settings
-from jobs.transforms.sessions import NOT_OF_THE_AD
+from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas.campaign_metrics import PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
-from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS
+from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS, SOURCES
 
 #: The source table; its columns are AdEvent's, then these.
 SOURCE = "ad_events"
@@ -68,6 +68,9 @@ _OF_SESSIONS = frozenset(
         "creative_length_s",
     ]
 )
+
+#: Columns that view `events` adds to AdEvent's, in its order, but for its row time.
+_OF_EVENTS = (Column("late_raw", "BYTES"), Column("reasons", "STRING"), Column("id_bucket", "INT"))
 
 
 def watermark(settings: Settings) -> str:
@@ -142,18 +145,23 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
                 late_raw=f"CASE WHEN received_time_ms - event_time_ms > {LATENESS_MS} THEN `raw` END"
                 if late_raw
                 else "CAST(NULL AS BYTES)",
-                key=_life_key() if sessions else _bucket_key(settings),
+                bucket=_bucket(jobs, settings),
                 only=f"AND event_type IN ({text_list(settings.event_types)})" if settings.event_types else "",
             ),
         ),
     )
-    nothing = ", ".join(f"CAST(NULL AS {c.type.removesuffix(' NOT NULL')})" for c in (*carried, *_of_events(jobs)))
+    nothing = ", ".join(f"CAST(NULL AS {c.type.removesuffix(' NOT NULL')})" for c in (*carried, *_OF_EVENTS))
     timed = f"SELECT * FROM events\n{sql('clock_rows', nothing=nothing)}"
     remember_ms = settings.deduplication_ttl_s * 1000
     lives = (
-        sql("ad_lives", gap_ms=settings.session_gap_s * 1000, remember_ms=remember_ms)
+        sql(
+            "ad_lives",
+            buckets=settings.id_buckets,
+            gap_ms=settings.session_gap_s * 1000,
+            remember_ms=remember_ms,
+        )
         if sessions
-        else sql("first_copies", buckets=settings.deduplication_buckets, remember_ms=remember_ms)
+        else sql("first_copies", buckets=settings.id_buckets, remember_ms=remember_ms)
     )
     unpacked = [name for name in PACKED_TEXTS if name in _unpacked(jobs)]
     first_copies = sql(
@@ -172,35 +180,16 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     )
 
 
-def _life_key() -> str:
-    """Select items of what `ad_lives` asks of an event: is it about showing the ad, whose, and how far did it play?"""
-    not_of_the_ad = text_list(NOT_OF_THE_AD)
-    quartiles = " ".join(
-        f"WHEN '{kind.name}' THEN {kind.quartile}" for kind in EVENT_TYPES if kind.quartile is not None
-    )
-    return f"""event_type NOT IN ({not_of_the_ad}) AS of_the_ad,
-  CASE WHEN event_type NOT IN ({not_of_the_ad}) THEN record_id ELSE DECODE(event_id, 'ISO-8859-1') END AS life_id,
-  CASE event_type {quartiles} ELSE -1 END AS quartile"""
-
-
-def _bucket_key(settings: Settings) -> str:
-    """The same for `first_copies`: in which part of all events does it look for copies?"""
-    return f"event_bucket(event_id, {settings.deduplication_buckets}) AS id_bucket"
-
-
-def _of_events(jobs: Sequence[Job]) -> tuple[Column, ...]:
-    """Columns that view `events` adds to AdEvent's, in its order, but for its row time."""
-    key = (
-        (Column("of_the_ad", "BOOLEAN"), Column("life_id", "STRING"), Column("quartile", "INT"))
-        if _with_sessions(jobs)
-        else (Column("id_bucket", "INT"),)
-    )
-    return (Column("late_raw", "BYTES"), Column("reasons", "STRING"), *key)
+def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
+    """In which part of all ads, or without sessions of all events, does deduplication look for copies?"""
+    if _with_sessions(jobs):
+        return f"life_bucket(event_type, record_id, event_id, {settings.id_buckets})"
+    return f"event_bucket(event_id, {settings.id_buckets})"
 
 
 def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
     """The Java of a deployment: the functions of folder `java`, and the type of the rows that deduplication gets."""
-    every = (*_carried(jobs), *_of_events(jobs), Column("rowtime", "TIMESTAMP_LTZ(3)"))
+    every = (*_carried(jobs), *_OF_EVENTS, Column("rowtime", "TIMESTAMP_LTZ(3)"))
     fields = ", ".join(f"`{column.name}` {column.type.removesuffix(' NOT NULL')}" for column in every)
     text = f"""package headwater;
 
@@ -208,9 +197,18 @@ final class EventInput {{
     static final String ROW = "ROW<{fields}>";
     static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
     static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
+    static final String[] EVENT_TYPES = {{{_java_texts(kind.name for kind in EVENT_TYPES)}}};
+    static final int[] QUARTILES = {{{", ".join(str(-1 if k.quartile is None else k.quartile) for k in EVENT_TYPES)}}};
+    static final String[] NOT_OF_THE_AD = {{{_java_texts(NOT_OF_THE_AD)}}};
+    static final String[] ENGAGEMENTS = {{{_java_texts(ENGAGEMENTS)}}};
+    static final String[] SOURCES = {{{_java_texts(SOURCES)}}};
 }}
 """
     return (*sources("jobs.streaming"), ("EventInput", text))
+
+
+def _java_texts(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _carried(jobs: Sequence[Job]) -> list[Column]:

@@ -26,7 +26,7 @@ from tests.samples.stream_io import complete
 TTL_S = 3_600
 T0_MS = 1_780_000_000_000
 #: Few parts, so that each has many ids and grows.
-SETTINGS = Settings(deduplication_ttl_s=TTL_S, deduplication_buckets=2, watermark_delay_ms=0)
+SETTINGS = Settings(deduplication_ttl_s=TTL_S, id_buckets=2, watermark_delay_ms=0)
 ADS, TYPES = 60, ("impression", "viewable", "click", "opt_out")
 
 

@@ -1,6 +1,6 @@
-// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: layout, next timer, when to forget, number of
-// events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its texts and dimensions.
-// What an event does not touch is not unpacked: a repeated one ends at a look at the ids.
+// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: layout, when it is looked at next, closed and
+// forgotten, number of events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its
+// texts and dimensions. What is not needed is not unpacked: a repeated event ends at a look at the ids.
 package headwater;
 
 import java.nio.ByteBuffer;
@@ -12,13 +12,12 @@ import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.types.DataType;
-import org.apache.flink.types.Row;
 
 final class AdLife {
-    private static final byte LAYOUT = 3;
+    private static final byte LAYOUT = 4;
     private static final int ID_BYTES = 8;
-    /** Layout, timer, forget, number of ids. */
-    private static final int HEADER_BYTES = 1 + 8 + 8 + 4;
+    /** Layout, due, closes, forget, number of ids. */
+    private static final int HEADER_BYTES = 1 + 4 + 4 + 4 + 4;
     private static final ByteBuffer NOTHING = ByteBuffer.allocate(HEADER_BYTES);
 
     /**
@@ -40,17 +39,17 @@ final class AdLife {
     private static final int VERSION = 0;
     private static final int FIRST_MS = 1;
     private static final int LAST_MS = 2;
-    static final int LAST_PUBLISHED_MS = 3;
+    private static final int LAST_PUBLISHED_MS = 3;
     /** Quartile + 1; 0 before any. */
     private static final int FURTHEST = 4;
-    private static final int IMPRESSIONS = 5;
-    private static final int CLICKS = 6;
+    static final int IMPRESSIONS = 5;
+    static final int CLICKS = 6;
     private static final int ENGAGEMENTS = 7;
-    private static final int ERRORS = 8;
-    private static final int VIEWABLES = 9;
-    private static final int QR_SCANS = 10;
-    private static final int PAUSE_ADS = 11;
-    private static final int SKIPS = 12;
+    static final int ERRORS = 8;
+    static final int VIEWABLES = 9;
+    static final int QR_SCANS = 10;
+    static final int PAUSE_ADS = 11;
+    static final int SKIPS = 12;
     private static final int WATCHED = 13;
     private static final int LENGTH_S = 14;
     /** A bit for each kind of source. */
@@ -58,18 +57,20 @@ final class AdLife {
     private static final int EVENTS = 16;
     private static final int COST_MICROS = 17;
     private static final int REVISION = 18;
-    /** When the life closes if nothing more comes; 0: it is closed. */
-    static final int CLOSES_MS = 19;
     /** What the rows so far have said, for the deltas of the next. */
-    private static final int SAID_MINUTE_MS = 20;
-    private static final int SAID_SESSIONS = 21;
-    private static final int SAID_COMPLETED = 22;
-    private static final int SAID_WATCH_MS = 23;
-    private static final int SIZE = 24;
+    private static final int SAID_MINUTE_MS = 19;
+    private static final int SAID_SESSIONS = 20;
+    private static final int SAID_COMPLETED = 21;
+    private static final int SAID_WATCH_MS = 22;
+    private static final int SIZE = 23;
 
-    /** The timer that looks next (0: none), and when nothing is left to remember. */
-    long timerMs;
-    long forgetMs;
+    /** How many of the lives to be forgotten are looked at together: those of a minute. */
+    private static final long FORGET_TOGETHER_MS = 60000;
+
+    /** In whole seconds, and 0 for none: when it is looked at next; it closes if nothing more comes; it is forgotten. */
+    long dueMs;
+    private long closesMs;
+    private long forgetMs;
 
     private final byte[] state;
     private final int ids;
@@ -86,13 +87,14 @@ final class AdLife {
             throw new IllegalStateException(
                     "state of ad_lives has layout " + this.state[0] + ", this version knows " + LAYOUT);
         }
-        this.timerMs = state.getLong(1);
-        this.forgetMs = state.getLong(9);
-        this.ids = state.getInt(17);
+        this.dueMs = Seconds.ms(state.getInt(1));
+        this.closesMs = Seconds.ms(state.getInt(5));
+        this.forgetMs = Seconds.ms(state.getInt(9));
+        this.ids = state.getInt(13);
     }
 
-    static AdLife of(Row state) {
-        byte[] bytes = (byte[]) state.getField(0);
+    /** Of what is kept of it; null: nothing. */
+    static AdLife of(byte[] bytes) {
         return new AdLife(bytes == null ? NOTHING : ByteBuffer.wrap(bytes));
     }
 
@@ -111,14 +113,30 @@ final class AdLife {
         return DataTypes.ROW(fields);
     }
 
-    long number(int which) {
-        unpack();
-        return this.numbers[which];
+    /** Whether all of it is to be forgotten; never while it is open. */
+    boolean isForgotten(long nowMs) {
+        return this.closesMs == 0 && this.forgetMs <= nowMs;
     }
 
-    void set(int which, long value) {
-        unpack();
-        this.numbers[which] = value;
+    /** Whether it is open and its gap has passed. */
+    boolean isOver(long nowMs) {
+        return this.closesMs != 0 && this.closesMs <= nowMs;
+    }
+
+    /** When there is something to do if nothing more comes. */
+    long wakeMs() {
+        if (this.closesMs != 0) {
+            return this.closesMs;
+        }
+        return (this.forgetMs + FORGET_TOGETHER_MS - 1) / FORGET_TOGETHER_MS * FORGET_TOGETHER_MS;
+    }
+
+    void remember(long untilMs) {
+        this.forgetMs = Math.max(this.forgetMs, wholeSecond(untilMs));
+    }
+
+    private static long wholeSecond(long ms) {
+        return Seconds.ms(Seconds.of(ms));
     }
 
     /** Notes an event; false when it was noted before. Half of an id is compared: 64 bits within one ad. */
@@ -137,27 +155,32 @@ final class AdLife {
         return true;
     }
 
-    void add(RowData event, AdLifeColumns columns) {
+    void add(RowData event, LifeEvent kind, AdLifeColumns columns, long gapMs) {
         unpack();
         long[] n = this.numbers;
         long timeMs = event.getLong(columns.eventTimeMs);
         n[FIRST_MS] = n[EVENTS] == 0 ? timeMs : Math.min(n[FIRST_MS], timeMs);
         n[LAST_MS] = Math.max(n[LAST_MS], timeMs);
         n[LAST_PUBLISHED_MS] = Math.max(n[LAST_PUBLISHED_MS], event.getLong(columns.publishedTimeMs));
+        this.closesMs = wholeSecond(n[LAST_PUBLISHED_MS] + gapMs);
         n[EVENTS]++;
         n[COST_MICROS] += event.getLong(columns.costMicros);
         add(event.getBinary(columns.dimensions));
-        int quartile = event.getInt(columns.quartile);
-        n[FURTHEST] = Math.max(n[FURTHEST], quartile + 1);
-        n[WATCHED] = Math.max(n[WATCHED], quartile);
+        n[FURTHEST] = Math.max(n[FURTHEST], kind.quartile + 1);
+        n[WATCHED] = Math.max(n[WATCHED], kind.quartile);
         if (!event.isNullAt(columns.watchPercent)) {
             n[WATCHED] = Math.max(n[WATCHED], event.getInt(columns.watchPercent));
         }
         if (!event.isNullAt(columns.creativeLengthS)) {
             n[LENGTH_S] = Math.max(n[LENGTH_S], event.getInt(columns.creativeLengthS));
         }
-        n[SOURCES] |= 1L << sourceBit(event.getString(columns.source).toString());
-        count(event.getString(columns.eventType).toString());
+        n[SOURCES] |= LifeEvent.sourceBit(event.getString(columns.source));
+        if (kind.counter >= 0) {
+            n[kind.counter]++;
+        }
+        if (kind.isEngagement) {
+            n[ENGAGEMENTS]++;
+        }
         for (int i = 0; i < this.texts.length; i++) {
             if (!event.isNullAt(columns.texts[i])) {
                 StringData text = event.getString(columns.texts[i]);
@@ -177,53 +200,6 @@ final class AdLife {
         }
         int version = PackedFields.slot(packed, 0, EventInput.PACKED_TEXTS);
         this.numbers[VERSION] = Math.max(this.numbers[VERSION], version);
-    }
-
-    private static int sourceBit(String source) {
-        switch (source) {
-            case "video_player":
-                return 0;
-            case "display_logger":
-                return 1;
-            case "ssai":
-                return 2;
-            case "server":
-                return 3;
-            default:
-                return 4;
-        }
-    }
-
-    private void count(String eventType) {
-        switch (eventType) {
-            case "impression":
-                this.numbers[IMPRESSIONS]++;
-                return;
-            case "click":
-                this.numbers[CLICKS]++;
-                return;
-            case "error":
-                this.numbers[ERRORS]++;
-                return;
-            case "viewable":
-                this.numbers[VIEWABLES]++;
-                return;
-            case "skip":
-                this.numbers[SKIPS]++;
-                return;
-            case "qr_scan":
-                this.numbers[QR_SCANS]++;
-                this.numbers[ENGAGEMENTS]++;
-                return;
-            case "pause_ad":
-                this.numbers[PAUSE_ADS]++;
-                this.numbers[ENGAGEMENTS]++;
-                return;
-            case "engage":
-                this.numbers[ENGAGEMENTS]++;
-                return;
-            default:
-        }
     }
 
     /**
@@ -246,7 +222,7 @@ final class AdLife {
         unpack();
         long[] n = this.numbers;
         n[REVISION]++;
-        n[CLOSES_MS] = 0;
+        this.closesMs = 0;
         GenericRowData row = row(
                 n[REVISION], n[IMPRESSIONS] > 0 ? 1 : 0, n[FURTHEST] > 100 ? 1 : 0, n[WATCHED] * n[LENGTH_S] * 10);
         Arrays.fill(this.texts, null);
@@ -297,12 +273,17 @@ final class AdLife {
         }
     }
 
-    void keep(Row state) {
+    /** What to keep of it. */
+    byte[] packed() {
         int idBytes = this.ids * ID_BYTES;
         int addedBytes = this.added == null ? 0 : ID_BYTES;
         int unpacked = this.numbers == null ? this.state.length - HEADER_BYTES - idBytes : 400;
         AdLifeWriter out = new AdLifeWriter(HEADER_BYTES + idBytes + addedBytes + unpacked);
-        ByteBuffer.wrap(out.bytes).put(LAYOUT).putLong(this.timerMs).putLong(this.forgetMs)
+        ByteBuffer.wrap(out.bytes)
+                .put(LAYOUT)
+                .putInt(Seconds.of(this.dueMs))
+                .putInt(Seconds.of(this.closesMs))
+                .putInt(Seconds.of(this.forgetMs))
                 .putInt(this.ids + addedBytes / ID_BYTES);
         out.position = HEADER_BYTES;
         out.put(this.state, HEADER_BYTES, idBytes);
@@ -313,7 +294,7 @@ final class AdLife {
             for (int i = 0; i < SIZE; i++) {
                 out.put(this.numbers[i]);
             }
-            if (this.numbers[CLOSES_MS] != 0) {
+            if (this.closesMs != 0) {
                 for (int i = 0; i < TEXTS.length; i++) {
                     out.put(this.texts[i]);
                 }
@@ -321,6 +302,6 @@ final class AdLife {
                 out.put(this.dimensions, 0, this.dimensions.length);
             }
         }
-        state.setField(0, out.position == out.bytes.length ? out.bytes : Arrays.copyOf(out.bytes, out.position));
+        return out.position == out.bytes.length ? out.bytes : Arrays.copyOf(out.bytes, out.position);
     }
 }

@@ -1,49 +1,47 @@
 // ad_lives(input => TABLE ..., on_time => DESCRIPTOR(rowtime), gap_ms => ..., remember_ms => ...)
 //
-// One state access per event for two questions: has this event been seen before, and what has become of its ad? (Where no
+// One look at an ad's state for two questions: has this event been seen before, and what has become of its ad? (Where no
 // sessions are kept, the first alone is cheaper to answer: FirstCopies.java.)
-// The input is partitioned by `life_id`: the ad's record id, or for what is not about showing an ad (`of_the_ad` is
-// false: conversions, opt-outs) the event id, so that all copies of an event meet in one partition.
+// The input is partitioned by `id_bucket` (LifeBucket.java): of the ad's record id, or for what is not about showing an ad
+// (conversions, opt-outs) of the event id, so that all copies of an event meet in one partition.
 //
 // Out: a row with `event`, the input's row, for the first copy of each event; and a row with `session` when `gap_ms` of
-// publish time have passed without an event of the ad. A session row sums up the ad's whole life so far. An event after
-// that makes another one with the next `revision`, when its own gap has passed; the `..._delta` columns add up to what
-// the last revision says, in the minute in which the life began: when that turns out to be another one, a row of revision
-// 0 first takes back what was said. So how often a life was cut, which depends on the order of arrival, changes no final
-// row and no sum.
+// publish time, rounded up to the second, have passed without an event of the ad. A session row sums up the ad's whole
+// life so far. An event after that makes another one with the next `revision`, when its own gap has passed; the
+// `..._delta` columns add up to what the last revision says, in the minute in which the life began: when that turns out to
+// be another one, a row of revision 0 first takes back what was said. So how often a life was cut, which depends on the
+// order of arrival, changes no final row and no sum.
 //
 // The input's type is a constant of its own (EventInput, written by views.py for the columns of the deployment): only
 // for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
 //
-// State: one value per key (AdLife.java), kept until the watermark is `remember_ms` past its last event. One timer per
-// key at a time does both, closing and forgetting, and is moved only when it fires: Flink's own time to live would look
-// at other keys' state at each access. An event later than the watermark is treated like any other: nothing is dropped.
+// State, of each bucket: its lives by 64 bits of their id's hash (AdLife.java), kept until the watermark is `remember_ms`
+// past their last event; and which of them are due in which second (DueLives.java). A timer per bucket and second looks
+// after all that are due then: with a key and timers of its own for each ad, Flink's queue of timers took twice the time
+// of all the rest. Each life is due once at a time, and is moved on only when that comes. An event later than the
+// watermark is treated like any other: nothing is dropped.
 package headwater;
 
-import java.time.Duration;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Optional;
 import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.types.DataType;
-import org.apache.flink.table.types.inference.CallContext;
-import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
-import org.apache.flink.types.Row;
 
 public class AdLives extends ProcessTableFunction {
     private transient AdLifeColumns columns;
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
-        state.put("life", new AdLifeState());
+        state.put("lives", new MapWithoutEnd((DataType) DataTypes.BIGINT().notNull()));
+        state.put("due", new MapWithoutEnd((DataType) DataTypes.BIGINT().notNull()));
         StaticArgument[] arguments = new StaticArgument[] {
             EventOutput.input(types),
             StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
@@ -56,81 +54,83 @@ public class AdLives extends ProcessTableFunction {
                 .build();
     }
 
-    public void eval(ProcessTableFunction.Context context, Row state, RowData input, Long gapMs, Long rememberMs) {
+    public void eval(
+            ProcessTableFunction.Context context, MapView lives, MapView due, RowData input, Long gapMs, Long rememberMs)
+            throws Exception {
         if (this.columns == null) {
             DataType row = context.tableSemanticsFor("input").dataType();
             this.columns = new AdLifeColumns(((RowType) row.getLogicalType()).getFieldNames());
         }
-        AdLife life = AdLife.of(state);
-        if (!life.sees(input.getBinary(this.columns.eventId))) {
+        byte[] eventId = input.getBinary(this.columns.eventId);
+        LifeEvent kind = LifeEvent.of(input.getString(this.columns.eventType));
+        Long key = Long.valueOf(kind.key(input.getString(this.columns.recordId), eventId));
+        Long watermarkMs = (Long) context.timeContext(Long.class).currentWatermark();
+        AdLife life = AdLife.of((byte[]) lives.get(key));
+        if (watermarkMs != null && life.isForgotten(watermarkMs.longValue())) {
+            life = AdLife.of(null);
+        }
+        if (!life.sees(eventId)) {
             return;
         }
-        long wakeMs = input.getLong(this.columns.publishedTimeMs) + rememberMs.longValue();
-        life.forgetMs = Math.max(life.forgetMs, wakeMs);
-        if (input.getBoolean(this.columns.ofTheAd)) {
-            life.add(input, this.columns);
-            wakeMs = life.number(AdLife.LAST_PUBLISHED_MS) + gapMs.longValue();
-            life.set(AdLife.CLOSES_MS, wakeMs);
+        long publishedMs = input.getLong(this.columns.publishedTimeMs);
+        life.remember(publishedMs + rememberMs.longValue());
+        if (kind.ofTheAd) {
+            life.add(input, kind, this.columns, gapMs.longValue());
         }
-        // an earlier timer finds out by itself that there is nothing to do yet
-        if (life.timerMs == 0 || life.timerMs > wakeMs) {
-            wake(context, life, wakeMs);
-        }
-        life.keep(state);
+        wake(context, due, life, key);
+        lives.put(key, life.packed());
         collect(GenericRowData.of(new Object[] {input, null}));
     }
 
-    public void onTimer(ProcessTableFunction.OnTimerContext context, Row state) {
-        AdLife life = AdLife.of(state);
-        long nowMs = ((Long) context.timeContext(Long.class).time()).longValue();
-        if (nowMs != life.timerMs) {
-            return; // one that an earlier timer has replaced, or of a state that is forgotten
+    public void onTimer(ProcessTableFunction.OnTimerContext context, MapView lives, MapView due) throws Exception {
+        Long now = (Long) context.timeContext(Long.class).time();
+        byte[] keys = (byte[]) due.get(now);
+        due.remove(now);
+        int count = DueLives.count(keys);
+        for (int i = 0; i < count; i++) {
+            Long key = Long.valueOf(DueLives.key(keys, i));
+            AdLife life = AdLife.of((byte[]) lives.get(key));
+            if (life.dueMs != now.longValue()) {
+                continue; // it is due at another time by now, or forgotten
+            }
+            if (life.isOver(now.longValue())) {
+                GenericRowData takenBack = life.takeBack();
+                if (takenBack != null) {
+                    collect(GenericRowData.of(new Object[] {null, takenBack}));
+                }
+                collect(GenericRowData.of(new Object[] {null, life.close()}));
+            }
+            if (life.isForgotten(now.longValue())) {
+                lives.remove(key);
+            } else {
+                life.dueMs = 0;
+                wake(context, due, life, key);
+                lives.put(key, life.packed());
+            }
         }
-        long closesMs = life.number(AdLife.CLOSES_MS);
-        if (closesMs > nowMs) {
-            wake(context, life, closesMs);
-            life.keep(state);
+    }
+
+    /** Sees to it that the life is looked at when there is something to do; a look too early finds out by itself. */
+    private static void wake(ProcessTableFunction.Context context, MapView due, AdLife life, Long key) throws Exception {
+        long wakeMs = life.wakeMs();
+        if (life.dueMs != 0 && life.dueMs <= wakeMs) {
             return;
         }
-        if (closesMs > 0) {
-            GenericRowData takenBack = life.takeBack();
-            if (takenBack != null) {
-                collect(GenericRowData.of(new Object[] {null, takenBack}));
-            }
-            collect(GenericRowData.of(new Object[] {null, life.close()}));
+        life.dueMs = wakeMs;
+        Long at = Long.valueOf(wakeMs);
+        byte[] keys = (byte[]) due.get(at);
+        if (keys == null) {
+            context.timeContext(Long.class).registerOnTime(at);
         }
-        if (life.forgetMs > nowMs) {
-            wake(context, life, life.forgetMs);
-            life.keep(state);
-        } else {
-            context.clearAllState();
-        }
-    }
-
-    private static void wake(ProcessTableFunction.Context context, AdLife life, long atMs) {
-        life.timerMs = atMs;
-        context.timeContext(Long.class).registerOnTime(Long.valueOf(atMs));
-    }
-}
-
-/** The type of the state: packed bytes. */
-final class AdLifeState implements StateTypeStrategy {
-    public Optional inferType(CallContext call) {
-        return Optional.of(DataTypes.ROW(Arrays.asList(new Object[] {DataTypes.FIELD("life", DataTypes.BYTES())})));
-    }
-
-    /** None, not even the deployment's: the function forgets by itself. */
-    public Optional getTimeToLive(CallContext call) {
-        return Optional.of(Duration.ZERO);
+        due.put(at, DueLives.add(keys, key.longValue()));
     }
 }
 
 /** Where the input has what is needed of it. */
 final class AdLifeColumns {
     final int eventId;
-    final int ofTheAd;
+    final int recordId;
     final int eventType;
-    final int quartile;
     final int eventTimeMs;
     final int publishedTimeMs;
     final int costMicros;
@@ -142,9 +142,8 @@ final class AdLifeColumns {
 
     AdLifeColumns(List names) {
         this.eventId = names.indexOf("event_id");
-        this.ofTheAd = names.indexOf("of_the_ad");
+        this.recordId = names.indexOf("record_id");
         this.eventType = names.indexOf("event_type");
-        this.quartile = names.indexOf("quartile");
         this.eventTimeMs = names.indexOf("event_time_ms");
         this.publishedTimeMs = names.indexOf("published_time_ms");
         this.costMicros = names.indexOf("cost_micros");

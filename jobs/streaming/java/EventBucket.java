@@ -22,8 +22,12 @@ public class EventBucket extends ScalarFunction {
     }
 
     public Integer eval(byte[] eventId, Integer buckets) {
-        // the upper half of a product: every bit of the hash has a say, and no division is needed
-        return Integer.valueOf((int) ((hash(eventId) >>> 32) * buckets.intValue() >>> 32));
+        return of(hash(eventId), buckets);
+    }
+
+    /** The upper half of a product: every bit of the hash has a say, and no division is needed. */
+    static Integer of(long hash, Integer buckets) {
+        return Integer.valueOf((int) ((hash >>> 32) * buckets.intValue() >>> 32));
     }
 
     /** 64 bits of an id (any length): those of its two halves, mixed. Source: Steele et al. 2014, SplitMix64. */

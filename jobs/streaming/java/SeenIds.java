@@ -31,7 +31,7 @@ final class SeenIds {
             if (isAhead(forgetS, nowMs)) {
                 return null;
             }
-            table.putInt(at + 8, second(forgetMs));
+            table.putInt(at + 8, Seconds.of(forgetMs));
             return bytes;
         }
         int taken = table.getInt(1) + 1;
@@ -42,7 +42,7 @@ final class SeenIds {
             taken = table.getInt(1) + 1;
         }
         table.putLong(at, id);
-        table.putInt(at + 8, second(forgetMs));
+        table.putInt(at + 8, Seconds.of(forgetMs));
         table.putInt(1, taken);
         return bytes;
     }
@@ -92,12 +92,7 @@ final class SeenIds {
         return (bytes - HEADER_BYTES) / PLACE_BYTES;
     }
 
-    /** Seconds since 1970, rounded up, as an unsigned number: until 2106. */
-    private static int second(long ms) {
-        return (int) Math.max(1L, Math.min(0xffffffffL, (ms + 999) / 1000));
-    }
-
     private static boolean isAhead(int forgetS, long nowMs) {
-        return forgetS != 0 && (forgetS & 0xffffffffL) * 1000 > nowMs;
+        return forgetS != 0 && Seconds.ms(forgetS) > nowMs;
     }
 }
