@@ -28,6 +28,7 @@ Json = dict[str, Any]
 #: Of a device: what tells one from all others. `ext` goes as well, since nobody can say what is in it.
 _DEVICE_IDS = ("ifa", "didsha1", "didmd5", "dpidsha1", "dpidmd5", "macsha1", "macmd5", "ext")
 _EXACT_PLACE = ("accuracy", "lastfix", "zip", "ext")
+_TOWN = ("lat", "lon", "type", "ipservice", "city", "metro")
 _PLACE_DECIMALS = 2
 _MICROS = 1_000_000
 _CHAIN_VERSION = "1.0"
@@ -201,7 +202,7 @@ def _device(device: Json | None, permission: Permission) -> Json | None:
             if address := truncated(made.pop(name, None) or ""):
                 made[name] = address
     if not permission.place and isinstance(made.get("geo"), dict):
-        made["geo"] = _coarse(made["geo"])
+        made["geo"] = _coarse(made["geo"], permission.town)
     return made
 
 
@@ -219,13 +220,14 @@ def _user(user: Json | None, permission: Permission, pseudonym: str | None) -> J
     if pseudonym:
         made["id"] = pseudonym
     if not permission.place and isinstance(made.get("geo"), dict):
-        made["geo"] = _coarse(made["geo"])
+        made["geo"] = _coarse(made["geo"], permission.town)
     return made
 
 
-def _coarse(geo: Json) -> Json:
-    """A place to about a kilometre."""
-    made = {name: value for name, value in geo.items() if name not in _EXACT_PLACE}
+def _coarse(geo: Json, town: bool) -> Json:
+    """A place to about a kilometre; without its town, to the region."""
+    hidden = _EXACT_PLACE if town else _EXACT_PLACE + _TOWN
+    made = {name: value for name, value in geo.items() if name not in hidden}
     for name in ("lat", "lon"):
         if isinstance(made.get(name), int | float):
             made[name] = round(made[name], _PLACE_DECIMALS)
