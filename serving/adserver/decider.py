@@ -36,7 +36,7 @@ from serving.adserver.features.reader import FeatureReader
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import gate
-from serving.adserver.markup.shown import Look, Unshowable, shown
+from serving.adserver.markup.shown import Look, Unshowable, shown, tracked_as
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
 from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
@@ -267,7 +267,8 @@ class Decider:
         raw_id = os.urandom(_RECORD_BYTES)
         record_id = encode_id(raw_id)
         ad_format = shown_as(winner)
-        trackers = NO_TRACKERS if is_test else self._trackers.of(ad_format, raw_id, context.now_s)
+        reported = tracked_as(winner, ad_format, place.imp)
+        trackers = NO_TRACKERS if is_test else self._trackers.of(reported, raw_id, context.now_s)
         macros = macro_values(decision, winner, context.request.id, inventory.rates)
         named = identity(winner, record_id, inventory.currency)
         try:

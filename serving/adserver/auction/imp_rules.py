@@ -15,9 +15,11 @@ import msgspec
 from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
 from serving.adserver.markup import native
+from serving.adserver.markup.insecure import loads_insecurely
 from serving.adserver.openrtb.context import Opportunity
-from serving.adserver.openrtb.impressions import Audio, Banner, Video, native_request
+from serving.adserver.openrtb.impressions import Audio, Banner, Video
 from serving.adserver.openrtb.messages import Bid, BidRequest
+from serving.adserver.openrtb.native_request import native_request
 
 #: Protocol codes of AdCOM -> major version of VAST (DAAST, 9 and 10, is none).
 _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12: 4, 13: 4, 14: 4, 15: 4, 16: 4}
@@ -25,15 +27,6 @@ _VPAID = (1, 2)
 _CONTENT_TAXONOMY_1 = 1
 _VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
 _VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID")
-#: What a page or player loads by itself over plain HTTP. Where a click leads to is no such thing, nor a namespace.
-_INSECURE_HTML = re.compile(
-    r"(?:\b(?:src|srcset|data|poster|background)\s*=\s*[\"']?\s*|url\(\s*[\"']?\s*)http://", re.IGNORECASE
-)
-_INSECURE_VAST = re.compile(
-    r"<(?!(?:\w+:)?(?:Custom|Companion|NonLinear|Icon)?Click(?:Through|ThroughURLTemplate)\b)[\w:]+(?:\s[^>]*)?>"
-    r"\s*(?:<!\[CDATA\[)?\s*http://",
-    re.IGNORECASE,
-)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -81,7 +74,7 @@ class ImpRules:
                 return Outcome.FORMAT
         elif self._native is None or not native.fills(creative, self._native):
             return Outcome.FORMAT
-        if self.secure and creative.media_url.startswith("http://"):
+        if self.secure and any(a.startswith("http://") for a in (creative.media_url, *creative.assets.values())):
             return Outcome.NOT_SECURE
         return None
 
@@ -144,7 +137,7 @@ class ImpRules:
             return Outcome.ATTRIBUTE_EXCLUDED
         if ad_format == "banner" and not self.size_allowed(bid.w, bid.h):
             return Outcome.SIZE_NOT_ALLOWED
-        if self.secure and _loads_insecurely(bid.adm or bid.nurl, ad_format):
+        if self.secure and loads_insecurely(bid.adm or bid.nurl, ad_format):
             return Outcome.NOT_SECURE
         frameworks = bid.apis or ([bid.api] if bid.api else [])
         if frameworks and part.api and set(frameworks).isdisjoint(part.api):
@@ -188,16 +181,3 @@ def _playable(bid: Bid, timed: Video | Audio) -> bool:
     if not timed.api or any(a in timed.api for a in _VPAID):
         return True
     return "VPAID" not in bid.adm or _VPAID_MEDIA.search(bid.adm) is None
-
-
-def _loads_insecurely(markup: str, ad_format: str) -> bool:
-    """Whether markup loads something over plain HTTP by itself; an address instead of markup is loaded, too."""
-    if "http://" not in markup:
-        return False
-    if markup.lstrip().startswith("http://"):
-        return True
-    if ad_format in ("video", "audio"):
-        return _INSECURE_VAST.search(markup) is not None
-    if ad_format == "native":
-        return '"url":"http://' in markup.replace(" ", "")
-    return _INSECURE_HTML.search(markup) is not None

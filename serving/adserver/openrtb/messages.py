@@ -12,8 +12,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from serving.adserver.openrtb.impressions import Audio, Banner, Imp, Native, Size, Video, native_request
-from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Whole
+from serving.adserver.openrtb.impressions import Audio, Banner, Imp, Native, Size, Video
+from serving.adserver.openrtb.native_request import checked
+from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Whole, tidy
 from serving.adserver.openrtb.places import Content, Device, Geo, Inventory, Publisher, Regs, Source, User
 
 __all__ = [
@@ -177,22 +178,6 @@ def _tidied(body: bytes) -> BidRequest:
         raise BadRequest("$", f"not JSON: {e}") from e
 
 
-def tidy(value: Any) -> Any:
-    """JSON data without nulls in objects, and with whole numbers as such.
-
-    Example:
-    >>> tidy({"w": 300.0, "h": None, "price": 0.5})
-    {'w': 300, 'price': 0.5}
-    """
-    if isinstance(value, dict):
-        return {name: tidy(v) for name, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [tidy(v) for v in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
 def check_request(request: BidRequest) -> None:
     """Rules that types do not say. Errors: BadRequest for the first that is broken."""
     if sum(x is not None for x in (request.site, request.app, request.dooh)) > 1:
@@ -215,7 +200,7 @@ def check_request(request: BidRequest) -> None:
                 _check_durations(timed, f"$.imp[{i}].{name}")
         if imp.native is not None:
             try:
-                native_request(imp.native.request)
+                imp.native.request = checked(imp.native.request)
             except ValueError as e:
                 raise BadRequest(f"$.imp[{i}].native.request", str(e)[:_LONGEST_MESSAGE]) from e
 

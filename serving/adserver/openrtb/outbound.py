@@ -131,6 +131,8 @@ class Outbound:
         for name in ("video", "audio", "banner", "native"):
             if name in made and name not in place.formats:
                 del made[name]
+        if "native" in made and place.imp.native is not None:  # with ids for its assets
+            made["native"] = made["native"] | {"request": place.imp.native.request}
         if not place.deals:
             return made
         pmp = dict(made.pop("pmp", None) or {})

@@ -5,7 +5,7 @@ Lists of codes (AdCOM 1.0) are not closed: they grow, and 500+ is a vendor's own
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,3 +22,19 @@ Longitude = Annotated[float, msgspec.Meta(ge=-180, le=180)]
 
 class Part(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Base of all objects: what has its default is not written."""
+
+
+def tidy(value: Any) -> Any:
+    """JSON data without nulls in objects, and with whole numbers as such.
+
+    Example:
+    >>> tidy({"w": 300.0, "h": None, "price": 0.5})
+    {'w': 300, 'price': 0.5}
+    """
+    if isinstance(value, dict):
+        return {name: tidy(v) for name, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [tidy(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
