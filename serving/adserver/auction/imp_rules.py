@@ -25,6 +25,7 @@ from serving.adserver.openrtb.native_request import native_request
 _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12: 4, 13: 4, 14: 4, 15: 4, 16: 4}
 _VPAID = (1, 2)
 _CONTENT_TAXONOMY_1 = 1
+_NO_LANGUAGE = "xx"
 _VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
 _VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID")
 
@@ -114,6 +115,23 @@ class ImpRules:
             return True
         return self._interstitial and any(w <= sw and h <= sh for sw, sh in self._sizes)
 
+    def _ratio_allowed(self, bid: Bid) -> bool:
+        """Whether a bid that gives its size as a ratio (§4.2.3 `wratio`, `hratio`) fits."""
+        w, h = bid.wratio, bid.hratio
+        if not w or not h or (bid.w and bid.h) or not (self._sizes or self._ratios):
+            return True
+        return any(w * fh == h * fw for fw, fh in (*((rw, rh) for rw, rh, _ in self._ratios), *self._sizes))
+
+    def _speaks(self, bid: Bid) -> bool:
+        """Whether a bid is in one of the languages wanted, as far as it says; `xx` is in none, and fits anywhere.
+
+        A tag contains those that begin with it (RFC 4647 §3.3.1): pt contains pt-BR.
+        """
+        tag = (bid.langb or bid.language).lower()
+        if not tag or tag == _NO_LANGUAGE:
+            return True
+        return any(f"{tag}-".startswith(f"{x}-") or f"{x}-".startswith(f"{tag}-") for x in self._languages)
+
     def refuses_bid(self, bid: Bid, ad_format: str) -> Outcome | None:
         """Why a bid's creative can't run here, as far as it tells; None when it can."""
         if ad_format not in self.formats:
@@ -125,7 +143,7 @@ class ImpRules:
             return Outcome.CATEGORY_EXCLUDED
         if bid.bundle and bid.bundle in self._blocked_apps:
             return Outcome.APP_EXCLUDED
-        if self._languages and bid.language and bid.language.lower() not in self._languages:
+        if self._languages and not self._speaks(bid):
             return Outcome.LANGUAGE_EXCLUDED
         if self.imp.exp and bid.exp and bid.exp < self.imp.exp:
             return Outcome.EXPIRED
@@ -135,7 +153,7 @@ class ImpRules:
         part = getattr(self.imp, ad_format)
         if bid.attr and part.battr and not set(bid.attr).isdisjoint(part.battr):
             return Outcome.ATTRIBUTE_EXCLUDED
-        if ad_format == "banner" and not self.size_allowed(bid.w, bid.h):
+        if ad_format == "banner" and not (self.size_allowed(bid.w, bid.h) and self._ratio_allowed(bid)):
             return Outcome.SIZE_NOT_ALLOWED
         if self.secure and loads_insecurely(bid.adm or bid.nurl, ad_format):
             return Outcome.NOT_SECURE

@@ -18,6 +18,12 @@ _OWN_SEAT = "headwater"
 _MTYPES = {"banner": 1, "video": 2, "audio": 3, "native": 4}
 _MICROS = 1_000_000
 
+#: What a DSP's bid says of its creative, which is passed on.
+_OF_THE_BID = (
+    *("adomain", "bundle", "iurl", "cattax", "cat", "attr", "apis", "api", "protocol", "qagmediarating"),
+    *("language", "langb", "w", "h", "wratio", "hratio", "exp", "dur", "slotinpod"),
+)
+
 UNKNOWN_ERROR, TECHNICAL_ERROR = 0, 1
 #: The specification's reasons for no bid, of those of ours that it knows; the first that applies is told.
 _NO_BID_REASONS = {
@@ -148,6 +154,6 @@ def _bid(decision: Decision, rates: Rates, currency: str) -> Bid:
             made.cat = [winner.row.advertiser.category]
         made.w, made.h, made.dur = creative.width or None, creative.height or None, creative.duration_s
     elif bid is not None:
-        made.adomain, made.cat, made.cattax, made.attr = bid.adomain, bid.cat, bid.cattax, bid.attr
-        made.w, made.h, made.dur = bid.w, bid.h, bid.dur
+        for name in _OF_THE_BID:
+            setattr(made, name, getattr(bid, name))
     return made

@@ -5,7 +5,7 @@ Source: OpenRTB 2.6-202409; sections in the classes' docstrings. What `native.re
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -62,6 +62,7 @@ class Timed(Part):
     maxduration: Count | None = None
     poddur: Count | None = None
     maxseq: Count | None = None
+    poddedupe: list[Whole] | None = None
     rqddurs: list[Positive] = []
     podid: str | Whole | None = None
     podseq: Whole = 0
@@ -153,11 +154,18 @@ class Quantity(Part):
     vendor: str | None = None
 
 
+class RefreshSettings(Part):
+    """RefSettings, §3.2.34."""
+
+    reftype: Whole = 0
+    minint: Count | None = None
+
+
 class Refresh(Part):
     """Refresh, §3.2.33."""
 
     count: Count | None = None
-    refsettings: list[Any] | None = None
+    refsettings: list[RefreshSettings] | None = None
 
 
 class Imp(Part):

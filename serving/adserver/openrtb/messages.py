@@ -49,6 +49,8 @@ _LONGEST_MESSAGE = 300
 #: Auction types of the specification; from 500 on they are an exchange's own.
 _AUCTION_TYPES = (1, 2, 3)
 _OWN_AUCTION_TYPES = 500
+#: `qty.sourcetype` of a multiplier that a vendor measured, which is then named (§3.2.31).
+_MEASURED = 1
 
 _T = TypeVar("_T")
 
@@ -106,9 +108,12 @@ class Bid(Part):
     protocol: Whole | None = None
     qagmediarating: Whole | None = None
     language: str = ""
+    langb: str = ""
     dealid: str = ""
     w: Whole | None = None
     h: Whole | None = None
+    wratio: Whole | None = None
+    hratio: Whole | None = None
     exp: Whole | None = None
     dur: Whole | None = None
     mtype: Whole | None = None
@@ -194,6 +199,8 @@ def check_request(request: BidRequest) -> None:
         seen.add(imp.id)
         if imp.banner is None and imp.video is None and imp.audio is None and imp.native is None:
             raise BadRequest(f"$.imp[{i}]", "one of banner, video, audio and native is required")
+        if imp.qty is not None and imp.qty.sourcetype == _MEASURED and not imp.qty.vendor:
+            raise BadRequest(f"$.imp[{i}].qty.vendor", "is required when sourcetype is 1")
         for name in ("video", "audio"):
             timed = getattr(imp, name)
             if timed is not None:
