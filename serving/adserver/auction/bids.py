@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TypeGuard
 
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
-from schemas.money import to_micros
 from serving.adserver.auction.deals import DealTerms
 from serving.adserver.auction.imp_rules import ImpRules
-from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rates import Rates, micros_of
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
 
 _MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
 _DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
-_MOST_UNITS = 1e9
-#: How far a product of floats may be from the whole number of micros that was meant.
-_EXACT = 1e-4
 
 
 def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str]) -> list[Candidate]:
@@ -52,10 +47,11 @@ def _candidate(
     known_response: bool,
     twice: bool,
 ) -> Candidate:
-    bid_micros = rates.to_ours(_micros(bid.price), response.cur) if _is_price(bid.price) else None
+    price_micros = micros_of(bid.price)
+    bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
-    outcome = outcome or _malformed(bid, rules, twice) or _unwanted_seat(seat, bidder, rules)
+    outcome = outcome or _malformed(bid, rules, twice, price_micros) or _unwanted_seat(seat, bidder, rules)
     if outcome is None and bid_micros is None:
         outcome = Outcome.CURRENCY_UNKNOWN
     if outcome is None:
@@ -85,13 +81,13 @@ def _candidate(
     return made
 
 
-def _malformed(bid: Bid, rules: ImpRules, twice: bool) -> Outcome | None:
+def _malformed(bid: Bid, rules: ImpRules, twice: bool, price_micros: int | None) -> Outcome | None:
     """What is wrong with a bid whatever it is for."""
     if isinstance(bid, BrokenBid) or not bid.id or bid.impid != rules.imp.id:
         return Outcome.INVALID_RESPONSE
     if twice:
         return Outcome.DUPLICATE_BID
-    if not _is_price(bid.price):
+    if price_micros is None:
         return Outcome.MISSING_PRICE
     if not bid.crid:
         return Outcome.MISSING_CREATIVE_ID
@@ -157,17 +153,6 @@ def format_of(bid: Bid) -> str:
     if start.startswith(("http://", "https://")) or "<VAST" in start or "<?xml" in start:
         return "video"
     return "banner"
-
-
-def _is_price(value: float | None) -> TypeGuard[float]:
-    return value is not None and 0 < value < _MOST_UNITS  # false for NaN as well
-
-
-def _micros(price: float) -> int:
-    """Micros of a price, rounded down; decimal arithmetic is kept for those that are no whole micros."""
-    micros = price * 1_000_000
-    nearest = round(micros)
-    return nearest if abs(micros - nearest) < _EXACT else to_micros(repr(price))
 
 
 @lru_cache(maxsize=4096)
