@@ -24,7 +24,7 @@ from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
-from serving.adserver.auction import rules
+from serving.adserver.auction import rules, together
 from serving.adserver.auction.contest import Contest, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
@@ -140,11 +140,19 @@ class Decider:
             contest.enter_bids(turns, context, inventory.rates)
         decisions: list[Decision] = []
         labels = podding.PageLabels(self._settings.apart_in_pods)
-        for group in podding.groups(contests):
+        breaks = list(podding.groups(contests))
+        single = [group[0] for group in breaks if not podding.is_pod(group)]
+        groups = together.standing(turns, contests, single, lambda contest: self._prepare(contest, standing))
+        for group in breaks:
             labels.keep_apart(group)
             settled = await self._settle_group(group, standing, inventory, context)
             labels.note(settled)
             decisions += settled
+        for bids in (g for g in groups if not g.won):  # one of them could not be shown
+            bids.falls()
+            for contest in bids.contests:
+                if contest.decision.winner is None:
+                    await self._settle(contest, standing, inventory, context)
         for contest in contests:
             contest.release()
         if doubt is not None:

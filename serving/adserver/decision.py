@@ -36,6 +36,11 @@ class Decision:
     reasons: set[Degraded] = field(default_factory=set)
     sequence: int = 0  # place in its pod, from 1; 0 outside of pods
 
+    def undo(self) -> None:
+        """Takes back what was won and is not answered yet. What the registry has of it is found by nobody."""
+        self.winner = self.record = None
+        self.markup, self.markup_format, self.trackers, self.propensity = "", "", {}, 1.0
+
     def keep_inputs(self, values: Sequence[float]) -> None:
         """What the winner was scored with, in the order of COLUMNS, and its name for an exact comparison."""
         if values:

@@ -73,6 +73,7 @@ def _candidate(
         bid_currency=response.cur,
         response_bidid=response.bidid,
         deal_type="open",
+        seat=seat,
     )
     if terms is not None:
         _enter_deal(made, terms)
@@ -106,8 +107,6 @@ def _unwanted_seat(seat: SeatBid, bidder: Bidder, rules: ImpRules) -> Outcome | 
         return Outcome.BUYER_BLOCKED
     if (rules.wseat and seat.seat not in rules.wseat) or seat.seat in rules.bseat:
         return Outcome.BUYER_BLOCKED
-    if seat.group == 1 and len(seat.bid) > 1:
-        return Outcome.GROUPED_BIDS
     return None
 
 

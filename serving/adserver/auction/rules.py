@@ -25,7 +25,7 @@ import msgspec
 from schemas.decisions import Outcome
 from serving.adserver.auction.deals import GUARANTEED, PRIVATE, DealTerms
 from serving.adserver.inventory import AdRow
-from serving.adserver.openrtb.messages import Bid
+from serving.adserver.openrtb.messages import Bid, SeatBid
 
 _RUNS = Outcome.LOST_TO_HIGHER_BID
 
@@ -58,6 +58,7 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     deal_id: str | None = None
     deal_type: str | None = None
     under_deal: bool = False
+    seat: SeatBid | None = None  # whose bid it is among
 
     @property
     def runs(self) -> bool:
@@ -134,11 +135,8 @@ def apply_floor(
             candidate.outcome = Outcome.BELOW_FLOOR
 
 
-def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choice | None:
-    """The highest bid of the highest priority of those still in; among equals `draw(n)` picks one of n.
-
-    None when nobody is left.
-    """
+def leaders(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those with the highest bid of the highest priority of those still in: one, several equals, or nobody."""
     equals: list[Candidate] = []
     priority = bid = 0
     for candidate in candidates:
@@ -149,6 +147,12 @@ def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choic
             equals, priority, bid = [candidate], candidate.priority, candidate.bid_cpm_micros
         elif ahead == 0:
             equals.append(candidate)
+    return equals
+
+
+def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choice | None:
+    """The leader; among equals `draw(n)` picks one of n. None when nobody is left."""
+    equals = leaders(candidates)
     if not equals:
         return None
     chosen = equals[draw(len(equals))] if len(equals) > 1 else equals[0]
