@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
@@ -28,8 +28,8 @@ from serving.adserver.auction import rules, together
 from serving.adserver.auction.contest import Contest, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
-from serving.adserver.decision import Decision, ad_record, identity, log_candidates, log_record
-from serving.adserver.decision_log import DecisionLog
+from serving.adserver.decision import Decision, ad_record, identity
+from serving.adserver.decision_log import DecisionLog, keep
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.features.reader import FeatureReader
@@ -38,7 +38,7 @@ from serving.adserver.inventory import Inventory
 from serving.adserver.limits import gate
 from serving.adserver.markup.shown import Look, Unshowable, shown, tracked_as
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
-from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
+from serving.adserver.openrtb.context import Opportunity, RequestContext, in_cells, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
 from serving.adserver.openrtb.outbound import Outbound
 from serving.adserver.own_time import OwnTime
@@ -109,9 +109,7 @@ class Decider:
         loop = asyncio.get_running_loop()
         inventory = self._serving.inventory
         context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
-        if inventory.experiments:
-            viewer = context.pseudonym or context.household
-            context = replace(context, assignment=inventory.experiments.assign(viewer))
+        context = in_cells(context, inventory)
         asked = opportunities(request, inventory, context.assignment.floor_percent)
         doubt = self._integrity.doubts(context) if self._integrity is not None else None
         if doubt is not None and self._integrity is not None and self._integrity.refuses(doubt):
@@ -355,9 +353,4 @@ class Decider:
             return
         for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
             self._notify(url)
-        if not self._log.available:
-            decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
-        if not self._log.write(log_record(decision, context, currency, latency_ms), log_candidates(decision)):
-            decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
-        for reason in decision.reasons:
-            metrics.DEGRADED.labels(reason.name.lower()).inc()
+        keep(self._log, decision, context, currency, latency_ms)

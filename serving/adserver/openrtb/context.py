@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from connectors.keys import KeyRing
 from schemas.catalog import Placement
@@ -110,6 +110,13 @@ def resolve(
         consent=consent_flags(request, unknown),
         device_fields=device_fields(request, unknown),
     )
+
+
+def in_cells(context: RequestContext, inventory: Inventory) -> RequestContext:
+    """The context with the viewer's cells of the catalogue's experiments."""
+    if not inventory.experiments:
+        return context
+    return replace(context, assignment=inventory.experiments.assign(context.pseudonym or context.household))
 
 
 def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int = 100) -> list[Opportunity]:
