@@ -6,13 +6,14 @@ Source: OpenRTB 2.6 §4.2 (responses), "Loss Reason Codes"; §3.2.11-12 (deals).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from serving.adserver.auction.deals import DealTerms
 from serving.adserver.auction.imp_rules import ImpRules
-from serving.adserver.auction.rates import Rates, micros_of
+from serving.adserver.auction.rates import UNSAID, Rates, micros_of
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
 
@@ -26,12 +27,13 @@ def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Ra
     A bid for an imp that the request does not have is given with the first imp, so that it is told of once.
     """
     known_response = response.id == rules.request_id
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     found = []
     for seat in response.seatbid:
         for bid in seat.bid:
-            twice = bid.id in seen and bid.id != ""
-            seen.add(bid.id)
+            named = bid.id, bid.impid
+            twice = named in seen and bid.id != ""
+            seen.add(named)
             if bid.impid == rules.imp.id or (rules.place.is_first and bid.impid not in imps):
                 found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
     return found
@@ -49,6 +51,7 @@ def _candidate(
 ) -> Candidate:
     price_micros = micros_of(bid.price)
     bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
+    ad_format = format_of(bid, rules.formats)
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
     outcome = outcome or _malformed(bid, rules, twice, price_micros) or _unwanted_seat(seat, bidder, rules)
@@ -57,7 +60,7 @@ def _candidate(
     if outcome is None:
         outcome = _refused_by_deal(bid, seat, bidder, rules, terms)
     if outcome is None:
-        outcome = rules.refuses_bid(bid, format_of(bid))
+        outcome = rules.refuses_bid(bid, ad_format)
     made = Candidate(
         kind="dsp",
         pricing="rtb",
@@ -70,10 +73,11 @@ def _candidate(
         bidder_id=bidder.id,
         seat_id=seat.seat or None,
         bid=bid,
-        bid_currency=response.cur,
+        bid_currency=response.cur or UNSAID,
         response_bidid=response.bidid,
         deal_type="open",
         seat=seat,
+        markup_format=ad_format,
     )
     if terms is not None:
         _enter_deal(made, terms)
@@ -137,21 +141,27 @@ def _enter_deal(made: Candidate, terms: DealTerms) -> None:
         made.bid_micros = made.bid_cpm_micros = terms.floor_cpm_micros
 
 
-def format_of(bid: Bid) -> str:
-    """What a bid's markup is. §4.2.3 `mtype`: 1 banner, 2 video, 3 audio, 4 native; without it the markup itself tells.
+def format_of(bid: Bid, offered: Sequence[str] = ()) -> str:
+    """What a bid's markup is. §4.2.3 `mtype`: 1 banner, 2 video, 3 audio, 4 native; without it the markup itself tells,
+    and where that could be several, what the imp offers.
 
     Example:
-    >>> format_of(Bid(adm="<VAST version='4.0'/>")), format_of(Bid(adm='{"native":{}}')), format_of(Bid(adm="<a/>"))
-    ('video', 'native', 'banner')
+    >>> [format_of(Bid(adm=markup)) for markup in ("<VAST version='4.0'/>", '{"native":{}}', "<a/>")]
+    ['video', 'native', 'banner']
+    >>> format_of(Bid(adm="<VAST version='4.0'/>"), ["audio", "banner"]), format_of(Bid(adm="{html}"), ["banner"])
+    ('audio', 'banner')
     """
     if bid.mtype in _MTYPES:
         return _MTYPES[bid.mtype]
     start = (bid.adm or bid.nurl).lstrip()[:512]
+    likely: tuple[str, ...] = ("banner",)
     if start.startswith("{"):
-        return "native"
-    if start.startswith(("http://", "https://")) or "<VAST" in start or "<?xml" in start:
-        return "video"
-    return "banner"
+        likely = ("native", "banner")
+    elif "<VAST" in start or "<?xml" in start:
+        likely = ("video", "audio")
+    elif start.startswith(("http://", "https://")):
+        likely = ("video", "audio") if bid.adm else ("video", "audio", "banner")
+    return next((f for f in likely if f in offered), likely[0])
 
 
 @lru_cache(maxsize=4096)

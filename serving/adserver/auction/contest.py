@@ -91,9 +91,7 @@ class Contest:
 
 def shown_as(candidate: Candidate) -> str:
     """Format of a winner's markup."""
-    if candidate.row is not None:
-        return candidate.row.creative.format
-    return bids.format_of(candidate.bid) if candidate.bid is not None else ""
+    return candidate.row.creative.format if candidate.row is not None else candidate.markup_format
 
 
 def reservation(winner: Candidate) -> Reservation | None:

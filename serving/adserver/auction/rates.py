@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from schemas.money import to_micros
 
 _UNIT_MICROS = 1_000_000
+#: What an amount is in when nothing is said (§3.2.4 `bidfloorcur`, §4.2.1 `cur`); empty text says nothing.
+UNSAID = "USD"
 _MOST_UNITS = 1e9
 #: How far a product of floats may be from the whole number of micros that was meant.
 _EXACT = 1e-4
@@ -38,6 +40,8 @@ class Rates:
     def __init__(self, currency: str, rates: Mapping[str, int]) -> None:
         self.currency = currency
         self._rates = {name: rate for name, rate in rates.items() if rate > 0} | {currency: _UNIT_MICROS}
+        if UNSAID in self._rates:
+            self._rates[""] = self._rates[UNSAID]
 
     def __contains__(self, currency: str) -> bool:
         return currency in self._rates

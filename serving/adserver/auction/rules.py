@@ -59,6 +59,7 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     deal_type: str | None = None
     under_deal: bool = False
     seat: SeatBid | None = None  # whose bid it is among
+    markup_format: str = ""  # of a bid
 
     @property
     def runs(self) -> bool:

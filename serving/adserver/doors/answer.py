@@ -39,7 +39,7 @@ _NO_BID_REASONS = {
 
 def answer_currency(request: BidRequest, rates: Rates) -> str | None:
     """The currency to answer in: the catalogue's own if the request takes it, else the first that has a rate."""
-    if not request.cur or rates.currency in request.cur:
+    if not any(request.cur) or rates.currency in request.cur:
         return rates.currency
     return next((name for name in request.cur if name in rates), None)
 
