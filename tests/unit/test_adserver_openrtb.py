@@ -59,7 +59,17 @@ def test_what_breaks_the_specification_is_named_with_its_path(changes: dict[str,
     assert word in caught.value.reason
 
 
-@pytest.mark.parametrize("body", [b'{"id":"1","ext":' + b"[" * 100_000, b"[]", b'{"seatbid":{}}', b'{"id":7}', b"NaN"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":"1","ext":' + b"[" * 100_000,
+        b'{"id":7,"ext":' + b"[" * 100_000,
+        b"[]",
+        b'{"seatbid":{}}',
+        b'{"id":7}',
+        b"NaN",
+    ],
+)
 def test_what_is_no_response_is_no_bid(body: bytes) -> None:
     with pytest.raises(ValueError):
         decode_response(body)
@@ -219,3 +229,11 @@ def test_a_bad_tag_is_refused(params: dict[str, str], path: str) -> None:
     with pytest.raises(BadRequest) as caught:
         to_request(params, "r1", Inventory(catalog([])))
     assert caught.value.path == path
+
+
+def test_a_number_that_no_double_holds_is_nobodys_error_unless_it_is_meant() -> None:
+    body = msgspec.json.encode(bid_request(ext={"theirs": 7})).decode()
+    assert decode_request(body.replace("7}", "1e999}").encode()).ext == {"theirs": "1e999"}
+    with pytest.raises(BadRequest) as caught:
+        decode_request(body.replace('"tmax":150', '"tmax":1e999').encode())
+    assert caught.value.path == "$.tmax"

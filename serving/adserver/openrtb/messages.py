@@ -155,7 +155,6 @@ class BadRequest(Exception):
 
 _requests = msgspec.json.Decoder(BidRequest)
 _responses = msgspec.json.Decoder(BidResponse)
-_anything = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
@@ -174,13 +173,15 @@ def decode_request(body: bytes) -> BidRequest:
 def _tidied(body: bytes) -> BidRequest:
     """The request of a body that is only wrong in how it writes absence and whole numbers. Errors: BadRequest."""
     try:
-        return msgspec.convert(tidy(_anything.decode(body)), BidRequest)
+        data = tidy(body)
+    except ValueError as e:  # msgspec's errors and undecodable text are such
+        raise BadRequest("$", f"not JSON: {e}"[:_LONGEST_MESSAGE]) from e
+    try:
+        return msgspec.convert(data, BidRequest)
     except msgspec.ValidationError as e:
         found = _PATH.search(str(e))
         reason = _PATH.sub("", str(e))[:_LONGEST_MESSAGE]
         raise BadRequest(found.group(1) if found else "$", reason) from e
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise BadRequest("$", f"not JSON: {e}") from e
 
 
 def check_request(request: BidRequest) -> None:
@@ -228,7 +229,7 @@ def decode_response(body: bytes) -> BidResponse:
     try:
         return _responses.decode(body)
     except msgspec.ValidationError:
-        return _bid_by_bid(tidy(_anything.decode(body)))
+        return _bid_by_bid(tidy(body))
     except RecursionError as e:
         raise ValueError("nested too deeply") from e
 

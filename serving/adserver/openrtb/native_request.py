@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Positive, Whole, tidy
+from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Positive, Whole, any_json, tidy
 
 
 class NativeTitle(Part):
@@ -86,7 +86,6 @@ class _Wrapped(Part):
 
 
 _bare = msgspec.json.Decoder(NativeRequest)
-_anything = msgspec.json.Decoder()
 
 
 def native_request(text: str) -> NativeRequest:
@@ -94,7 +93,7 @@ def native_request(text: str) -> NativeRequest:
     try:
         return _bare.decode(text)
     except msgspec.ValidationError:
-        data = tidy(_anything.decode(text))
+        data = tidy(text)
         if isinstance(data, dict) and "native" in data and "assets" not in data:
             return msgspec.convert(data, _Wrapped).native
         return msgspec.convert(data, NativeRequest)
@@ -123,7 +122,7 @@ def checked(text: str) -> str:
 
 def _numbered(text: str) -> str:
     """A request's assets counted from 1."""
-    data = _anything.decode(text)
+    data = any_json(text)
     asked: dict[str, Any] = data if "assets" in data else data["native"]
     asked["assets"] = [{"id": i, **{k: v for k, v in a.items() if k != "id"}} for i, a in enumerate(asked["assets"], 1)]
     return msgspec.json.encode(data).decode()

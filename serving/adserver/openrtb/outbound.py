@@ -187,7 +187,7 @@ def _as_came(context: RequestContext) -> Json:
         data = _decode(context.body or encode(context.request))
     except UnicodeDecodeError:
         data = _decode(context.body.decode("utf-8", "replace"))
-    except RecursionError:
+    except (msgspec.DecodeError, RecursionError):
         data = _decode(encode(context.request))
     return data
 
