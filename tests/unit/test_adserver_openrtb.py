@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.http_messages import Request
 from connectors.keys import KeyRing
 from schemas.catalog import Bidder
-from serving.adserver.doors.player_tag import to_request
+from serving.adserver.doors.player_tag import asked_by, to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import read_consent
 from serving.adserver.openrtb.context import opportunities, resolve
@@ -201,12 +202,20 @@ def test_a_player_tag_is_the_request_it_stands_for() -> None:
     for flag in (
         {"opt_out": "1"},
         {"lmt": "1"},
+        {"dnt": "1"},
         {"gpc": "1"},
         {"us_privacy": "1YY-"},
         {"coppa": "true"},
         {"gdpr": "1"},
     ):
         assert opted_out(to_request(params | flag, "r1", inventory)), flag
+
+
+@pytest.mark.parametrize(("header", "said"), [(b"sec-gpc", b"1"), (b"dnt", b"1"), (b"dnt", b"0")])
+def test_a_browser_refuses_in_headers(header: bytes, said: bytes) -> None:
+    http = Request("GET", "/vast", b"placement=pl-video&user=u", {header: said}, b"", "")
+    request = asked_by(http, Inventory(catalog([])))
+    assert isinstance(request, BidRequest) and opted_out(request) == (said == b"1")
 
 
 def test_an_audio_placements_tag_asks_for_audio() -> None:

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | COPPA | `regs.coppa` | ids and place up to the town, from everybody |
 | LMT, DNT | `device.lmt`, `device.dnt` | ids and exact place, from everybody |
-| GPC | `regs.ext.gpc`, `device.ext.gpc`, GPP US sections | the same |
+| GPC | `regs.ext.gpc`, `device.ext.gpc`, GPP US sections; a tag's `Sec-GPC` | the same |
 | US Privacy | `regs.us_privacy` (2.5: `regs.ext`), GPP section 6 | the same when sale is opted out of |
 | GPP US sections 7-27 | `regs.gpp`, those in `regs.gpp_sid` | the same if sale, sharing or targeting is; of children |
 | opt-out | `user.ext.opt_out` | the same |
