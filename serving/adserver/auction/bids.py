@@ -135,7 +135,8 @@ def _enter_deal(made: Candidate, terms: DealTerms) -> None:
     made.under_deal = True
     if not made.runs:
         return
-    if terms.floor_cpm_micros is None or made.bid_cpm_micros < terms.floor_cpm_micros:
+    floor = terms.floor_of(made.duration_s)
+    if floor is None or made.bid_cpm_micros < floor:
         made.outcome = Outcome.BELOW_DEAL_FLOOR
     elif terms.fixed and terms.floor_cpm_micros:
         made.bid_micros = made.bid_cpm_micros = terms.floor_cpm_micros

@@ -24,6 +24,7 @@ import msgspec
 
 from schemas.decisions import Outcome
 from serving.adserver.auction.deals import GUARANTEED, PRIVATE, DealTerms
+from serving.adserver.auction.floors import DurationFloors, of_duration
 from serving.adserver.inventory import AdRow
 from serving.adserver.openrtb.messages import Bid, SeatBid
 
@@ -120,18 +121,18 @@ def price(candidate: Candidate) -> None:
 def apply_floor(
     candidates: Sequence[Candidate],
     floor_cpm_micros: int | None,
-    by_duration: Sequence[tuple[int, int, int | None]] = (),
+    by_duration: DurationFloors = (),
 ) -> None:
     """Takes out bids below the floor; all of them when the floor is unknown (None), as nothing is then above it.
 
-    `by_duration` has (from s, to s, floor): the first that fits an ad's duration stands in for the floor.
+    The first of `by_duration` that an ad's duration is in stands in for the floor.
     """
     for candidate in candidates:
         if candidate.outcome is not _RUNS or candidate.under_deal or candidate.pricing == GUARANTEED:
             continue
         floor = floor_cpm_micros
-        if by_duration and (seconds := candidate.duration_s) is not None:
-            floor = next((own for first, last, own in by_duration if first <= seconds <= last), floor)
+        if by_duration:
+            floor = of_duration(by_duration, candidate.duration_s, floor)
         if floor is None or candidate.bid_cpm_micros < floor:
             candidate.outcome = Outcome.BELOW_FLOOR
 

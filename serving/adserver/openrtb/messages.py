@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from serving.adserver.openrtb.impressions import Audio, Banner, Imp, Native, Size, Video
+from serving.adserver.openrtb.impressions import Audio, Banner, DurationFloor, Imp, Native, Size, Video
 from serving.adserver.openrtb.native_request import checked
 from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Whole, tidy
 from serving.adserver.openrtb.places import Content, Device, Geo, Inventory, Publisher, Regs, Source, User
@@ -206,6 +206,9 @@ def check_request(request: BidRequest) -> None:
             timed = getattr(imp, name)
             if timed is not None:
                 _check_durations(timed, f"$.imp[{i}].{name}")
+        for j, deal in enumerate(imp.pmp.deals if imp.pmp is not None else ()):
+            if deal.durfloors:
+                _check_floors(deal.durfloors, f"$.imp[{i}].pmp.deals[{j}]")
         if imp.native is not None:
             try:
                 imp.native.request = checked(imp.native.request)
@@ -219,6 +222,15 @@ def _check_durations(timed: Video | Audio, path: str) -> None:
         raise BadRequest(f"{path}.rqddurs", "excludes minduration and maxduration")
     if timed.maxduration is not None and timed.minduration > timed.maxduration:
         raise BadRequest(f"{path}.minduration", f"{timed.minduration} is more than maxduration {timed.maxduration}")
+    if timed.durfloors:
+        _check_floors(timed.durfloors, path)
+
+
+def _check_floors(floors: list[DurationFloor], path: str) -> None:
+    """§3.2.35: a floor says for which durations it is. Errors: BadRequest."""
+    for i, floor in enumerate(floors):
+        if floor.mindur is None and floor.maxdur is None:
+            raise BadRequest(f"{path}.durfloors[{i}]", "one of mindur and maxdur is required")
 
 
 def decode_response(body: bytes) -> BidResponse:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from schemas.catalog import Bidder
+from schemas.money import to_micros
 from serving.adserver.auction.deals import GUARANTEED, DealTerms
 from serving.adserver.auction.rates import Rates
 from serving.adserver.openrtb.consent import Permission
@@ -31,6 +32,7 @@ _EXACT_PLACE = ("accuracy", "lastfix", "zip", "ext")
 _TOWN = ("lat", "lon", "type", "ipservice", "city", "metro")
 _PLACE_DECIMALS = 2
 _MICROS = 1_000_000
+_TIMED = ("video", "audio")
 _CHAIN_VERSION = "1.0"
 #: Fields that 2.5 has in `ext` of an object, and 2.6 in the object itself.
 _MOVED = {"regs": ("gdpr", "us_privacy", "gpp", "gpp_sid"), "user": ("consent", "eids"), "source": ("schain",)}
@@ -131,6 +133,10 @@ class Outbound:
         for name in ("video", "audio", "banner", "native"):
             if name in made and name not in place.formats:
                 del made[name]
+        if place.imp.bidfloorcur != bidder.currency:
+            for name in _TIMED:
+                if name in made:
+                    made[name] = self._timed(made[name], place.imp.bidfloorcur, bidder.currency)
         if "native" in made and place.imp.native is not None:  # with ids for its assets
             made["native"] = made["native"] | {"request": place.imp.native.request}
         if not place.deals:
@@ -141,6 +147,20 @@ class Outbound:
         if named or own:
             made["pmp"] = pmp | {"deals": named + own}
         return made
+
+    def _timed(self, part: Json, said: str, currency: str) -> Json:
+        """A Video or Audio whose floors, which are in the imp's currency, are in a bidder's."""
+        made = part
+        if part.get("mincpmpersec"):
+            made = made | {"mincpmpersec": self._floor(part["mincpmpersec"], said, currency)}
+        if part.get("durfloors"):
+            floors = [d | {"bidfloor": self._floor(d.get("bidfloor") or 0, said, currency)} for d in part["durfloors"]]
+            made = made | {"durfloors": floors}
+        return made
+
+    def _floor(self, amount: float, said: str, currency: str) -> float:
+        ours = self._rates.floor_to_ours(to_micros(repr(amount)), said)
+        return (self._rates.from_ours(ours or 0, currency) or 0) / _MICROS
 
     def _deal(self, terms: DealTerms, currency: str) -> Json:
         """A deal of ours as §3.2.12 has it."""
