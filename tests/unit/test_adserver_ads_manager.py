@@ -205,6 +205,15 @@ def test_more_events_than_a_token_can_tell_apart_stay_in_the_document() -> None:
     assert {f"{HOST}/{n}" for n in range(300)} <= {*left, *moved}
 
 
+def test_ids_of_the_query_are_fit_for_markup(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    answer = door.post(
+        document(HOST, 1), "placement=pl-video&campaign=c%00%3C&creative=%ff&advertiser=a%0Ab&line_item=l"
+    )
+    (record,) = door.store.records
+    assert answer.status == 200 and (record.campaign_id, record.advertiser_id) == ("c <", "a b")
+
+
 def test_who_asks_wrongly_is_told(tmp_path: Path) -> None:
     door = Door(tmp_path, outside_addresses=["https://ads.test/vast"])
     assert door.post("<html/>").status == 400 and door.post(document(HOST), "user=x").status == 400

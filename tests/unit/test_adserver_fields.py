@@ -19,7 +19,7 @@ import pytest
 
 from connectors.http_messages import Request, Response
 from serving.adserver.doors.app import Doors
-from serving.adserver.openrtb.messages import BidRequest, BidResponse, decode_response
+from serving.adserver.openrtb.messages import Bid, BidRequest, BidResponse, decode_request, decode_response
 from serving.adserver.openrtb.native_request import NativeRequest, checked
 from serving.adserver.openrtb.parts import Part
 from serving.adserver.overload import Overload
@@ -147,6 +147,38 @@ def test_a_native_request_is_taken_or_refused() -> None:
                 checked(marked.replace(_MARK, value))
             except ValueError as e:
                 assert str(e)
+
+
+def test_a_bid_with_a_wrong_value_costs_nobody_else_the_auction(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bid = _every_field(Bid) | {"price": 3.0, "adm": VAST_MARKUP, "mtype": 2, "adomain": ["a.example"], "dealid": ""}
+    bid |= {"apis": [], "attr": [], "exp": 0, "protocol": 0, "lurl": "https://d.example/?${AUCTION_MIN_TO_WIN}"}
+    request = json.dumps({"id": "1", "imp": [{"id": "1", "video": {"mimes": ["video/mp4"]}}]}).encode()
+    lost = []
+
+    async def shown(plan: dict[str, Any]) -> bool:
+        made, _ = decider(tmp_path, _ADS[:1], bidders=PlannedBidders(plan))
+        decisions = await made.decide(decode_request(request), asyncio.get_running_loop().time(), request)
+        return decisions[0].winner is not None
+
+    async def run() -> None:
+        for path in _places(bid):
+            marked = _with_mark(bid, path)
+            for value in VALUES:
+                response = f'{{"id":"1","seatbid":[{{"bid":[{marked.replace(_MARK, value)}]}}]}}'
+                try:
+                    decode_response(response.encode())
+                    plan = {"dsp": {"response": json.loads(response)}}
+                    msgspec.json.encode(plan)
+                except ValueError:
+                    continue
+                if not await shown(plan):
+                    lost.append((path, value[:30]))
+
+    asyncio.run(run())
+    assert not lost, lost[:5]
+    assert not [r.message for r in caplog.records if r.exc_info]
 
 
 def test_a_response_is_taken_or_is_none() -> None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
+from schemas.ids import foreign_id
 from serving.adserver.auction.deals import DealTerms
 from serving.adserver.auction.imp_rules import ImpRules
 from serving.adserver.auction.rates import UNSAID, Rates, micros_of
@@ -18,6 +19,7 @@ from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
 
 _MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
+_LONGEST_DOMAIN = 253
 _DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
 
 
@@ -65,8 +67,8 @@ def _candidate(
         kind="dsp",
         pricing="rtb",
         advertiser_id=bid.adomain[0].lower() if bid.adomain else f"x-{bidder.id}",
-        campaign_id=f"x-{bidder.id}-{bid.cid or bid.crid}",
-        creative_id=f"x-{bidder.id}-{bid.crid}",
+        campaign_id=f"x-{bidder.id}-{foreign_id(bid.cid or bid.crid)}",
+        creative_id=f"x-{bidder.id}-{foreign_id(bid.crid)}",
         bid_micros=bid_micros or 0,
         bid_cpm_micros=bid_micros or 0,
         outcome=outcome or Outcome.LOST_TO_HIGHER_BID,
@@ -167,7 +169,7 @@ def format_of(bid: Bid, offered: Sequence[str] = ()) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_domain(text: str) -> bool:
-    return _DOMAIN.fullmatch(text) is not None
+    return _DOMAIN.fullmatch(text) is not None and text.isprintable() and len(text) <= _LONGEST_DOMAIN
 
 
 def _within(domain: str, domains: frozenset[str]) -> bool:

@@ -27,7 +27,7 @@ from connectors.http_server import refusal
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
 from schemas.errors import ConnectorError
-from schemas.ids import encode_id
+from schemas.ids import encode_id, foreign_id
 from schemas.registry_record import AdRecord
 from serving.adserver import metrics
 from serving.adserver.auction.rules import Candidate
@@ -202,14 +202,15 @@ class AdsManager:
 
 def _as_candidate(ad: OutsideAd, params: Mapping[str, str]) -> Candidate:
     """An outside ad as the registry's record names it: ids of the query, else of the document."""
+    advertiser = params.get("advertiser") or (f"{_OUTSIDE}{ad.advertiser}" if ad.advertiser else "")
     campaign = params.get("campaign") or f"{_OUTSIDE}{ad.system}-{ad.ad_id or ad.title[:64]}"
     return Candidate(
         kind="outside",
         pricing=ad.pricing,
-        advertiser_id=params.get("advertiser") or (f"{_OUTSIDE}{ad.advertiser}" if ad.advertiser else ""),
-        campaign_id=campaign[:128],
-        creative_id=(params.get("creative") or f"{_OUTSIDE}{ad.system}-{ad.creative_id or ad.ad_id}")[:128],
-        line_item_id=params.get("line_item", "")[:128],
+        advertiser_id=foreign_id(advertiser),
+        campaign_id=foreign_id(campaign),
+        creative_id=foreign_id(params.get("creative") or f"{_OUTSIDE}{ad.system}-{ad.creative_id or ad.ad_id}"),
+        line_item_id=foreign_id(params.get("line_item", "")),
         bid_micros=ad.price_micros,
         bid_cpm_micros=ad.price_micros if ad.pricing == "cpm" else 0,
     )
