@@ -300,7 +300,7 @@ class Decider:
             billing_url(winner, macros),
         )
         claims = gate.claims(winner.row, standing.caps)
-        committed = await self._store.commit(record, reservation(winner), claims, contest.answer_by_s)
+        committed = await self._store.commit(record, reservation(winner, place.quantity), claims, contest.answer_by_s)
         if committed is Commit.DONE:
             gate.note_win(winner.row, standing.caps)
             winner.outcome = Outcome.WON

@@ -76,3 +76,13 @@ def test_what_nobody_foresaw_is_no_bid(tmp_path: Path, caplog: pytest.LogCapture
     answer = _answer(tmp_path, _BODY, store=Broken())
     assert (answer.status, dict(answer.headers)["X-Openrtb-Nbr"]) == (204, "1")
     assert "nobody foresaw this" in caplog.text
+
+
+def test_a_play_that_many_see_reserves_and_costs_what_they_all_do(tmp_path: Path) -> None:
+    store = PlannedStore()
+    imp = bid_request()["imp"][0] | {"qty": {"multiplier": 30.3}}
+    answer = _answer(tmp_path, msgspec.json.encode(bid_request(imp=[imp])), store=store)
+    (record,), (reserved,) = store.records, store.reservations
+    assert reserved is not None and reserved.price_micros == record.impression_cost_micros == 60_600
+    bid = msgspec.json.decode(answer.body)["seatbid"][0]["bid"][0]
+    assert (bid["price"], bid["ext"]["headwater"]["impression_cost_micros"]) == (2.0, 60_600)

@@ -58,7 +58,7 @@ def values_of(
         "AD_ID": bid.adid,
         "CURRENCY": candidate.bid_currency,
         "LOSS": str(int(loss)),
-        "MULTIPLIER": f"{imp.qty.multiplier:g}" if imp.qty is not None else "1",
+        "MULTIPLIER": f"{place.quantity:.12g}",
         "IMP_TS": f"{imp.dt:.0f}" if imp.dt else "",
     }
     if least_cpm_micros is not None and loss in _DECIDED_BY_PRICE:

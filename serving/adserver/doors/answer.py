@@ -122,7 +122,7 @@ def _bid(decision: Decision, rates: Rates, currency: str) -> Bid:
         raise ValueError("a decision without a winner has no bid")
     record_id = record.record_id if record is not None else ""
     creative, bid = winner.row.creative if winner.row is not None else None, winner.bid
-    cost = costs(winner) if record is not None else Costs()
+    cost = costs(winner, decision.opportunity.quantity) if record is not None else Costs()
     details: dict[str, Any] = {
         "record_id": record_id,
         "advertiser_id": winner.advertiser_id,

@@ -74,6 +74,11 @@ class Opportunity:
     is_first: bool = True  # of its request
     duration_floors: DurationFloors = ()
 
+    @property
+    def quantity(self) -> float:
+        """How many impressions one is worth (§3.2.31)."""
+        return self.imp.qty.multiplier if self.imp.qty is not None else 1.0
+
 
 def resolve(
     request: BidRequest, keys: KeyRing, now_ms: int, tcf_vendor_id: int = 0, body: bytes = b""

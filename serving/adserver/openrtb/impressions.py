@@ -147,9 +147,9 @@ class Pmp(Part):
 
 
 class Quantity(Part):
-    """Qty, §3.2.31: how many impressions one imp is worth (DOOH)."""
+    """Qty, §3.2.31: how many impressions one imp is worth (DOOH). Its bound keeps what an ad costs within 64 bits."""
 
-    multiplier: Annotated[float, msgspec.Meta(gt=0)]
+    multiplier: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     sourcetype: Whole | None = None
     vendor: str | None = None
 
