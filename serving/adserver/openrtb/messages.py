@@ -200,6 +200,8 @@ def check_request(request: BidRequest) -> None:
         seen.add(imp.id)
         if imp.banner is None and imp.video is None and imp.audio is None and imp.native is None:
             raise BadRequest(f"$.imp[{i}]", "one of banner, video, audio and native is required")
+        if imp.video is not None and imp.video.protocol and not imp.video.protocols:
+            imp.video.protocols = [imp.video.protocol]  # as 2.0 said it, and 2.5 still may
         if imp.qty is not None and imp.qty.sourcetype == _MEASURED and not imp.qty.vendor:
             raise BadRequest(f"$.imp[{i}].qty.vendor", "is required when sourcetype is 1")
         for name in ("video", "audio"):
