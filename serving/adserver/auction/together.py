@@ -9,7 +9,7 @@ Source: OpenRTB 2.6 §4.2.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.decisions import Outcome
@@ -20,6 +20,8 @@ from serving.adserver.dsps.desk import Turn
 from serving.adserver.openrtb.messages import SeatBid
 
 _TOGETHER = 1
+#: Of one DSP's answer.
+MOST_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +36,9 @@ class Group:
         """Its bids in an auction that may still win."""
         return [c for c in contest.decision.candidates if c.seat is self.seat and c.runs]
 
-    @property
-    def leads(self) -> bool:
-        """Whether it has the highest bid of all its auctions; an equal of somebody else's may be drawn, so is none."""
-        found = [rules.leaders(contest.decision.candidates) for contest in self.contests]
-        return all(leaders and all(c.seat is self.seat for c in leaders) for leaders in found)
+    def leads(self, leader_of: Mapping[int, SeatBid | None]) -> bool:
+        """Whether it has the highest bid of all its auctions."""
+        return all(leader_of[id(contest)] is self.seat for contest in self.contests)
 
     @property
     def won(self) -> bool:
@@ -68,19 +68,36 @@ def standing(
     left = [group for group in _groups(turns, contests) if _is_possible(group, alone)]
     for contest in {id(c): c for group in left for c in group.contests}.values():
         prepare(contest)
-    while falling := [group for group in left if not group.leads]:
-        least = min(falling, key=Group.value_cpm_micros)
+    values = {id(group): group.value_cpm_micros() for group in left}
+    while left:
+        leader_of = {id(c): _leader(c) for group in left for c in group.contests}
+        falling = [group for group in left if not group.leads(leader_of)]
+        if not falling:
+            break
+        least = min(falling, key=lambda group: values[id(group)])
         least.falls()
         left.remove(least)
     return left
 
 
+def _leader(contest: Contest) -> SeatBid | None:
+    """The seat that leads an auction; None for our own, and when an equal of somebody else's may be drawn."""
+    seats = {id(c.seat): c.seat for c in rules.leaders(contest.decision.candidates)}
+    return next(iter(seats.values())) if len(seats) == 1 else None
+
+
 def _groups(turns: Iterable[Turn], contests: Sequence[Contest]) -> Iterator[Group]:
-    """Groups that bid on several imps."""
+    """Groups that bid on several imps. A DSP's first few: the others have fallen, so that nobody can make this long."""
     for turn in turns:
+        found = 0
         for seat in turn.response.seatbid if turn.response is not None else ():
             if seat.group == _TOGETHER and len(wanted := {bid.impid for bid in seat.bid}) > 1:
-                yield Group(seat, len(wanted), [c for c in contests if c.opportunity.imp.id in wanted])
+                group = Group(seat, len(wanted), [c for c in contests if c.opportunity.imp.id in wanted])
+                found += 1
+                if found <= MOST_GROUPS:
+                    yield group
+                else:
+                    group.falls()
 
 
 def _is_possible(group: Group, alone: Sequence[Contest]) -> bool:
