@@ -128,7 +128,8 @@ class Creative:
     """`trackers` maps an event type to third parties' URLs, with VAST macros, that are called when it happened.
 
     `assets` of a native creative: title, and by the names of Native 1.2's data types sponsored, desc, rating, ctatext
-    and the like; its main image is `media_url`, its icon the asset `icon`.
+    and the like; its main image is `media_url`, its icon the asset `icon`, its video the asset `video` (an address; its
+    media type is `video_mime`, else video/mp4) of `duration_s`.
     """
 
     id: str

@@ -51,7 +51,7 @@ class Outcome(IntEnum):
     RESERVATION_LOST = 1008
     CURRENCY_UNKNOWN = 1009
     DUPLICATE_BID = 1010
-    GROUPED_BIDS = 1011  # bids that win all together or not at all (`group` 1), which we can't promise
+    GROUPED_BIDS = 1011  # its seat's bids win together or not at all (`group` 1), and another of them did not
     CREATIVE_BROKEN = 1020  # what its VAST wraps can't be shown: known since it was unwrapped
     GHOST = 1021  # would have won, but its viewer is held out: a ghost impression, which costs nothing
     HELD_OUT = 1022  # of a campaign that its viewer is held out from, and would not have won

@@ -12,6 +12,7 @@ import hmac
 import struct
 
 RECORD_ID_BYTES = 16
+_FOREIGN_ID_CHARACTERS = 128
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _EVENT_SUFFIX = struct.Struct(">HI")
 
@@ -29,6 +30,18 @@ def encode_id(raw: bytes) -> str:
 def decode_id(text: str) -> bytes:
     """Bytes of an id that `encode_id` made. Errors: ValueError when it is not base64url."""
     return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+
+
+def foreign_id(text: str) -> str:
+    """An id of somebody else's, fit for keys, columns and markup: printable, and no longer than 128 characters.
+
+    Example:
+    >>> foreign_id("c-1"), foreign_id(" a\\x00b "), len(foreign_id("x" * 1000))
+    ('c-1', 'a b', 128)
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return text.strip()[:_FOREIGN_ID_CHARACTERS]
 
 
 def event_id(record_id: bytes, event_code: int, ordinal: int) -> bytes:

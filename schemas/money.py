@@ -5,14 +5,25 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 
 
-def impression_cost_micros(cpm_micros: int) -> int:
-    """What one impression costs at a CPM (price of a thousand), rounded down to a whole micro.
+def impression_cost_micros(cpm_micros: int, quantity: float = 1.0) -> int:
+    """What one impression costs at a CPM (price of a thousand), rounded down to a whole micro. `quantity` is how many
+    people see it at once, on a screen in public (OpenRTB 2.6 §7.9.4).
 
     Example:
-    >>> impression_cost_micros(2_500_000)  # 2.50 CPM
-    2500
+    >>> impression_cost_micros(2_500_000), impression_cost_micros(2_500_000, 30.3)  # 2.50 CPM
+    (2500, 75750)
     """
-    return cpm_micros // 1000
+    return cpm_micros // 1000 if quantity == 1 else times(cpm_micros, quantity) // 1000
+
+
+def times(micros: int, quantity: float) -> int:
+    """An amount so many times, rounded down.
+
+    Example:
+    >>> times(2_500_000, 30.3)
+    75750000
+    """
+    return int(micros * Decimal(repr(quantity)))
 
 
 def to_micros(text: str) -> int:

@@ -18,27 +18,27 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
-from serving.adserver.auction import rules
+from serving.adserver.auction import rules, together
 from serving.adserver.auction.contest import Contest, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
-from serving.adserver.decision import Decision, ad_record, identity, log_candidates, log_record
-from serving.adserver.decision_log import DecisionLog
+from serving.adserver.decision import Decision, ad_record, identity
+from serving.adserver.decision_log import DecisionLog, keep
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.features.reader import FeatureReader
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import gate
-from serving.adserver.markup.shown import Look, Unshowable, shown
+from serving.adserver.markup.shown import Look, Unshowable, shown, tracked_as
 from serving.adserver.markup.trackers import NO_TRACKERS, TrackerMaker
-from serving.adserver.openrtb.context import Opportunity, RequestContext, opportunities, resolve
+from serving.adserver.openrtb.context import Opportunity, RequestContext, in_cells, opportunities, resolve
 from serving.adserver.openrtb.messages import BidRequest
 from serving.adserver.openrtb.outbound import Outbound
 from serving.adserver.own_time import OwnTime
@@ -109,9 +109,7 @@ class Decider:
         loop = asyncio.get_running_loop()
         inventory = self._serving.inventory
         context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
-        if inventory.experiments:
-            viewer = context.pseudonym or context.household
-            context = replace(context, assignment=inventory.experiments.assign(viewer))
+        context = in_cells(context, inventory)
         asked = opportunities(request, inventory, context.assignment.floor_percent)
         doubt = self._integrity.doubts(context) if self._integrity is not None else None
         if doubt is not None and self._integrity is not None and self._integrity.refuses(doubt):
@@ -140,11 +138,19 @@ class Decider:
             contest.enter_bids(turns, context, inventory.rates)
         decisions: list[Decision] = []
         labels = podding.PageLabels(self._settings.apart_in_pods)
-        for group in podding.groups(contests):
+        breaks = list(podding.groups(contests))
+        single = [group[0] for group in breaks if not podding.is_pod(group)]
+        groups = together.standing(turns, contests, single, lambda contest: self._prepare(contest, standing))
+        for group in breaks:
             labels.keep_apart(group)
             settled = await self._settle_group(group, standing, inventory, context)
             labels.note(settled)
             decisions += settled
+        for bids in (g for g in groups if not g.won):  # one of them could not be shown
+            bids.falls()
+            for contest in bids.contests:
+                if contest.decision.winner is None:
+                    await self._settle(contest, standing, inventory, context)
         for contest in contests:
             contest.release()
         if doubt is not None:
@@ -267,7 +273,8 @@ class Decider:
         raw_id = os.urandom(_RECORD_BYTES)
         record_id = encode_id(raw_id)
         ad_format = shown_as(winner)
-        trackers = NO_TRACKERS if is_test else self._trackers.of(ad_format, raw_id, context.now_s)
+        reported = tracked_as(winner, ad_format, place.imp)
+        trackers = NO_TRACKERS if is_test else self._trackers.of(reported, raw_id, context.now_s)
         macros = macro_values(decision, winner, context.request.id, inventory.rates)
         named = identity(winner, record_id, inventory.currency)
         try:
@@ -293,7 +300,7 @@ class Decider:
             billing_url(winner, macros),
         )
         claims = gate.claims(winner.row, standing.caps)
-        committed = await self._store.commit(record, reservation(winner), claims, contest.answer_by_s)
+        committed = await self._store.commit(record, reservation(winner, place.quantity), claims, contest.answer_by_s)
         if committed is Commit.DONE:
             gate.note_win(winner.row, standing.caps)
             winner.outcome = Outcome.WON
@@ -346,9 +353,4 @@ class Decider:
             return
         for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
             self._notify(url)
-        if not self._log.available:
-            decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
-        if not self._log.write(log_record(decision, context, currency, latency_ms), log_candidates(decision)):
-            decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
-        for reason in decision.reasons:
-            metrics.DEGRADED.labels(reason.name.lower()).inc()
+        keep(self._log, decision, context, currency, latency_ms)

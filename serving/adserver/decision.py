@@ -9,7 +9,7 @@ from typing import Any
 from schemas.decision_encoder import candidate
 from schemas.decisions import Degraded
 from schemas.features import features_hash
-from schemas.money import impression_cost_micros
+from schemas.money import impression_cost_micros, times
 from schemas.registry_record import AdRecord
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.features.columns import COLUMNS
@@ -36,6 +36,11 @@ class Decision:
     reasons: set[Degraded] = field(default_factory=set)
     sequence: int = 0  # place in its pod, from 1; 0 outside of pods
 
+    def undo(self) -> None:
+        """Takes back what was won and is not answered yet. What the registry has of it is found by nobody."""
+        self.winner = self.record = None
+        self.markup, self.markup_format, self.trackers, self.propensity = "", "", {}, 1.0
+
     def keep_inputs(self, values: Sequence[float]) -> None:
         """What the winner was scored with, in the order of COLUMNS, and its name for an exact comparison."""
         if values:
@@ -56,13 +61,13 @@ class Costs:
     view_micros: int = 0
 
 
-def costs(candidate: Candidate) -> Costs:
-    """What an ad costs when it is seen, clicked on, or seen to its end."""
+def costs(candidate: Candidate, quantity: float) -> Costs:
+    """What an ad costs when it is seen, clicked on, or seen to its end. `quantity` is how many impressions one is."""
     if candidate.pricing == "cpc":
         return Costs(click_micros=candidate.bid_micros)
     if candidate.pricing == "cpv":
         return Costs(view_micros=candidate.bid_micros)
-    return Costs(impression_cost_micros(candidate.bid_micros))
+    return Costs(impression_cost_micros(candidate.bid_micros, quantity))
 
 
 def identity(candidate: Candidate, record_id: str, currency: str) -> AdIdentity:
@@ -93,7 +98,7 @@ def ad_record(
     creative = candidate.row.creative if candidate.row is not None else None
     bid = candidate.bid
     trackers = creative.trackers if creative is not None else {}
-    cost = costs(candidate)
+    cost = costs(candidate, opportunity.quantity)
     return AdRecord(
         record_id=record_id,
         request_id=context.request.id,
@@ -154,6 +159,13 @@ def log_candidates(decision: Decision) -> list[bytes]:
     ]
 
 
+def _price_of_thousand(winner: Candidate | None, quantity: float) -> int:
+    """What a thousand of these ads shown cost."""
+    if winner is None:
+        return 0
+    return winner.price_cpm_micros if quantity == 1 else times(winner.price_cpm_micros, quantity)
+
+
 def log_record(decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> dict[str, Any]:
     """The decision as `ad_decision.avsc` has it, without its candidates."""
     winner, record = decision.winner, decision.record
@@ -169,7 +181,7 @@ def log_record(decision: Decision, context: RequestContext, currency: str, laten
         "device_type": context.device_type,
         "winner_campaign_id": winner.campaign_id if winner is not None else None,
         "winner_creative_id": winner.creative_id if winner is not None else None,
-        "price_cpm_micros": winner.price_cpm_micros if winner is not None else 0,
+        "price_cpm_micros": _price_of_thousand(winner, decision.opportunity.quantity),
         "currency": currency,
         "propensity": decision.propensity,
         "model_version": decision.model_version,

@@ -17,15 +17,28 @@ from connectors.kafka import producer
 from connectors.registry import SchemaRegistry
 from schemas.codec import schema_text
 from schemas.decision_encoder import DecisionEncoder
+from schemas.decisions import Degraded
 from schemas.errors import ConnectorError, ContractError
 from schemas.topics import AD_DECISIONS
 from serving.adserver import metrics
+from serving.adserver.decision import Decision, log_candidates, log_record
+from serving.adserver.openrtb.context import RequestContext
 
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _RETRY_S = 2.0
 _DELIVERY_MS = 60_000
+
+
+def keep(log: DecisionLog, decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> None:
+    """Logs a decision and counts its reasons, of which an unavailable log is one."""
+    if not log.available:
+        decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
+    if not log.write(log_record(decision, context, currency, latency_ms), log_candidates(decision)):
+        decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
+    for reason in decision.reasons:
+        metrics.DEGRADED.labels(reason.name.lower()).inc()
 
 
 class DecisionLog:

@@ -188,7 +188,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         status,
         overload,
         siblings.merged if siblings is not None else None,
-        AdsManager(store, trackers, keys, lambda: serving.inventory, settings, time.time),
+        AdsManager(store, trackers, keys, lambda: serving.inventory, settings, time.time, log),
     )
     try:
         if siblings is not None:

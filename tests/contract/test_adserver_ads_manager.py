@@ -21,7 +21,7 @@ from serving.adserver.markup.trackers import TrackerMaker
 from serving.adserver.settings import Settings
 from serving.adserver.store import Store
 from tests.contract.test_vendors import QUICK
-from tests.samples.adserver import catalog
+from tests.samples.adserver import KeptLog, catalog
 from tests.samples.ingest import Ads, service, wait_until
 from tests.samples.outside_vast import document
 from tests.samples.partners import Partner, partner
@@ -38,7 +38,7 @@ def _adopt(where: Endpoints, body: str) -> Response:
         valkey = AsyncValkey(where.valkey_url)
         store = Store(valkey, 5.0, 3_600, settings.budget_times)
         await valkey.start()
-        door = AdsManager(store, trackers, keys, lambda: inventory, settings, time.time)
+        door = AdsManager(store, trackers, keys, lambda: inventory, settings, time.time, KeptLog())
         try:
             return await door(
                 Request("POST", "/ads-manager/vast", b"placement=pl-video&user=viewer", {}, body.encode(), "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from lxml import etree
 from connectors.http_messages import Request, Response
 from connectors.keys import KeyRing
 from connectors.tokens import TokenMinter, TokenOpener
-from schemas.decisions import Degraded
+from schemas.catalog import Experiment
+from schemas.decisions import Degraded, Outcome
 from schemas.events import BY_CODE
 from schemas.ids import decode_id
 from serving.adserver.doors.ads_manager import AdsManager
@@ -20,7 +23,7 @@ from serving.adserver.inventory import Inventory
 from serving.adserver.markup.adopt import outside_ads
 from serving.adserver.markup.trackers import TrackerMaker
 from serving.adserver.settings import Settings
-from tests.samples.adserver import COLLECTOR_URL, NOW_S, PlannedStore, catalog
+from tests.samples.adserver import COLLECTOR_URL, NOW_S, KeptLog, PlannedStore, catalog
 from tests.samples.outside_vast import document
 
 HOST = "https://t.test"
@@ -30,10 +33,18 @@ ADS = [{"id": "a", "pricing": "cpm", "bid_micros": 1}]
 class Door:
     """The door over a planned store."""
 
-    def __init__(self, secrets: Path, store: PlannedStore | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        secrets: Path,
+        store: PlannedStore | None = None,
+        experiments: Sequence[Experiment] = (),
+        log: KeptLog | None = None,
+        **settings: Any,
+    ) -> None:
         self.keys = KeyRing.load(secrets)
         self.store = store or PlannedStore()
-        inventory = Inventory(catalog(ADS))
+        self.log = log or KeptLog()
+        inventory = Inventory(replace(catalog(ADS), experiments=list(experiments)))
         trackers = TrackerMaker(TokenMinter(self.keys), COLLECTOR_URL, 3600)
         self._door = AdsManager(
             self.store,  # type: ignore[arg-type]
@@ -42,6 +53,7 @@ class Door:
             lambda: inventory,
             Settings(**settings),
             lambda: float(NOW_S),
+            self.log,  # type: ignore[arg-type]
         )
 
     def post(self, body: str, query: str = "placement=pl-video&user=someone") -> Response:
@@ -140,6 +152,41 @@ def test_without_the_registry_the_document_is_answered_as_it_came(tmp_path: Path
     assert ("X-Headwater-Reason", str(int(Degraded.REGISTRY_UNAVAILABLE))) in answer.headers
 
 
+def test_every_ad_is_a_decision_in_the_log_in_the_cells_of_its_viewer(tmp_path: Path) -> None:
+    door = Door(tmp_path, experiments=[Experiment("x", "salt")])
+    door.post(document(HOST, 1, sequences=(1, 2)))
+    assert [d["record_id"] for d in door.log.decisions] == [r.record_id for r in door.store.records]
+    for decided, record in zip(door.log.decisions, door.store.records, strict=True):
+        assert decided["experiments"] == record.experiments == {"x": "treated"}
+        assert (decided["winner_campaign_id"], decided["price_cpm_micros"]) == (record.campaign_id, 4_500_000)
+        assert [(c["kind"], c["reason"]) for c in decided["candidates"]] == [("outside", Outcome.WON)]
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_a_campaign_that_is_held_back_is_taken_out_and_logged_as_a_ghost(tmp_path: Path, writes: bool) -> None:
+    held = Experiment("x", "salt", hold_out_basis_points=10_000, campaign_ids=["cmp-a"])
+    door = Door(tmp_path, PlannedStore(writes=writes), experiments=[held])
+    answer = door.post(document(HOST, 1), "placement=pl-video&user=someone&campaign=cmp-a")
+    assert answer.status == 200 and b"<Ad" not in answer.body and not door.store.records
+    assert ("X-Headwater-Reason", str(int(Degraded.NO_CANDIDATE))) in answer.headers
+    (decided,) = door.log.decisions
+    assert decided["winner_campaign_id"] is None and decided["record_id"] is None
+    assert [(c["campaign_id"], c["reason"]) for c in decided["candidates"]] == [("cmp-a", Outcome.GHOST)]
+    assert door.post(document(HOST, 1)).body.count(b"<Ad ") == 1, "others are shown"
+
+
+def test_what_is_not_counted_is_logged_without_a_record_and_a_test_not_at_all(tmp_path: Path) -> None:
+    door = Door(tmp_path, PlannedStore(writes=False))
+    door.post(document(HOST, 1))
+    door.post('<VAST version="4.2"/>')
+    uncounted, empty = door.log.decisions
+    assert uncounted["record_id"] is None and uncounted["reasons"] == [Degraded.REGISTRY_UNAVAILABLE]
+    assert empty["winner_campaign_id"] is None and empty["reasons"] == [Degraded.NO_CANDIDATE]
+    other = Door(tmp_path)
+    assert other.post(document(HOST, 1), "placement=pl-video&test=1").body.decode() == document(HOST, 1)
+    assert not other.log.decisions and not other.store.records
+
+
 def test_what_is_no_address_stays_where_it_is() -> None:
     said = document(HOST, 1).replace(f"{HOST}/start?n=0&amp;ad=0", "urn:x")
     _, (ad,) = outside_ads(said.encode(), 100_000)
@@ -156,6 +203,15 @@ def test_more_events_than_a_token_can_tell_apart_stay_in_the_document() -> None:
     left = [e.text for e in ad.body.iter(etree.Element) if (e.text or "").startswith(HOST)]
     moved = [u for urls in ad.trackers.values() for u in urls]
     assert {f"{HOST}/{n}" for n in range(300)} <= {*left, *moved}
+
+
+def test_ids_of_the_query_are_fit_for_markup(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    answer = door.post(
+        document(HOST, 1), "placement=pl-video&campaign=c%00%3C&creative=%ff&advertiser=a%0Ab&line_item=l"
+    )
+    (record,) = door.store.records
+    assert answer.status == 200 and (record.campaign_id, record.advertiser_id) == ("c <", "a b")
 
 
 def test_who_asks_wrongly_is_told(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from tests.samples.consent import gpp_string, tc_string, us_section
 VENDOR = 10
 NOBODY, EVERYTHING = Permission(False, False), Permission(True, True)
 
+CHILD = Permission(False, False, town=False)
+
 #: Fields of each section's core segment: how many, where its opt-outs are, where its children are.
 US_SECTIONS = {
     7: (27, (6, 7, 8), (21, 22)),
@@ -34,7 +36,24 @@ US_SECTIONS = {
     10: (16, (3, 4), (12,)),
     11: (18, (4, 5), (14,)),
     12: (19, (3, 4), (13, 14, 15)),
+    13: (20, (3, 4), (13, 14, 15)),
+    14: (20, (3, 4), (13, 14, 15)),
+    15: (23, (3, 4), (16, 17, 18)),
+    16: (18, (3, 4), (13,)),
+    17: (23, (3, 4), (14, 15, 16, 17, 18)),
+    18: (18, (4, 5), (14,)),
+    19: (18, (3, 4), (13,)),
+    20: (20, (3, 4), (13, 14, 15)),
+    21: (24, (3, 4), (15, 16, 17, 18, 19)),
+    22: (18, (3, 4), (13,)),
+    23: (18, (3, 4), (13,)),
+    24: (8, (5, 6), ()),
+    25: (9, (5, 6), (7,)),
+    26: (9, (5, 6), (7,)),
+    27: (9, (5, 6), (7,)),
 }
+#: Sections whose second segment is sensitive data, which is no GPC whatever its first bits are.
+NO_GPC = (25, 26, 27)
 
 
 def _permission(vendor_id: int = VENDOR, **changes: Any) -> Permission:
@@ -81,6 +100,8 @@ def test_consent_is_found_wherever_versions_put_it() -> None:
     assert _permission(regs={"gpp": gpp_string({2: text}), "gpp_sid": [2]}).ids
     assert not _permission(regs={"gpp": gpp_string({2: tc_string(vendors=[1])}), "gpp_sid": [2]}).ids
     assert not _permission(regs={"gpp_sid": [2]}).ids
+    assert not _permission(regs={"ext": {"gpp": gpp_string({8: us_section([1] * 20)}), "gpp_sid": [8]}}).ids
+    assert _permission(regs={"ext": {"gpp": gpp_string({8: us_section([1] * 20)}), "gpp_sid": [-1, "8"]}}).ids
     assert _permission(regs={"gdpr": 0}) == EVERYTHING
 
 
@@ -95,12 +116,13 @@ def test_each_us_section_says_no_in_its_own_places(section_id: int) -> None:
     agreed = [2 if i in opt_outs else 0 for i in range(count)]
     assert permission(agreed) == EVERYTHING
     assert permission(agreed, gpc=False) == EVERYTHING
-    assert permission(agreed, gpc=True) == NOBODY
+    assert permission(agreed, gpc=True) == (EVERYTHING if section_id in NO_GPC else NOBODY)
     for place in (*opt_outs, *children):
         assert permission([1 if i == place else f for i, f in enumerate(agreed)]) == NOBODY
     notices = [i for i in range(min(opt_outs))]
     assert permission([1 if i in notices else f for i, f in enumerate(agreed)]) == EVERYTHING
-    assert permission(agreed[:4]) == NOBODY, "too short"
+    short = gpp_string({section_id: us_section(agreed)[:2]})
+    assert _permission(regs={"gpp": short, "gpp_sid": [section_id]}) == NOBODY
 
 
 def test_the_second_version_of_the_national_section_has_other_counts() -> None:
@@ -137,7 +159,7 @@ def test_a_header_names_the_sections_that_were_written(ids: set[int]) -> None:
 def test_no_string_makes_a_reader_fail(text: str) -> None:
     decode_tcf(text)
     gpp.sections(text)
-    for section_id in (7, 8, 12):
+    for section_id in US_SECTIONS:
         gpp.opted_out_of_us(section_id, text)
 
 
@@ -151,7 +173,6 @@ def test_bits_end_where_the_text_ends() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"regs": {"coppa": 1}},
         {"regs": {"us_privacy": "1YYN"}},
         {"regs": {"us_privacy": "2"}},
         {"regs": {"ext": {"us_privacy": "1YY-"}}},
@@ -164,6 +185,7 @@ def test_bits_end_where_the_text_ends() -> None:
 )
 def test_each_signal_is_enough(changes: dict[str, Any]) -> None:
     assert _permission(**changes) == NOBODY
+    assert _permission(**changes | {"regs": {"coppa": 1}}) == CHILD
 
 
 _SECRETS = st.text(alphabet="bcdfghjkmnpqrstvwxz", min_size=12, max_size=20)
@@ -212,7 +234,8 @@ def test_nothing_that_identifies_an_unknown_user_is_in_what_leaves(
         assert secret not in text, secret
     data = msgspec.json.decode(sent)
     assert data["device"]["ip"] == "198.51.100.0" and data["device"]["ipv6"] == "2001:db8:1::"
-    assert data["device"]["geo"]["lat"] == 52.12 and data["device"]["ua"] == "Mozilla/5.0"
+    assert data["device"]["geo"].get("lat") == (None if signal == "coppa" else 52.12)
+    assert data["device"]["geo"]["country"] == "DEU" and data["device"]["ua"] == "Mozilla/5.0"
 
 
 def test_each_bidder_is_told_what_it_may_know(tmp_path: Path) -> None:

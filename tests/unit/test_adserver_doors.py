@@ -50,6 +50,24 @@ def test_no_bid_says_why(tmp_path: Path) -> None:
     assert headers["x-openrtb-version"] == "2.6"
 
 
+def test_what_nobody_foresaw_of_an_outside_ad_is_an_empty_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: Request) -> Response:
+        raise RuntimeError("nobody foresaw this")
+
+    made, serving = decider(tmp_path, _ADS)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100), outside=broken)
+
+    async def run() -> Response:
+        answer = doors.handle(Request("POST", "/ads-manager/vast", b"", {}, b"<VAST/>", ""))
+        return answer if isinstance(answer, Response) else await answer
+
+    answer = asyncio.run(run())
+    assert (answer.status, dict(answer.headers)["X-Headwater-Reason"]) == (200, "1") and b"<Ad" not in answer.body
+    assert "nobody foresaw this" in caplog.text
+
+
 def test_what_nobody_foresaw_is_no_bid(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(PlannedStore):
         async def commit(self, *_: object, **__: object) -> Any:
@@ -58,3 +76,13 @@ def test_what_nobody_foresaw_is_no_bid(tmp_path: Path, caplog: pytest.LogCapture
     answer = _answer(tmp_path, _BODY, store=Broken())
     assert (answer.status, dict(answer.headers)["X-Openrtb-Nbr"]) == (204, "1")
     assert "nobody foresaw this" in caplog.text
+
+
+def test_a_play_that_many_see_reserves_and_costs_what_they_all_do(tmp_path: Path) -> None:
+    store = PlannedStore()
+    imp = bid_request()["imp"][0] | {"qty": {"multiplier": 30.3}}
+    answer = _answer(tmp_path, msgspec.json.encode(bid_request(imp=[imp])), store=store)
+    (record,), (reserved,) = store.records, store.reservations
+    assert reserved is not None and reserved.price_micros == record.impression_cost_micros == 60_600
+    bid = msgspec.json.decode(answer.body)["seatbid"][0]["bid"][0]
+    assert (bid["price"], bid["ext"]["headwater"]["impression_cost_micros"]) == (2.0, 60_600)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.http_messages import Request
 from connectors.keys import KeyRing
 from schemas.catalog import Bidder
-from serving.adserver.doors.player_tag import to_request
+from serving.adserver.doors.player_tag import asked_by, to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import read_consent
 from serving.adserver.openrtb.context import opportunities, resolve
@@ -59,7 +60,17 @@ def test_what_breaks_the_specification_is_named_with_its_path(changes: dict[str,
     assert word in caught.value.reason
 
 
-@pytest.mark.parametrize("body", [b'{"id":"1","ext":' + b"[" * 100_000, b"[]", b'{"seatbid":{}}', b'{"id":7}', b"NaN"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"id":"1","ext":' + b"[" * 100_000,
+        b'{"id":7,"ext":' + b"[" * 100_000,
+        b"[]",
+        b'{"seatbid":{}}',
+        b'{"id":7}',
+        b"NaN",
+    ],
+)
 def test_what_is_no_response_is_no_bid(body: bytes) -> None:
     with pytest.raises(ValueError):
         decode_response(body)
@@ -191,12 +202,20 @@ def test_a_player_tag_is_the_request_it_stands_for() -> None:
     for flag in (
         {"opt_out": "1"},
         {"lmt": "1"},
+        {"dnt": "1"},
         {"gpc": "1"},
         {"us_privacy": "1YY-"},
         {"coppa": "true"},
         {"gdpr": "1"},
     ):
         assert opted_out(to_request(params | flag, "r1", inventory)), flag
+
+
+@pytest.mark.parametrize(("header", "said"), [(b"sec-gpc", b"1"), (b"dnt", b"1"), (b"dnt", b"0")])
+def test_a_browser_refuses_in_headers(header: bytes, said: bytes) -> None:
+    http = Request("GET", "/vast", b"placement=pl-video&user=u", {header: said}, b"", "")
+    request = asked_by(http, Inventory(catalog([])))
+    assert isinstance(request, BidRequest) and opted_out(request) == (said == b"1")
 
 
 def test_an_audio_placements_tag_asks_for_audio() -> None:
@@ -219,3 +238,11 @@ def test_a_bad_tag_is_refused(params: dict[str, str], path: str) -> None:
     with pytest.raises(BadRequest) as caught:
         to_request(params, "r1", Inventory(catalog([])))
     assert caught.value.path == path
+
+
+def test_a_number_that_no_double_holds_is_nobodys_error_unless_it_is_meant() -> None:
+    body = msgspec.json.encode(bid_request(ext={"theirs": 7})).decode()
+    assert decode_request(body.replace("7}", "1e999}").encode()).ext == {"theirs": "1e999"}
+    with pytest.raises(BadRequest) as caught:
+        decode_request(body.replace('"tmax":150', '"tmax":1e999').encode())
+    assert caught.value.path == "$.tmax"

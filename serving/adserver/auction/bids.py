@@ -6,23 +6,21 @@ Source: OpenRTB 2.6 §4.2 (responses), "Loss Reason Codes"; §3.2.11-12 (deals).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeGuard
 
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
-from schemas.money import to_micros
+from schemas.ids import foreign_id
 from serving.adserver.auction.deals import DealTerms
 from serving.adserver.auction.imp_rules import ImpRules
-from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rates import UNSAID, Rates, micros_of
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
 
 _MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
+_LONGEST_DOMAIN = 253
 _DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
-_MOST_UNITS = 1e9
-#: How far a product of floats may be from the whole number of micros that was meant.
-_EXACT = 1e-4
 
 
 def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str]) -> list[Candidate]:
@@ -31,12 +29,13 @@ def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Ra
     A bid for an imp that the request does not have is given with the first imp, so that it is told of once.
     """
     known_response = response.id == rules.request_id
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     found = []
     for seat in response.seatbid:
         for bid in seat.bid:
-            twice = bid.id in seen and bid.id != ""
-            seen.add(bid.id)
+            named = bid.id, bid.impid
+            twice = named in seen and bid.id != ""
+            seen.add(named)
             if bid.impid == rules.imp.id or (rules.place.is_first and bid.impid not in imps):
                 found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
     return found
@@ -52,31 +51,35 @@ def _candidate(
     known_response: bool,
     twice: bool,
 ) -> Candidate:
-    bid_micros = rates.to_ours(_micros(bid.price), response.cur) if _is_price(bid.price) else None
+    price_micros = micros_of(bid.price)
+    bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
+    ad_format = format_of(bid, rules.formats)
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
-    outcome = outcome or _malformed(bid, rules, twice) or _unwanted_seat(seat, bidder, rules)
+    outcome = outcome or _malformed(bid, rules, twice, price_micros) or _unwanted_seat(seat, bidder, rules)
     if outcome is None and bid_micros is None:
         outcome = Outcome.CURRENCY_UNKNOWN
     if outcome is None:
         outcome = _refused_by_deal(bid, seat, bidder, rules, terms)
     if outcome is None:
-        outcome = rules.refuses_bid(bid, format_of(bid))
+        outcome = rules.refuses_bid(bid, ad_format)
     made = Candidate(
         kind="dsp",
         pricing="rtb",
         advertiser_id=bid.adomain[0].lower() if bid.adomain else f"x-{bidder.id}",
-        campaign_id=f"x-{bidder.id}-{bid.cid or bid.crid}",
-        creative_id=f"x-{bidder.id}-{bid.crid}",
+        campaign_id=f"x-{bidder.id}-{foreign_id(bid.cid or bid.crid)}",
+        creative_id=f"x-{bidder.id}-{foreign_id(bid.crid)}",
         bid_micros=bid_micros or 0,
         bid_cpm_micros=bid_micros or 0,
         outcome=outcome or Outcome.LOST_TO_HIGHER_BID,
         bidder_id=bidder.id,
         seat_id=seat.seat or None,
         bid=bid,
-        bid_currency=response.cur,
+        bid_currency=response.cur or UNSAID,
         response_bidid=response.bidid,
         deal_type="open",
+        seat=seat,
+        markup_format=ad_format,
     )
     if terms is not None:
         _enter_deal(made, terms)
@@ -85,13 +88,13 @@ def _candidate(
     return made
 
 
-def _malformed(bid: Bid, rules: ImpRules, twice: bool) -> Outcome | None:
+def _malformed(bid: Bid, rules: ImpRules, twice: bool, price_micros: int | None) -> Outcome | None:
     """What is wrong with a bid whatever it is for."""
     if isinstance(bid, BrokenBid) or not bid.id or bid.impid != rules.imp.id:
         return Outcome.INVALID_RESPONSE
     if twice:
         return Outcome.DUPLICATE_BID
-    if not _is_price(bid.price):
+    if price_micros is None:
         return Outcome.MISSING_PRICE
     if not bid.crid:
         return Outcome.MISSING_CREATIVE_ID
@@ -110,8 +113,6 @@ def _unwanted_seat(seat: SeatBid, bidder: Bidder, rules: ImpRules) -> Outcome | 
         return Outcome.BUYER_BLOCKED
     if (rules.wseat and seat.seat not in rules.wseat) or seat.seat in rules.bseat:
         return Outcome.BUYER_BLOCKED
-    if seat.group == 1 and len(seat.bid) > 1:
-        return Outcome.GROUPED_BIDS
     return None
 
 
@@ -136,43 +137,39 @@ def _enter_deal(made: Candidate, terms: DealTerms) -> None:
     made.under_deal = True
     if not made.runs:
         return
-    if terms.floor_cpm_micros is None or made.bid_cpm_micros < terms.floor_cpm_micros:
+    floor = terms.floor_of(made.duration_s)
+    if floor is None or made.bid_cpm_micros < floor:
         made.outcome = Outcome.BELOW_DEAL_FLOOR
     elif terms.fixed and terms.floor_cpm_micros:
         made.bid_micros = made.bid_cpm_micros = terms.floor_cpm_micros
 
 
-def format_of(bid: Bid) -> str:
-    """What a bid's markup is. §4.2.3 `mtype`: 1 banner, 2 video, 3 audio, 4 native; without it the markup itself tells.
+def format_of(bid: Bid, offered: Sequence[str] = ()) -> str:
+    """What a bid's markup is. §4.2.3 `mtype`: 1 banner, 2 video, 3 audio, 4 native; without it the markup itself tells,
+    and where that could be several, what the imp offers.
 
     Example:
-    >>> format_of(Bid(adm="<VAST version='4.0'/>")), format_of(Bid(adm='{"native":{}}')), format_of(Bid(adm="<a/>"))
-    ('video', 'native', 'banner')
+    >>> [format_of(Bid(adm=markup)) for markup in ("<VAST version='4.0'/>", '{"native":{}}', "<a/>")]
+    ['video', 'native', 'banner']
+    >>> format_of(Bid(adm="<VAST version='4.0'/>"), ["audio", "banner"]), format_of(Bid(adm="{html}"), ["banner"])
+    ('audio', 'banner')
     """
     if bid.mtype in _MTYPES:
         return _MTYPES[bid.mtype]
     start = (bid.adm or bid.nurl).lstrip()[:512]
+    likely: tuple[str, ...] = ("banner",)
     if start.startswith("{"):
-        return "native"
-    if start.startswith(("http://", "https://")) or "<VAST" in start or "<?xml" in start:
-        return "video"
-    return "banner"
-
-
-def _is_price(value: float | None) -> TypeGuard[float]:
-    return value is not None and 0 < value < _MOST_UNITS  # false for NaN as well
-
-
-def _micros(price: float) -> int:
-    """Micros of a price, rounded down; decimal arithmetic is kept for those that are no whole micros."""
-    micros = price * 1_000_000
-    nearest = round(micros)
-    return nearest if abs(micros - nearest) < _EXACT else to_micros(repr(price))
+        likely = ("native", "banner")
+    elif "<VAST" in start or "<?xml" in start:
+        likely = ("video", "audio")
+    elif start.startswith(("http://", "https://")):
+        likely = ("video", "audio") if bid.adm else ("video", "audio", "banner")
+    return next((f for f in likely if f in offered), likely[0])
 
 
 @lru_cache(maxsize=4096)
 def _is_domain(text: str) -> bool:
-    return _DOMAIN.fullmatch(text) is not None
+    return _DOMAIN.fullmatch(text) is not None and text.isprintable() and len(text) <= _LONGEST_DOMAIN
 
 
 def _within(domain: str, domains: frozenset[str]) -> bool:

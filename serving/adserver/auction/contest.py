@@ -91,12 +91,11 @@ class Contest:
 
 def shown_as(candidate: Candidate) -> str:
     """Format of a winner's markup."""
-    if candidate.row is not None:
-        return candidate.row.creative.format
-    return bids.format_of(candidate.bid) if candidate.bid is not None else ""
+    return candidate.row.creative.format if candidate.row is not None else candidate.markup_format
 
 
-def reservation(winner: Candidate) -> Reservation | None:
+def reservation(winner: Candidate, quantity: float) -> Reservation | None:
+    """What a win of ours may cost, of which budget."""
     if winner.row is None or winner.row.is_house:
         return None
-    return Reservation(winner.row.budget, price_of_win(winner.pricing, winner.bid_micros))
+    return Reservation(winner.row.budget, price_of_win(winner.pricing, winner.bid_micros, quantity))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from schemas import catalog
 from schemas.money import to_micros
+from serving.adserver.auction.floors import DurationFloors, by_duration, of_duration
 from serving.adserver.auction.rates import Rates
 from serving.adserver.openrtb.impressions import Imp
 
@@ -23,7 +24,8 @@ _PRIORITIES = {PRIVATE: 0, PREFERRED: 1, GUARANTEED: 2}
 @dataclass(frozen=True, slots=True)
 class DealTerms:
     """One deal, in the catalogue's currency. `floor_cpm_micros` is the price itself when `fixed`, and None when its
-    currency is not known: nothing can then be above it. Empty sets mean any.
+    currency is not known: nothing can then be above it. Empty sets mean any. Of an ad that says how long it lasts, the
+    floor may depend on that: `duration_floors`, `per_second_micros`.
     """
 
     id: str
@@ -35,6 +37,13 @@ class DealTerms:
     bidders: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
     ours: bool = False
+    duration_floors: DurationFloors = ()
+    per_second_micros: int = 0
+
+    def floor_of(self, seconds: int | None) -> int | None:
+        """The floor of an ad that lasts so long (§7.11)."""
+        floor = of_duration(self.duration_floors, seconds, self.floor_cpm_micros)
+        return floor if floor is None else max(floor, self.per_second_micros * (seconds or 0))
 
     def open_to(self, bidder_id: str, seats: Sequence[str]) -> bool:
         """Whether a bidder may be told of it; one without a list of seats may have any."""
@@ -72,5 +81,7 @@ def terms_of(imp: Imp, own: Sequence[DealTerms], rates: Rates) -> dict[str, Deal
                 priority=_PRIORITIES[kind],
                 seats=frozenset(deal.wseat),
                 domains=frozenset(d.lower() for d in deal.wadomain),
+                duration_floors=by_duration(deal.durfloors, deal.bidfloorcur, rates),
+                per_second_micros=rates.floor_to_ours(to_micros(repr(deal.mincpmpersec or 0.0)), deal.bidfloorcur) or 0,
             )
     return found

@@ -15,25 +15,19 @@ import msgspec
 from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
 from serving.adserver.markup import native
+from serving.adserver.markup.insecure import loads_insecurely
 from serving.adserver.openrtb.context import Opportunity
-from serving.adserver.openrtb.impressions import Audio, Banner, Video, native_request
+from serving.adserver.openrtb.impressions import Audio, Banner, Video
 from serving.adserver.openrtb.messages import Bid, BidRequest
+from serving.adserver.openrtb.native_request import native_request
 
 #: Protocol codes of AdCOM -> major version of VAST (DAAST, 9 and 10, is none).
 _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12: 4, 13: 4, 14: 4, 15: 4, 16: 4}
 _VPAID = (1, 2)
 _CONTENT_TAXONOMY_1 = 1
+_NO_LANGUAGE = "xx"
 _VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
 _VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID")
-#: What a page or player loads by itself over plain HTTP. Where a click leads to is no such thing, nor a namespace.
-_INSECURE_HTML = re.compile(
-    r"(?:\b(?:src|srcset|data|poster|background)\s*=\s*[\"']?\s*|url\(\s*[\"']?\s*)http://", re.IGNORECASE
-)
-_INSECURE_VAST = re.compile(
-    r"<(?!(?:\w+:)?(?:Custom|Companion|NonLinear|Icon)?Click(?:Through|ThroughURLTemplate)\b)[\w:]+(?:\s[^>]*)?>"
-    r"\s*(?:<!\[CDATA\[)?\s*http://",
-    re.IGNORECASE,
-)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -81,7 +75,7 @@ class ImpRules:
                 return Outcome.FORMAT
         elif self._native is None or not native.fills(creative, self._native):
             return Outcome.FORMAT
-        if self.secure and creative.media_url.startswith("http://"):
+        if self.secure and any(a.startswith("http://") for a in (creative.media_url, *creative.assets.values())):
             return Outcome.NOT_SECURE
         return None
 
@@ -121,6 +115,23 @@ class ImpRules:
             return True
         return self._interstitial and any(w <= sw and h <= sh for sw, sh in self._sizes)
 
+    def _ratio_allowed(self, bid: Bid) -> bool:
+        """Whether a bid that gives its size as a ratio (§4.2.3 `wratio`, `hratio`) fits."""
+        w, h = bid.wratio, bid.hratio
+        if not w or not h or (bid.w and bid.h) or not (self._sizes or self._ratios):
+            return True
+        return any(w * fh == h * fw for fw, fh in (*((rw, rh) for rw, rh, _ in self._ratios), *self._sizes))
+
+    def _speaks(self, bid: Bid) -> bool:
+        """Whether a bid is in one of the languages wanted, as far as it says; `xx` is in none, and fits anywhere.
+
+        A tag contains those that begin with it (RFC 4647 §3.3.1): pt contains pt-BR.
+        """
+        tag = (bid.langb or bid.language).lower()
+        if not tag or tag == _NO_LANGUAGE:
+            return True
+        return any(f"{tag}-".startswith(f"{x}-") or f"{x}-".startswith(f"{tag}-") for x in self._languages)
+
     def refuses_bid(self, bid: Bid, ad_format: str) -> Outcome | None:
         """Why a bid's creative can't run here, as far as it tells; None when it can."""
         if ad_format not in self.formats:
@@ -132,7 +143,7 @@ class ImpRules:
             return Outcome.CATEGORY_EXCLUDED
         if bid.bundle and bid.bundle in self._blocked_apps:
             return Outcome.APP_EXCLUDED
-        if self._languages and bid.language and bid.language.lower() not in self._languages:
+        if self._languages and not self._speaks(bid):
             return Outcome.LANGUAGE_EXCLUDED
         if self.imp.exp and bid.exp and bid.exp < self.imp.exp:
             return Outcome.EXPIRED
@@ -142,9 +153,9 @@ class ImpRules:
         part = getattr(self.imp, ad_format)
         if bid.attr and part.battr and not set(bid.attr).isdisjoint(part.battr):
             return Outcome.ATTRIBUTE_EXCLUDED
-        if ad_format == "banner" and not self.size_allowed(bid.w, bid.h):
+        if ad_format == "banner" and not (self.size_allowed(bid.w, bid.h) and self._ratio_allowed(bid)):
             return Outcome.SIZE_NOT_ALLOWED
-        if self.secure and _loads_insecurely(bid.adm or bid.nurl, ad_format):
+        if self.secure and loads_insecurely(bid.adm or bid.nurl, ad_format):
             return Outcome.NOT_SECURE
         frameworks = bid.apis or ([bid.api] if bid.api else [])
         if frameworks and part.api and set(frameworks).isdisjoint(part.api):
@@ -188,16 +199,3 @@ def _playable(bid: Bid, timed: Video | Audio) -> bool:
     if not timed.api or any(a in timed.api for a in _VPAID):
         return True
     return "VPAID" not in bid.adm or _VPAID_MEDIA.search(bid.adm) is None
-
-
-def _loads_insecurely(markup: str, ad_format: str) -> bool:
-    """Whether markup loads something over plain HTTP by itself; an address instead of markup is loaded, too."""
-    if "http://" not in markup:
-        return False
-    if markup.lstrip().startswith("http://"):
-        return True
-    if ad_format in ("video", "audio"):
-        return _INSECURE_VAST.search(markup) is not None
-    if ad_format == "native":
-        return '"url":"http://' in markup.replace(" ", "")
-    return _INSECURE_HTML.search(markup) is not None

@@ -17,6 +17,7 @@ from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.context import Opportunity
 
 _MACRO = re.compile(r"\$\{AUCTION_([A-Z0-9_]+)(:B64)?\}")
+_DECIDED_BY_PRICE = (Outcome.WON, Outcome.LOST_TO_HIGHER_BID, Outcome.BELOW_FLOOR)
 #: Characters of a value that stay as they are in markup; all others would end an attribute, an element or a URL.
 _SAFE = "!$()*,./:;=?@_~-"
 
@@ -43,7 +44,7 @@ def values_of(
 ) -> dict[str, str]:
     """Values of a bid's macros. `loss` is 0 for the winner; `least_cpm_micros` would have been enough to win.
 
-    A loser is told why and what would have been enough, but not what was paid.
+    A loser is told why but not what was paid, and what would have been enough only if its price is why (§4.4.1).
     """
     bid = candidate.bid
     if bid is None:
@@ -57,10 +58,10 @@ def values_of(
         "AD_ID": bid.adid,
         "CURRENCY": candidate.bid_currency,
         "LOSS": str(int(loss)),
-        "MULTIPLIER": f"{imp.qty.multiplier:g}" if imp.qty is not None else "1",
+        "MULTIPLIER": f"{place.quantity:.12g}",
         "IMP_TS": f"{imp.dt:.0f}" if imp.dt else "",
     }
-    if least_cpm_micros is not None:
+    if least_cpm_micros is not None and loss in _DECIDED_BY_PRICE:
         values["MIN_TO_WIN"] = _in_bids_currency(least_cpm_micros, candidate, rates)
     if loss is Outcome.WON and bid.price:
         paid = _in_bids_currency(candidate.price_cpm_micros, candidate, rates)

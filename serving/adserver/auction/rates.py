@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schemas.money import to_micros
+
 _UNIT_MICROS = 1_000_000
+#: What an amount is in when nothing is said (§3.2.4 `bidfloorcur`, §4.2.1 `cur`); empty text says nothing.
+UNSAID = "USD"
+_MOST_UNITS = 1e9
+#: How far a product of floats may be from the whole number of micros that was meant.
+_EXACT = 1e-4
+
+
+def micros_of(price: float | None) -> int | None:
+    """Micros of a bid's price, rounded down; None for what is no price: none, not above 0, or beyond any CPM.
+
+    Example:
+    >>> micros_of(2.5), micros_of(0.0000019), micros_of(0.0), micros_of(float("nan")), micros_of(1e9)
+    (2500000, 1, None, None, None)
+    """
+    if price is None or not 0 < price < _MOST_UNITS:  # true of NaN as well
+        return None
+    micros = price * _UNIT_MICROS
+    nearest = round(micros)  # decimal arithmetic is kept for those that are no whole micros
+    return nearest if abs(micros - nearest) < _EXACT else to_micros(repr(price))
 
 
 class Rates:
@@ -19,6 +40,8 @@ class Rates:
     def __init__(self, currency: str, rates: Mapping[str, int]) -> None:
         self.currency = currency
         self._rates = {name: rate for name, rate in rates.items() if rate > 0} | {currency: _UNIT_MICROS}
+        if UNSAID in self._rates:
+            self._rates[""] = self._rates[UNSAID]
 
     def __contains__(self, currency: str) -> bool:
         return currency in self._rates

@@ -24,8 +24,9 @@ import msgspec
 
 from schemas.decisions import Outcome
 from serving.adserver.auction.deals import GUARANTEED, PRIVATE, DealTerms
+from serving.adserver.auction.floors import DurationFloors, of_duration
 from serving.adserver.inventory import AdRow
-from serving.adserver.openrtb.messages import Bid
+from serving.adserver.openrtb.messages import Bid, SeatBid
 
 _RUNS = Outcome.LOST_TO_HIGHER_BID
 
@@ -58,6 +59,8 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     deal_id: str | None = None
     deal_type: str | None = None
     under_deal: bool = False
+    seat: SeatBid | None = None  # whose bid it is among
+    markup_format: str = ""  # of a bid
 
     @property
     def runs(self) -> bool:
@@ -118,27 +121,24 @@ def price(candidate: Candidate) -> None:
 def apply_floor(
     candidates: Sequence[Candidate],
     floor_cpm_micros: int | None,
-    by_duration: Sequence[tuple[int, int, int | None]] = (),
+    by_duration: DurationFloors = (),
 ) -> None:
     """Takes out bids below the floor; all of them when the floor is unknown (None), as nothing is then above it.
 
-    `by_duration` has (from s, to s, floor): the first that fits an ad's duration stands in for the floor.
+    The first of `by_duration` that an ad's duration is in stands in for the floor.
     """
     for candidate in candidates:
         if candidate.outcome is not _RUNS or candidate.under_deal or candidate.pricing == GUARANTEED:
             continue
         floor = floor_cpm_micros
-        if by_duration and (seconds := candidate.duration_s) is not None:
-            floor = next((own for first, last, own in by_duration if first <= seconds <= last), floor)
+        if by_duration:
+            floor = of_duration(by_duration, candidate.duration_s, floor)
         if floor is None or candidate.bid_cpm_micros < floor:
             candidate.outcome = Outcome.BELOW_FLOOR
 
 
-def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choice | None:
-    """The highest bid of the highest priority of those still in; among equals `draw(n)` picks one of n.
-
-    None when nobody is left.
-    """
+def leaders(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those with the highest bid of the highest priority of those still in: one, several equals, or nobody."""
     equals: list[Candidate] = []
     priority = bid = 0
     for candidate in candidates:
@@ -149,6 +149,12 @@ def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choic
             equals, priority, bid = [candidate], candidate.priority, candidate.bid_cpm_micros
         elif ahead == 0:
             equals.append(candidate)
+    return equals
+
+
+def choose(candidates: Sequence[Candidate], draw: Callable[[int], int]) -> Choice | None:
+    """The leader; among equals `draw(n)` picks one of n. None when nobody is left."""
+    equals = leaders(candidates)
     if not equals:
         return None
     chosen = equals[draw(len(equals))] if len(equals) > 1 else equals[0]

@@ -18,6 +18,12 @@ _OWN_SEAT = "headwater"
 _MTYPES = {"banner": 1, "video": 2, "audio": 3, "native": 4}
 _MICROS = 1_000_000
 
+#: What a DSP's bid says of its creative, which is passed on.
+_OF_THE_BID = (
+    *("adomain", "bundle", "iurl", "cattax", "cat", "attr", "apis", "api", "protocol", "qagmediarating"),
+    *("language", "langb", "w", "h", "wratio", "hratio", "exp", "dur", "slotinpod"),
+)
+
 UNKNOWN_ERROR, TECHNICAL_ERROR = 0, 1
 #: The specification's reasons for no bid, of those of ours that it knows; the first that applies is told.
 _NO_BID_REASONS = {
@@ -33,7 +39,7 @@ _NO_BID_REASONS = {
 
 def answer_currency(request: BidRequest, rates: Rates) -> str | None:
     """The currency to answer in: the catalogue's own if the request takes it, else the first that has a rate."""
-    if not request.cur or rates.currency in request.cur:
+    if not any(request.cur) or rates.currency in request.cur:
         return rates.currency
     return next((name for name in request.cur if name in rates), None)
 
@@ -116,7 +122,7 @@ def _bid(decision: Decision, rates: Rates, currency: str) -> Bid:
         raise ValueError("a decision without a winner has no bid")
     record_id = record.record_id if record is not None else ""
     creative, bid = winner.row.creative if winner.row is not None else None, winner.bid
-    cost = costs(winner) if record is not None else Costs()
+    cost = costs(winner, decision.opportunity.quantity) if record is not None else Costs()
     details: dict[str, Any] = {
         "record_id": record_id,
         "advertiser_id": winner.advertiser_id,
@@ -148,6 +154,6 @@ def _bid(decision: Decision, rates: Rates, currency: str) -> Bid:
             made.cat = [winner.row.advertiser.category]
         made.w, made.h, made.dur = creative.width or None, creative.height or None, creative.duration_s
     elif bid is not None:
-        made.adomain, made.cat, made.cattax, made.attr = bid.adomain, bid.cat, bid.cattax, bid.attr
-        made.w, made.h, made.dur = bid.w, bid.h, bid.dur
+        for name in _OF_THE_BID:
+            setattr(made, name, getattr(bid, name))
     return made

@@ -92,7 +92,7 @@ class Doors:
                 return self._counted("auction", self._auction(request, arrived_s))
         elif request.path == ads_manager.PATH and self._outside is not None:
             if request.method in ("GET", "POST"):
-                return self._counted("ads_manager", self._outside(request))
+                return self._counted("ads_manager", self._adopted(self._outside(request)))
         elif request.path == "/status":
             ready, details = self._status()
             return Response(200 if ready else 503, msgspec.json.encode(details))
@@ -152,6 +152,13 @@ class Doors:
             return _no_bid(asked, reasons, no_bid_reason(reasons))
         return Response(200, encode(made), JSON, (_OPENRTB_VERSION, *([_reasons(reasons)] if reasons else ())))
 
+    async def _adopted(self, answer: Awaitable[Response]) -> Response:
+        try:
+            return await answer
+        except Exception:
+            logger.exception("ads manager failed")
+            return _vast_answer(vast.EMPTY, _reasons([Outcome.INTERNAL_ERROR]))
+
     async def _vast(self, request: Request, arrived_s: float) -> Response:
         asked = asked_by(request, self._inventory())
         if isinstance(asked, Response):
@@ -160,7 +167,7 @@ class Doors:
             decisions = await self._decider.decide(asked, arrived_s)
         except Exception:
             logger.exception("vast failed")
-            return _vast_answer(vast.EMPTY, (REASON_HEADER, str(int(Outcome.INTERNAL_ERROR))))
+            return _vast_answer(vast.EMPTY, _reasons([Outcome.INTERNAL_ERROR]))
         reasons = {reason for d in decisions for reason in d.reasons}
         shown = [d.markup for d in decisions if d.winner is not None]
         is_pod = podding.is_dynamic(asked.imp[0])

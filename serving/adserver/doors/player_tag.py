@@ -43,13 +43,18 @@ _PROTOCOLS = {
     "4.3": (3, 6, 7, 8, 11, 12, 13, 14, 15, 16),
 }
 _NEWEST = "4.2"
+#: Parameters that a browser sends as headers: W3C Global Privacy Control, Tracking Preference Expression.
+_REFUSALS = {"gpc": b"sec-gpc", "dnt": b"dnt"}
 
 
 def asked_by(request: Request, inventory: Inventory) -> BidRequest | Response:
-    """The bid request that a tag's HTTP request stands for, or what refuses it."""
+    """The bid request that a tag's HTTP request stands for, or what refuses it. Browsers refuse in headers: those count
+    as the parameters do.
+    """
+    said = {name: "1" for name, header in _REFUSALS.items() if request.header(header) == "1"}
     try:
         return to_request(
-            request.params,
+            request.params | said,
             encode_id(os.urandom(_REQUEST_ID_BYTES)),
             inventory,
             request.header(b"user-agent"),
@@ -69,7 +74,7 @@ def to_request(
     `user_agent` and `language` are the caller's own headers: a server that asks for a device says ua and lang.
     Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w,
     h, vast (newest version that the player knows: 2, 3, 4, 4.1, ...), skip, skip_after_s, pod_duration_s (asks for
-    a pod) and max_ads, min_duration_s, max_duration_s (of each ad), tmax, opt_out, lmt, gpc, us_privacy, gpp,
+    a pod) and max_ads, min_duration_s, max_duration_s (of each ad), tmax, opt_out, lmt, dnt, gpc, us_privacy, gpp,
     gpp_sid, coppa, gdpr, consent, test. Errors: BadRequest.
     """
     placement_id = params.get("placement", "")
@@ -104,6 +109,7 @@ def to_request(
             ip=params.get("ip", ""),
             geo=Geo(country=alpha3(alpha2(params.get("country", ""))), region=params.get("region", "")[:16]),
             lmt=int(_flag(params, "lmt")),
+            dnt=int(_flag(params, "dnt")),
         ),
         user=User(
             id=params.get("user", ""),

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from schemas.decisions import Outcome
 from schemas.errors import ConnectorError, TimedOut
-from schemas.money import to_micros
-from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.rates import Rates, micros_of
 from serving.adserver.dsps.desk import Desk, Turn
 from serving.adserver.openrtb.messages import BidResponse, decode_response
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _HELD_UP_S = 0.005
 _LAST_LOOK_S = 0.001
 _NEVER_S = float("inf")
-_MOST_UNITS = 1e6  # a CPM above it is no price
 
 
 class Fanout:
@@ -132,9 +130,10 @@ class Fanout:
         for bid in (bid for seat in response.seatbid for bid in seat.bid):
             desk.tally.late_bids += 1
             shown = self._shown.get(bid.impid)
-            if shown is None or self._rates is None or bid.price is None or not 0 < bid.price < _MOST_UNITS:
+            price_micros = micros_of(bid.price)
+            if shown is None or self._rates is None or price_micros is None:
                 continue
-            would_pay = self._rates.to_ours(to_micros(repr(bid.price)), response.cur)
+            would_pay = self._rates.to_ours(price_micros, response.cur)
             desk.tally.late_lost_cpm_micros += max(0, (would_pay or 0) - shown)
 
 

@@ -19,14 +19,15 @@ CONFIRMED_SHARE, CONFIRMED_PRIOR_WINS = 0.9, 20.0
 _PER_EVENT = ("cpc", "cpv")
 
 
-def price_of_win(pricing: str, bid_micros: int) -> int:
-    """The most that one win of a line item can cost: an impression's share of its CPM, or its click or view.
+def price_of_win(pricing: str, bid_micros: int, quantity: float = 1.0) -> int:
+    """The most that one win of a line item can cost: an impression's share of its CPM, or its click or view. `quantity`
+    is how many impressions one is worth.
 
     Example:
     >>> price_of_win("cpm", 2_500_000), price_of_win("cpc", 400_000)
     (2500, 400000)
     """
-    return bid_micros if pricing in _PER_EVENT else impression_cost_micros(bid_micros)
+    return bid_micros if pricing in _PER_EVENT else impression_cost_micros(bid_micros, quantity)
 
 
 @dataclass(frozen=True, slots=True)

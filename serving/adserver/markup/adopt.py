@@ -27,6 +27,7 @@ from urllib.parse import quote
 from lxml import etree
 
 from schemas.events import BY_NAME, EVENT_TYPES
+from schemas.ids import foreign_id
 from schemas.money import to_micros
 from serving.adserver.markup.vast_parse import ads_of, child, descend, parsed, seconds, text_of
 from serving.adserver.markup.vast_versions import Version, name_of, version_of
@@ -35,7 +36,6 @@ CUSTOM, PROGRESS = "custom", "progress"
 MOST_CUSTOM = 255  # a token's ordinal is one byte
 _LONGEST_URL = 8_192
 _EVENT_OF = {t.vast_event: t.name for t in EVENT_TYPES if t.vast_event} | {"acceptInvitationLinear": "engage"}
-_ID_CHARACTERS = 96
 _PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,12})?")
 
 #: Gives our URL of an event: (event type, ordinal).
@@ -118,9 +118,9 @@ def _adopted(ad: etree._Element, body: etree._Element, version: Version) -> Outs
         ad=ad,
         body=body,
         version=version,
-        system=_id(text_of(child(body, "AdSystem"))),
-        ad_id=_id(ad.get("id", "")),
-        advertiser=_id(text_of(child(body, "Advertiser"))),
+        system=foreign_id(text_of(child(body, "AdSystem"))),
+        ad_id=foreign_id(ad.get("id", "")),
+        advertiser=foreign_id(text_of(child(body, "Advertiser"))),
         creative_id=next((i for c in creatives if (i := _creative_id(c))), ""),
         title=text_of(child(body, "AdTitle")),
         duration_s=-int(-lasts_s // 1) if lasts_s else None,
@@ -166,7 +166,7 @@ def _take_all(found: OutsideAd, body: etree._Element, lasts_s: float | None) -> 
 
 def _take_of_part(found: OutsideAd, part: etree._Element, name: str, click: tuple[str, ...]) -> None:
     for element in list(descend(part, "TrackingEvents", "Tracking")):
-        found.take(element, CUSTOM, name=f"{name}.{_id(element.get('event', ''))}")
+        found.take(element, CUSTOM, name=f"{name}.{foreign_id(element.get('event', ''))}")
     for element in list(descend(part, *click)) if click else ():
         found.take(element, CUSTOM, name=f"{name}.click")
 
@@ -184,7 +184,7 @@ def _take_tracking(found: OutsideAd, element: etree._Element, lasts_s: float | N
     if event is not None and event in BY_NAME:
         found.take(element, event)
     else:
-        found.take(element, CUSTOM, name=f"{prefix}{_id(said)}")
+        found.take(element, CUSTOM, name=f"{prefix}{foreign_id(said)}")
 
 
 def _percent(offset: str, lasts_s: float | None) -> int | None:
@@ -223,13 +223,8 @@ def _price(pricing: etree._Element | None) -> tuple[str, int, str]:
 def _creative_id(creative: etree._Element) -> str:
     universal = text_of(child(creative, "UniversalAdId"))
     if universal and universal.lower() != "unknown":
-        return _id(universal)
-    return _id(creative.get("adId") or creative.get("AdID") or creative.get("id") or "")
-
-
-def _id(text: str) -> str:
-    """An id of somebody else's, fit for keys and columns."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:_ID_CHARACTERS]
+        return foreign_id(universal)
+    return foreign_id(creative.get("adId") or creative.get("AdID") or creative.get("id") or "")
 
 
 def _remove(element: etree._Element) -> None:

@@ -41,7 +41,8 @@ def shown(
         if ad_format == "banner":
             return banner.own(creative, trackers)
         if ad_format == "native":
-            return native.own(creative, imp.native.request if imp.native is not None else "", trackers)
+            request = imp.native.request if imp.native is not None else ""
+            return native.own(creative, request, identity, winner.row.campaign.name, trackers)
         return vast.inline(identity, creative, winner.row.campaign.name, trackers, _player(imp))
     bid = winner.bid
     if bid is None:
@@ -60,6 +61,13 @@ def shown(
         raise Unshowable(str(e), Outcome.CREATIVE_BROKEN) from e
     except (vast.NotVast, native.NotNative) as e:
         raise Unshowable(str(e)) from e
+
+
+def tracked_as(winner: Candidate, ad_format: str, imp: Imp) -> str:
+    """The format whose events a winner's markup reports: a native ad of ours may have a video in it."""
+    if ad_format == "native" and winner.row is not None and imp.native is not None:
+        return "video" if native.plays_video(winner.row.creative, imp.native.request) else ad_format
+    return ad_format
 
 
 def _player(imp: Imp) -> vast.Player:

@@ -2,17 +2,18 @@
 
 | signal | where | what it takes away |
 | --- | --- | --- |
-| COPPA | `regs.coppa` | ids and exact place, from everybody |
-| LMT, DNT | `device.lmt`, `device.dnt` | the same |
-| GPC | `regs.ext.gpc`, `device.ext.gpc`, GPP US sections | the same |
+| COPPA | `regs.coppa` | ids and place up to the town, from everybody |
+| LMT, DNT | `device.lmt`, `device.dnt` | ids and exact place, from everybody |
+| GPC | `regs.ext.gpc`, `device.ext.gpc`, GPP US sections; a tag's `Sec-GPC` | the same |
 | US Privacy | `regs.us_privacy` (2.5: `regs.ext`), GPP section 6 | the same when sale is opted out of |
-| GPP US sections 7-12 | `regs.gpp`, those in `regs.gpp_sid` | the same if sale, sharing or targeting is; of children |
+| GPP US sections 7-27 | `regs.gpp`, those in `regs.gpp_sid` | the same if sale, sharing or targeting is; of children |
 | opt-out | `user.ext.opt_out` | the same |
 | GDPR | `regs.gdpr` (2.5: `regs.ext`), GPP section 2 | ids from whom TCF purposes 1, 2, 3, 4, 7 are not allowed; \
 the exact place without special feature 1 as well |
 
 "ids": `user` but for its consent, `device.ifa` and hashed device ids, the address (cut to /24 or /48). "Exact place":
-coordinates finer than two decimals, about a kilometre. User agent and language stay: they say what can be shown.
+coordinates finer than two decimals, about a kilometre, and what names a place that small. "Place up to the town": all
+coordinates, town and metro area as well. User agent and language stay: they say what can be shown.
 A string that is broken, or a section that is in force and not there or not known here, counts as no consent.
 Source: OpenRTB 2.6 §3.2.3, §3.2.18; IAB US Privacy String 1.0; GPP Core; TCF v2.2; Global Privacy Control.
 """
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from serving.adserver.openrtb import gpp
-from serving.adserver.openrtb.messages import BidRequest
+from serving.adserver.openrtb.messages import BidRequest, Regs
 from serving.adserver.openrtb.tcf import TcfConsent, decode_tcf
 
 _US_PRIVACY = re.compile(r"1[YN-]{3}", re.IGNORECASE)
@@ -34,25 +35,29 @@ _NOT_APPLICABLE = (0, -1)
 
 
 class Permission(NamedTuple):
-    """What somebody may be told: who the user is, where exactly."""
+    """What somebody may be told: who the user is, where exactly, and in which town."""
 
     ids: bool
     place: bool
+    town: bool = True
 
 
-_EVERYTHING, _NOTHING = Permission(True, True), Permission(False, False)
+_EVERYTHING, _NOTHING, _CHILD = Permission(True, True), Permission(False, False), Permission(False, False, town=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
     """What a request's signals come to. `tcf` is None when GDPR applies and there is no consent that can be read."""
 
+    child: bool
     restricted: bool
     gdpr: bool
     tcf: TcfConsent | None
 
     def for_vendor(self, vendor_id: int) -> Permission:
         """What a vendor of the Global Vendor List may be told; 0 is one that is not in it."""
+        if self.child:
+            return _CHILD
         if self.restricted:
             return _NOTHING
         if not self.gdpr:
@@ -67,24 +72,25 @@ def read_consent(request: BidRequest) -> Consent:
     regs, user, device = request.regs, request.user, request.device
     regs_ext = _mapping(regs.ext) if regs is not None else {}
     user_ext = _mapping(user.ext) if user is not None else {}
-    in_force = [s for s in regs.gpp_sid if s not in _NOT_APPLICABLE] if regs is not None else []
+    sids = _sids(regs)
+    in_force = [s for s in sids if s not in _NOT_APPLICABLE]
     string = (regs.gpp if regs is not None else "") or _text(regs_ext.get("gpp"))
     found = gpp.sections(string) if string else {}
     gdpr = gpp.TCF_EU in in_force or _set(regs.gdpr if regs is not None else None) or _set(regs_ext.get("gdpr"))
     restricted = (
-        (regs is not None and regs.coppa == 1)
-        or (device is not None and (device.lmt == 1 or device.dnt == 1))
+        (device is not None and (device.lmt == 1 or device.dnt == 1))
         or _set(regs_ext.get("gpc"))
         or (device is not None and _set(_mapping(device.ext).get("gpc")))
         or _set(user_ext.get("opt_out"))
         or _sold_out(regs.us_privacy if regs is not None else "")
         or _sold_out(regs_ext.get("us_privacy"))
-        or _restricted_by_gpp(in_force, found, bool(regs is not None and regs.gpp_sid))
+        or _restricted_by_gpp(in_force, found, bool(sids))
     )
     text = (user.consent if user is not None else "") or _text(user_ext.get("consent"))
     if not text and found and gdpr:
         text = found.get(gpp.TCF_EU, "")
-    return Consent(restricted, gdpr, decode_tcf(text) if gdpr and text else None)
+    child = regs is not None and regs.coppa == 1
+    return Consent(child, restricted, gdpr, decode_tcf(text) if gdpr and text else None)
 
 
 def _restricted_by_gpp(in_force: list[int], found: dict[int, str] | None, sids_given: bool) -> bool:
@@ -109,15 +115,24 @@ def consent_flags(request: BidRequest, is_opted_out: bool) -> dict[str, str]:
     regs = request.regs
     if regs is not None:
         ext = _mapping(regs.ext)
-        if _set(regs.gdpr) or _set(ext.get("gdpr")) or gpp.TCF_EU in regs.gpp_sid:
+        sids = _sids(regs)
+        if _set(regs.gdpr) or _set(ext.get("gdpr")) or gpp.TCF_EU in sids:
             flags["gdpr"] = "1"
         if regs.coppa:
             flags["coppa"] = "1"
         if us_privacy := regs.us_privacy or _text(ext.get("us_privacy")):
             flags["us_privacy"] = us_privacy[:8]
-        if regs.gpp_sid:
-            flags["gpp_sid"] = ",".join(str(s) for s in regs.gpp_sid[:8])
+        if sids:
+            flags["gpp_sid"] = ",".join(str(s) for s in sids[:8])
     return flags
+
+
+def _sids(regs: Regs | None) -> list[int]:
+    """Ids of the GPP sections in force, wherever the version puts them."""
+    if regs is None:
+        return []
+    found = regs.gpp_sid or _mapping(regs.ext).get("gpp_sid")
+    return [s for s in found if type(s) is int] if isinstance(found, list) else []
 
 
 def _mapping(ext: Any) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from connectors.keys import KeyRing
 from schemas.catalog import Placement
 from schemas.money import to_micros
 from serving.adserver.auction.deals import DealTerms, terms_of
-from serving.adserver.auction.rates import Rates
+from serving.adserver.auction.floors import DurationFloors, by_duration
 from serving.adserver.experiments import NOBODY, Assignment
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import Consent, consent_flags, read_consent
@@ -21,7 +21,6 @@ from serving.adserver.targeting import Audience, hour_of_week
 #: AdCOM 1.0 "Device Types" in the contract's words.
 _DEVICE_TYPES = {1: "phone", 2: "desktop", 3: "ctv", 4: "phone", 5: "tablet", 6: "ctv", 7: "ctv"}
 _OTHER_DEVICE = "other"
-_LONGEST_S = 2**53
 DEVICE_CODES = {"desktop": 2, "ctv": 3, "phone": 4, "tablet": 5}
 
 
@@ -59,8 +58,8 @@ class RequestContext:
 @dataclass(frozen=True, slots=True)
 class Opportunity:
     """One imp and where it would run. `floor_cpm_micros` is in the catalogue's currency, and None when the imp's own is
-    not known: nothing may be sold. With `private_auction` only deals are. `duration_floors` are (from s, to s, floor):
-    the first that has an ad's duration stands in for the floor.
+    not known: nothing may be sold. With `private_auction` only deals are. The first of `duration_floors` that an ad's
+    duration is in stands in for the floor.
     """
 
     imp: Imp
@@ -73,7 +72,12 @@ class Opportunity:
     deals: dict[str, DealTerms] = field(default_factory=dict)
     private_auction: bool = False
     is_first: bool = True  # of its request
-    duration_floors: tuple[tuple[int, int, int | None], ...] = ()
+    duration_floors: DurationFloors = ()
+
+    @property
+    def quantity(self) -> float:
+        """How many impressions one is worth (§3.2.31)."""
+        return self.imp.qty.multiplier if self.imp.qty is not None else 1.0
 
 
 def resolve(
@@ -112,6 +116,13 @@ def resolve(
     )
 
 
+def in_cells(context: RequestContext, inventory: Inventory) -> RequestContext:
+    """The context with the viewer's cells of the catalogue's experiments."""
+    if not inventory.experiments:
+        return context
+    return replace(context, assignment=inventory.experiments.assign(context.pseudonym or context.household))
+
+
 def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int = 100) -> list[Opportunity]:
     """The request's imps. A placement of the catalogue adds its floor, category and publisher.
 
@@ -128,6 +139,7 @@ def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int 
         if floor is not None:
             floor = max(floor, least)
         publisher = place.publisher if place is not None else None
+        timed = imp.video or imp.audio
         found.append(
             Opportunity(
                 imp=imp,
@@ -140,7 +152,7 @@ def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int 
                 deals=terms_of(imp, inventory.deals_of(imp.tagid), inventory.rates),
                 private_auction=imp.pmp is not None and imp.pmp.private_auction == 1,
                 is_first=imp is request.imp[0],
-                duration_floors=_duration_floors(imp, least, inventory.rates),
+                duration_floors=by_duration(timed.durfloors, imp.bidfloorcur, inventory.rates, least) if timed else (),
             )
         )
     return found
@@ -172,19 +184,6 @@ def audience(context: RequestContext, place: Opportunity) -> Audience:
         hour_of_week(context.now_ms),
         hour_of_week(context.now_ms, offset or 0),
     )
-
-
-def _duration_floors(imp: Imp, least_micros: int, rates: Rates) -> tuple[tuple[int, int, int | None], ...]:
-    """Floors by duration (§3.2.35), in the catalogue's currency."""
-    timed = imp.video or imp.audio
-    if timed is None or not timed.durfloors:
-        return ()
-    found = []
-    for part in timed.durfloors:
-        floor = rates.floor_to_ours(to_micros(repr(part.bidfloor)), imp.bidfloorcur)
-        longest = part.maxdur if part.maxdur is not None else _LONGEST_S
-        found.append((part.mindur or 0, longest, None if floor is None else max(floor, least_micros)))
-    return tuple(found)
 
 
 def _formats(imp: Imp, placement: Placement | None) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
 """What is for sale: an imp and everything below it.
 
-Source: OpenRTB 2.6-202409; sections in the classes' docstrings. OpenRTB Native Ads 1.2 for what `native.request` holds.
+Source: OpenRTB 2.6-202409; sections in the classes' docstrings. What `native.request` holds is in native_request.py.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -62,6 +62,7 @@ class Timed(Part):
     maxduration: Count | None = None
     poddur: Count | None = None
     maxseq: Count | None = None
+    poddedupe: list[Whole] | None = None
     rqddurs: list[Positive] = []
     podid: str | Whole | None = None
     podseq: Whole = 0
@@ -146,18 +147,25 @@ class Pmp(Part):
 
 
 class Quantity(Part):
-    """Qty, §3.2.31: how many impressions one imp is worth (DOOH)."""
+    """Qty, §3.2.31: how many impressions one imp is worth (DOOH). Its bound keeps what an ad costs within 64 bits."""
 
-    multiplier: Annotated[float, msgspec.Meta(gt=0)]
+    multiplier: Annotated[float, msgspec.Meta(gt=0, le=1e6)]
     sourcetype: Whole | None = None
     vendor: str | None = None
+
+
+class RefreshSettings(Part):
+    """RefSettings, §3.2.34."""
+
+    reftype: Whole = 0
+    minint: Count | None = None
 
 
 class Refresh(Part):
     """Refresh, §3.2.33."""
 
     count: Count | None = None
-    refsettings: list[Any] | None = None
+    refsettings: list[RefreshSettings] | None = None
 
 
 class Imp(Part):
@@ -185,78 +193,3 @@ class Imp(Part):
     qty: Quantity | None = None
     dt: float | None = None
     refresh: Refresh | None = None
-
-
-class NativeTitle(Part):
-    """Title request, Native 1.2 §4.3."""
-
-    len: Positive
-
-
-class NativeImage(Part):
-    """Image request, Native 1.2 §4.4."""
-
-    type: Whole | None = None
-    w: Count | None = None
-    h: Count | None = None
-    wmin: Count | None = None
-    hmin: Count | None = None
-    mimes: list[str] = []
-
-
-class NativeData(Part):
-    """Data request, Native 1.2 §4.6."""
-
-    type: Whole
-    len: Count | None = None
-
-
-class NativeAsset(Part):
-    """Asset request, Native 1.2 §4.2: one of title, img, video and data."""
-
-    id: Whole
-    required: Flag = 0
-    title: NativeTitle | None = None
-    img: NativeImage | None = None
-    video: Any = None
-    data: NativeData | None = None
-
-
-class NativeTracker(Part):
-    """Event tracker request, Native 1.2 §4.7."""
-
-    event: Whole
-    methods: list[Whole]
-
-
-class NativeRequest(Part):
-    """Native Markup Request, Native 1.2 §4.1."""
-
-    assets: Annotated[list[NativeAsset], msgspec.Meta(min_length=1)]
-    ver: str = "1.2"
-    context: Whole | None = None
-    plcmttype: Whole | None = None
-    plcmtcnt: Positive = 1
-    eventtrackers: list[NativeTracker] = []
-    privacy: Flag = 0
-
-
-class _Wrapped(Part):
-    """Native 1.0 and 1.1 put the request into an object of one field."""
-
-    native: NativeRequest
-
-
-_bare = msgspec.json.Decoder(NativeRequest)
-_wrapped = msgspec.json.Decoder(_Wrapped)
-
-
-def native_request(text: str) -> NativeRequest:
-    """The request in `native.request`, of any version of Native Ads 1.x. Errors: ValueError."""
-    try:
-        return _bare.decode(text)
-    except msgspec.ValidationError as bare:
-        try:
-            return _wrapped.decode(text).native
-        except msgspec.ValidationError as wrapped:
-            raise ValueError(str(wrapped if "`native`" not in str(wrapped) else bare)) from bare

@@ -12,8 +12,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from serving.adserver.openrtb.impressions import Audio, Banner, Imp, Native, Size, Video, native_request
-from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Whole
+from serving.adserver.openrtb.impressions import Audio, Banner, DurationFloor, Imp, Native, Size, Video
+from serving.adserver.openrtb.native_request import checked
+from serving.adserver.openrtb.parts import Count, Flag, NonEmpty, Part, Whole, tidy
 from serving.adserver.openrtb.places import Content, Device, Geo, Inventory, Publisher, Regs, Source, User
 
 __all__ = [
@@ -48,6 +49,8 @@ _LONGEST_MESSAGE = 300
 #: Auction types of the specification; from 500 on they are an exchange's own.
 _AUCTION_TYPES = (1, 2, 3)
 _OWN_AUCTION_TYPES = 500
+#: `qty.sourcetype` of a multiplier that a vendor measured, which is then named (§3.2.31).
+_MEASURED = 1
 
 _T = TypeVar("_T")
 
@@ -105,9 +108,12 @@ class Bid(Part):
     protocol: Whole | None = None
     qagmediarating: Whole | None = None
     language: str = ""
+    langb: str = ""
     dealid: str = ""
     w: Whole | None = None
     h: Whole | None = None
+    wratio: Whole | None = None
+    hratio: Whole | None = None
     exp: Whole | None = None
     dur: Whole | None = None
     mtype: Whole | None = None
@@ -149,7 +155,6 @@ class BadRequest(Exception):
 
 _requests = msgspec.json.Decoder(BidRequest)
 _responses = msgspec.json.Decoder(BidResponse)
-_anything = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
@@ -168,29 +173,15 @@ def decode_request(body: bytes) -> BidRequest:
 def _tidied(body: bytes) -> BidRequest:
     """The request of a body that is only wrong in how it writes absence and whole numbers. Errors: BadRequest."""
     try:
-        return msgspec.convert(tidy(_anything.decode(body)), BidRequest)
+        data = tidy(body)
+    except ValueError as e:  # msgspec's errors and undecodable text are such
+        raise BadRequest("$", f"not JSON: {e}"[:_LONGEST_MESSAGE]) from e
+    try:
+        return msgspec.convert(data, BidRequest)
     except msgspec.ValidationError as e:
         found = _PATH.search(str(e))
         reason = _PATH.sub("", str(e))[:_LONGEST_MESSAGE]
         raise BadRequest(found.group(1) if found else "$", reason) from e
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise BadRequest("$", f"not JSON: {e}") from e
-
-
-def tidy(value: Any) -> Any:
-    """JSON data without nulls in objects, and with whole numbers as such.
-
-    Example:
-    >>> tidy({"w": 300.0, "h": None, "price": 0.5})
-    {'w': 300, 'price': 0.5}
-    """
-    if isinstance(value, dict):
-        return {name: tidy(v) for name, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [tidy(v) for v in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def check_request(request: BidRequest) -> None:
@@ -209,13 +200,20 @@ def check_request(request: BidRequest) -> None:
         seen.add(imp.id)
         if imp.banner is None and imp.video is None and imp.audio is None and imp.native is None:
             raise BadRequest(f"$.imp[{i}]", "one of banner, video, audio and native is required")
+        if imp.video is not None and imp.video.protocol and not imp.video.protocols:
+            imp.video.protocols = [imp.video.protocol]  # as 2.0 said it, and 2.5 still may
+        if imp.qty is not None and imp.qty.sourcetype == _MEASURED and not imp.qty.vendor:
+            raise BadRequest(f"$.imp[{i}].qty.vendor", "is required when sourcetype is 1")
         for name in ("video", "audio"):
             timed = getattr(imp, name)
             if timed is not None:
                 _check_durations(timed, f"$.imp[{i}].{name}")
+        for j, deal in enumerate(imp.pmp.deals if imp.pmp is not None else ()):
+            if deal.durfloors:
+                _check_floors(deal.durfloors, f"$.imp[{i}].pmp.deals[{j}]")
         if imp.native is not None:
             try:
-                native_request(imp.native.request)
+                imp.native.request = checked(imp.native.request)
             except ValueError as e:
                 raise BadRequest(f"$.imp[{i}].native.request", str(e)[:_LONGEST_MESSAGE]) from e
 
@@ -226,6 +224,15 @@ def _check_durations(timed: Video | Audio, path: str) -> None:
         raise BadRequest(f"{path}.rqddurs", "excludes minduration and maxduration")
     if timed.maxduration is not None and timed.minduration > timed.maxduration:
         raise BadRequest(f"{path}.minduration", f"{timed.minduration} is more than maxduration {timed.maxduration}")
+    if timed.durfloors:
+        _check_floors(timed.durfloors, path)
+
+
+def _check_floors(floors: list[DurationFloor], path: str) -> None:
+    """§3.2.35: a floor says for which durations it is. Errors: BadRequest."""
+    for i, floor in enumerate(floors):
+        if floor.mindur is None and floor.maxdur is None:
+            raise BadRequest(f"{path}.durfloors[{i}]", "one of mindur and maxdur is required")
 
 
 def decode_response(body: bytes) -> BidResponse:
@@ -236,7 +243,7 @@ def decode_response(body: bytes) -> BidResponse:
     try:
         return _responses.decode(body)
     except msgspec.ValidationError:
-        return _bid_by_bid(tidy(_anything.decode(body)))
+        return _bid_by_bid(tidy(body))
     except RecursionError as e:
         raise ValueError("nested too deeply") from e
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from schemas.catalog import Bidder
+from schemas.money import to_micros
 from serving.adserver.auction.deals import GUARANTEED, DealTerms
 from serving.adserver.auction.rates import Rates
 from serving.adserver.openrtb.consent import Permission
@@ -28,8 +29,10 @@ Json = dict[str, Any]
 #: Of a device: what tells one from all others. `ext` goes as well, since nobody can say what is in it.
 _DEVICE_IDS = ("ifa", "didsha1", "didmd5", "dpidsha1", "dpidmd5", "macsha1", "macmd5", "ext")
 _EXACT_PLACE = ("accuracy", "lastfix", "zip", "ext")
+_TOWN = ("lat", "lon", "type", "ipservice", "city", "metro")
 _PLACE_DECIMALS = 2
 _MICROS = 1_000_000
+_TIMED = ("video", "audio")
 _CHAIN_VERSION = "1.0"
 #: Fields that 2.5 has in `ext` of an object, and 2.6 in the object itself.
 _MOVED = {"regs": ("gdpr", "us_privacy", "gpp", "gpp_sid"), "user": ("consent", "eids"), "source": ("schain",)}
@@ -130,6 +133,12 @@ class Outbound:
         for name in ("video", "audio", "banner", "native"):
             if name in made and name not in place.formats:
                 del made[name]
+        if place.imp.bidfloorcur != bidder.currency:
+            for name in _TIMED:
+                if name in made:
+                    made[name] = self._timed(made[name], place.imp.bidfloorcur, bidder.currency)
+        if "native" in made and place.imp.native is not None:  # with ids for its assets
+            made["native"] = made["native"] | {"request": place.imp.native.request}
         if not place.deals:
             return made
         pmp = dict(made.pop("pmp", None) or {})
@@ -138,6 +147,20 @@ class Outbound:
         if named or own:
             made["pmp"] = pmp | {"deals": named + own}
         return made
+
+    def _timed(self, part: Json, said: str, currency: str) -> Json:
+        """A Video or Audio whose floors, which are in the imp's currency, are in a bidder's."""
+        made = part
+        if part.get("mincpmpersec"):
+            made = made | {"mincpmpersec": self._floor(part["mincpmpersec"], said, currency)}
+        if part.get("durfloors"):
+            floors = [d | {"bidfloor": self._floor(d.get("bidfloor") or 0, said, currency)} for d in part["durfloors"]]
+            made = made | {"durfloors": floors}
+        return made
+
+    def _floor(self, amount: float, said: str, currency: str) -> float:
+        ours = self._rates.floor_to_ours(to_micros(repr(amount)), said)
+        return (self._rates.from_ours(ours or 0, currency) or 0) / _MICROS
 
     def _deal(self, terms: DealTerms, currency: str) -> Json:
         """A deal of ours as §3.2.12 has it."""
@@ -184,7 +207,7 @@ def _as_came(context: RequestContext) -> Json:
         data = _decode(context.body or encode(context.request))
     except UnicodeDecodeError:
         data = _decode(context.body.decode("utf-8", "replace"))
-    except RecursionError:
+    except (msgspec.DecodeError, RecursionError):
         data = _decode(encode(context.request))
     return data
 
@@ -201,7 +224,7 @@ def _device(device: Json | None, permission: Permission) -> Json | None:
             if address := truncated(made.pop(name, None) or ""):
                 made[name] = address
     if not permission.place and isinstance(made.get("geo"), dict):
-        made["geo"] = _coarse(made["geo"])
+        made["geo"] = _coarse(made["geo"], permission.town)
     return made
 
 
@@ -219,13 +242,14 @@ def _user(user: Json | None, permission: Permission, pseudonym: str | None) -> J
     if pseudonym:
         made["id"] = pseudonym
     if not permission.place and isinstance(made.get("geo"), dict):
-        made["geo"] = _coarse(made["geo"])
+        made["geo"] = _coarse(made["geo"], permission.town)
     return made
 
 
-def _coarse(geo: Json) -> Json:
-    """A place to about a kilometre."""
-    made = {name: value for name, value in geo.items() if name not in _EXACT_PLACE}
+def _coarse(geo: Json, town: bool) -> Json:
+    """A place to about a kilometre; without its town, to the region."""
+    hidden = _EXACT_PLACE if town else _EXACT_PLACE + _TOWN
+    made = {name: value for name, value in geo.items() if name not in hidden}
     for name in ("lat", "lon"):
         if isinstance(made.get(name), int | float):
             made[name] = round(made[name], _PLACE_DECIMALS)

@@ -26,6 +26,7 @@ class Data(Part):
     id: str = ""
     name: str = ""
     segment: list[Segment] = []
+    cids: list[str] | None = None
 
 
 class Business(Part):
@@ -50,6 +51,9 @@ class Content(Part):
     title: str = ""
     series: str = ""
     season: str = ""
+    artist: str = ""
+    album: str = ""
+    isrc: str = ""
     genre: str = ""
     genres: list[Whole] = []
     gtax: Whole = 9
@@ -59,11 +63,16 @@ class Content(Part):
     url: str = ""
     cat: list[str] = []
     cattax: Whole = 1
+    prodq: Whole | None = None
+    context: Whole | None = None
     contentrating: str = ""
+    userrating: str = ""
     qagmediarating: Whole | None = None
     keywords: str = ""
     kwarray: list[str] | None = None
     livestream: Flag = 0
+    realtime: Whole | None = None
+    firstbroadcast: Whole | None = None
     sourcerelationship: Flag | None = None
     len: Whole | None = None
     language: str = ""
@@ -84,6 +93,7 @@ class Inventory(Part):
     pagecat: list[str] | None = None
     page: str = ""
     ref: str = ""
+    search: str = ""
     mobile: Flag | None = None
     amp: Flag | None = None
     privacypolicy: Flag | None = None
@@ -109,8 +119,10 @@ class Geo(Part):
     type: Whole | None = None
     accuracy: Count | None = None
     lastfix: Count | None = None
+    ipservice: Whole | None = None
     country: str = ""
     region: str = ""
+    regionfips104: str = ""
     metro: str = ""
     city: str = ""
     zip: str = ""
@@ -157,12 +169,20 @@ class Device(Part):
     ppi: Count | None = None
     pxratio: Amount | None = None
     js: Flag | None = None
+    geofetch: Flag | None = None
+    flashver: str = ""
     language: str = ""
     langb: str = ""
     carrier: str = ""
     mccmnc: str = ""
     connectiontype: Count | None = None
     ifa: str = ""
+    didsha1: str = ""
+    didmd5: str = ""
+    dpidsha1: str = ""
+    dpidmd5: str = ""
+    macsha1: str = ""
+    macmd5: str = ""
     ext: Any = None
 
 
@@ -177,6 +197,9 @@ class ExtendedId(Part):
     """EID, §3.2.27."""
 
     source: str = ""
+    inserter: str = ""
+    matcher: str = ""
+    mm: Whole | None = None
     uids: list[ExtendedUid] = []
 
 
