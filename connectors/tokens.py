@@ -68,7 +68,7 @@ class TokenMinter:
         _, cipher, header = self._cipher
         expires_s = issued_s + ttl_s
         random = os.urandom(_NONCE_BYTES * len(events))
-        raw = []
+        raw: list[bytes] = []
         for n, (event_code, ordinal) in enumerate(events):
             nonce = random[n * _NONCE_BYTES : (n + 1) * _NONCE_BYTES]
             claims = _CLAIMS.pack(record_id, event_code, ordinal, issued_s, expires_s)

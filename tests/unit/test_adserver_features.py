@@ -15,6 +15,7 @@ from schemas.counters import COUNTER_BY_NAME, COUNTERS, GRAINS, LIFETIME_S, Coun
 from schemas.errors import ConfigError
 from schemas.features import FEATURE_BY_NAME, FEATURES, feature_value, features_hash
 from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
+from serving.adserver.auction.entrants import places_of
 from serving.adserver.decision import Decision
 from serving.adserver.features.columns import COLUMNS, ENTITIES
 from serving.adserver.features.counters import CounterBlob
@@ -100,7 +101,9 @@ def test_every_value_equals_the_reference_reader(
     rows = list(reversed(INVENTORY.rows))
     blob = CounterBlob(_reply(user))
     for _ in range(2):  # the reader keeps arrays from one request to the next
-        inputs, status = READER.read(INVENTORY, rows, Asked("pl-video", "IAB17", True), blob, counters, NOW_S)
+        inputs, status = READER.read(
+            INVENTORY, places_of(rows), Asked("pl-video", "IAB17", True), blob, counters, NOW_S
+        )
         inputs.release()
     for row in rows:
         line = inputs.of(row)
@@ -128,7 +131,7 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
     replies: dict[str, list[list[bytes]]] = {entity: [[] for _ in ids] for entity, ids in entity_ids(INVENTORY).items()}
     replies["advertiser"][0] = _reply(pack_counters({(shown, "", hour_s): 300, (clicks, "", hour_s): 27}))
     counters = entity_counters(INVENTORY, {e: Table(r) for e, r in replies.items()}, NOW_S)
-    inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("elsewhere"), None, counters, NOW_S)
+    inputs, status = READER.read(INVENTORY, places_of(INVENTORY.rows), Asked("elsewhere"), None, counters, NOW_S)
     values = inputs.values[:, :3]
     assert (status["placement"], status["category"], status["user"]) == (MISSING, MISSING, DEFAULT)
     assert values[COLUMNS.row["category_ctr_24h"], 0] == 0.01
@@ -140,7 +143,9 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
 def test_without_counters_every_feature_has_its_default() -> None:
     defaults = [[f.default] * 3 for f in FEATURES]
     for counters, state in ((EntityCounters(0.0), MISSING), (EntityCounters(NOW_S - 61.0), EXPIRED)):
-        inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("pl-video", "IAB17"), None, counters, NOW_S)
+        inputs, status = READER.read(
+            INVENTORY, places_of(INVENTORY.rows), Asked("pl-video", "IAB17"), None, counters, NOW_S
+        )
         assert np.array_equal(inputs.values[: len(FEATURES), :3], defaults)
         assert status == {"user": DEFAULT, **dict.fromkeys(ENTITIES, state)}
         inputs.release()
@@ -159,7 +164,7 @@ def test_an_array_is_lent_to_one_at_a_time_and_reused() -> None:
 
 
 def test_the_hash_of_inputs_is_that_of_their_bits() -> None:
-    inputs, _ = READER.read(INVENTORY, INVENTORY.rows, Asked("pl-video"), None, EntityCounters(0.0), NOW_S)
+    inputs, _ = READER.read(INVENTORY, places_of(INVENTORY.rows), Asked("pl-video"), None, EntityCounters(0.0), NOW_S)
     values = inputs.of(INVENTORY.rows[1])
     assert len(values) == len(COLUMNS.names)
     kept = Decision(opportunity=None)  # type: ignore[arg-type]  # its inputs need none

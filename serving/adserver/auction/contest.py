@@ -23,7 +23,7 @@ from serving.adserver.openrtb.context import Opportunity, RequestContext, audien
 class Contest:
     """One imp on its way through the auction."""
 
-    __slots__ = ("answer_by_s", "decision", "house", "imp_rules", "inputs", "internal", "opportunity")
+    __slots__ = ("answer_by_s", "decision", "house", "imp_rules", "inputs", "internal", "opportunity", "places")
 
     def __init__(
         self, opportunity: Opportunity, inventory: Inventory, context: RequestContext, answer_by_s: float = math.inf
@@ -38,6 +38,7 @@ class Contest:
         entrants = inventory.entrants_of(self.imp_rules.shape, Entrants)
         field = entrants.field(inventory, wanted, self.imp_rules, context.now_ms)
         self.internal = field.enter(opportunity.deals)
+        self.places = field.places
         self.house = field.house
         self.decision.candidates.extend([c for _, c in self.internal])
 

@@ -6,8 +6,10 @@ want (audience), and who is active, which is so until the next campaign begins o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from schemas.decisions import Outcome
 from serving.adserver.auction import rules
@@ -24,11 +26,17 @@ _LONG_AGO_MS, _NEVER_MS = -(2**62), 2**62
 _copy: Callable[[Candidate], Candidate] = Candidate.__copy__  # type: ignore[attr-defined]
 
 
+def places_of(rows: Sequence[AdRow]) -> np.ndarray:
+    """The rows' places in the inventory's arrays. Shape: intp."""
+    return np.array([row.row for row in rows], np.intp)
+
+
 class Field(NamedTuple):
     """Who takes part from `from_ms` until `until_ms` (epoch), and the house ads that may stand in."""
 
     rows: tuple[AdRow, ...]
     candidates: tuple[Candidate, ...]  # of the rows; to be copied, not changed
+    places: np.ndarray  # of the rows in the inventory
     house: tuple[AdRow, ...]
     from_ms: int
     until_ms: int
@@ -77,6 +85,7 @@ class Entrants:
         return Field(
             tuple(competing),
             tuple(candidates),
+            places_of(competing),
             tuple(standing_in),
             max((at_ms for at_ms in turns_ms if at_ms <= now_ms), default=_LONG_AGO_MS),
             min((at_ms for at_ms in turns_ms if at_ms > now_ms), default=_NEVER_MS),
