@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from schemas.decisions import Degraded, Outcome
 from serving.adserver.auction import bids
-from serving.adserver.auction.entrants import Entrants
+from serving.adserver.auction.entrants import Entrants, silent
 from serving.adserver.auction.imp_rules import ImpRules
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
@@ -69,9 +69,7 @@ class Contest:
                 found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps)
                 self.decision.candidates.extend(found)
             if not found:
-                silent = Candidate("dsp", "rtb", "", "", "", bidder_id=turn.bidder.id)
-                silent.outcome = turn.outcome or Outcome.NO_BID
-                self.decision.candidates.append(silent)
+                self.decision.candidates.append(silent(turn.bidder.id, turn.outcome or Outcome.NO_BID))
 
 
 def shown_as(candidate: Candidate) -> str:

@@ -7,10 +7,12 @@ want (audience), and who is active, which is so until the next campaign begins o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from schemas.decision_encoder import who
 from schemas.decisions import Outcome
 from serving.adserver.auction import rules
 from serving.adserver.auction.deals import DealTerms
@@ -24,6 +26,18 @@ _KEPT_AUDIENCES = 1024
 _LONG_AGO_MS, _NEVER_MS = -(2**62), 2**62
 #: `copy.copy` at a fifth of its cost: it looks this up each time. Not in msgspec's stub.
 _copy: Callable[[Candidate], Candidate] = Candidate.__copy__  # type: ignore[attr-defined]
+
+
+def silent(bidder_id: str, outcome: Outcome) -> Candidate:
+    """A DSP that has no bid for an imp, and why."""
+    return _copy(_silent(bidder_id, outcome))
+
+
+@lru_cache(maxsize=4096)
+def _silent(bidder_id: str, outcome: Outcome) -> Candidate:
+    made = Candidate("dsp", "rtb", "", "", "", bidder_id=bidder_id, outcome=outcome)
+    made.named = who(made.kind, "", "", "", bidder_id)
+    return made
 
 
 def places_of(rows: Sequence[AdRow]) -> np.ndarray:
