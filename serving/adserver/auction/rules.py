@@ -52,6 +52,7 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     bidder_id: str | None = None
     seat_id: str | None = None
     row: AdRow | None = None
+    named: bytes = b""  # as `decision_encoder.who` names it, where that is known beforehand
     bid: Bid | None = None
     bid_currency: str = ""
     response_bidid: str = ""
@@ -59,7 +60,6 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     deal_id: str | None = None
     deal_type: str | None = None
     under_deal: bool = False
-    named: bytes = b""  # as `decision_encoder.who` names it, where that is known beforehand
 
     @property
     def runs(self) -> bool:
