@@ -260,3 +260,20 @@ def test_what_is_predicted_lies_between_nothing_and_all_that_is_open(
 def test_a_cap_that_can_not_be_kept_is_refused_with_the_catalogue(cap: FrequencyCap) -> None:
     with pytest.raises(ConfigError, match="frequency cap"):
         caps.cap_rules([cap], {"campaign": "c", "creative": "c", "advertiser": "a"})
+
+
+def test_what_is_kept_of_a_snapshot_ends_with_it() -> None:
+    asked, own = Asked("pl-video", "IAB17"), places_of(INVENTORY.rows)
+    for clicks in (3, 7):
+        replies = {e: [[] for _ in ids] for e, ids in entity_ids(INVENTORY).items()}
+        counter = COUNTER_BY_NAME["creative_clicks_5m"]
+        at_s = NOW_S - NOW_S % counter.bucket_s
+        replies["creative"][0] = [
+            part for pair in pack_counters({(counter, "", at_s): clicks}).items() for part in pair
+        ]
+        counters = entity_counters(INVENTORY, {e: Table(found) for e, found in replies.items()}, NOW_S)
+        for _ in range(2):
+            inputs, _status = READER.read(INVENTORY, own, asked, None, counters, NOW_S)
+            assert inputs.values[COLUMNS.row["creative_clicks_1h"], 0] == clicks
+            inputs.values[:] = -1.0  # what a request does to its array stays its own
+            inputs.release()
