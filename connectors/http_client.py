@@ -118,7 +118,7 @@ class HttpPool:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
-        self._expiry: asyncio.TimerHandle | None = None
+        self.expiry: asyncio.TimerHandle | None = None  # runs while exchanges do
 
     @property
     def busy(self) -> bool:
@@ -137,10 +137,9 @@ class HttpPool:
 
     def start(self, payload: bytes, taker: Taker, tag: int) -> None:
         """Sends a whole request and tells `taker` how it ended. Never blocks and never raises."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                connection.send(payload, taker, tag, again=True)
+        idle = self._idle
+        while idle:
+            if idle.pop().send(payload, taker, tag, again=True):
                 return
         self._send_on_new(payload, taker, tag)
 
@@ -154,8 +153,8 @@ class HttpPool:
             raise TimedOut(f"{self.host_header}: no answer within {timeout_s} s") from e
 
     def close(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
+        if self.expiry is not None:
+            self.expiry.cancel()
         for task in self._connecting:
             task.cancel()
         for connection in list(self._open):
@@ -182,7 +181,8 @@ class HttpPool:
             taker.failed(tag, Unavailable(f"{self.host_header}: {e or 'no connection in time'}"), 0.0)
             return
         self._open.add(connection)
-        connection.send(payload, taker, tag, again=False)
+        if not connection.send(payload, taker, tag, again=False):
+            taker.failed(tag, Unavailable(f"{self.host_header}: closed as soon as it was connected"), 0.0)
 
     async def _connected(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         address = self._host if self._resolve is None else await self._resolve(self._host, self._port)
@@ -210,11 +210,10 @@ class HttpPool:
 
     def expire_from(self, loop: asyncio.AbstractEventLoop) -> None:
         """Makes sure that unanswered exchanges end: one timer for all connections, not one for each exchange."""
-        if self._expiry is None:
-            self._expiry = loop.call_later(self.limits.exchange_s, self._expire, loop)
+        self.expiry = loop.call_later(self.limits.exchange_s, self._expire, loop)
 
     def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._expiry = None
+        self.expiry = None
         oldest_s = time.monotonic() - self.limits.exchange_s
         next_s = float("inf")
         for connection in list(self._open):
@@ -224,7 +223,7 @@ class HttpPool:
                 else:
                     next_s = min(next_s, connection.sent_s)
         if next_s < float("inf"):
-            self._expiry = loop.call_later(next_s - oldest_s + 0.001, self._expire, loop)
+            self.expiry = loop.call_later(next_s - oldest_s + 0.001, self._expire, loop)
 
 
 class _Connection(asyncio.Protocol):
@@ -249,22 +248,21 @@ class _Connection(asyncio.Protocol):
         self.sent_s = 0.0
 
     @property
-    def usable(self) -> bool:
-        return not self._transport.is_closing()
-
-    @property
     def busy(self) -> bool:
         return self._taker is not None
 
-    def send(self, payload: bytes, taker: Taker, tag: int, again: bool) -> None:
+    def send(self, payload: bytes, taker: Taker, tag: int, again: bool) -> bool:
+        """Begins an exchange; False when the connection is about to close. `again`: whether it may be sent twice."""
+        transport = self._transport
+        if transport.is_closing():
+            return False
         self._taker, self._tag = taker, tag
         self._payload = payload if again else None
-        self._parser = None
-        self._told = False
-        self._in_head = True
         self.sent_s = time.monotonic()
-        self._pool.expire_from(self._loop)
-        self._transport.write(payload)
+        if self._pool.expiry is None:
+            self._pool.expire_from(self._loop)
+        transport.write(payload)
+        return True
 
     def abort(self) -> None:
         self._transport.abort()
@@ -298,6 +296,7 @@ class _Connection(asyncio.Protocol):
                 return
             self._parser = httptools.HttpResponseParser(self)
             self._body, self._size, self._headers, self._problem, self._read = [], 0, None, None, 0
+            self._told, self._in_head = False, True
         self._read += len(data)
         if self._in_head and self._read > _HEAD_BYTES:
             self._end(Refused(f"{self._pool.host_header}: a head of more than {_HEAD_BYTES} bytes"))
@@ -365,6 +364,7 @@ class _Connection(asyncio.Protocol):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._complete(parser.get_status_code(), body)
         if parser.should_keep_alive():
+            self._parser, self._told = None, False
             self._pool.released(self)
         else:
             self._transport.close()

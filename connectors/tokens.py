@@ -11,6 +11,7 @@ from __future__ import annotations
 import binascii
 import os
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -57,14 +58,24 @@ class TokenMinter:
 
     def mint(self, record_id: bytes, event_code: int, ordinal: int, issued_s: int, ttl_s: int) -> str:
         """A token for one event of an ad. Shape: `record_id` 16 bytes, `ordinal` 0-255. Errors: struct.error."""
+        return self.mint_all(record_id, ((event_code, ordinal),), issued_s, ttl_s)[0]
+
+    def mint_all(self, record_id: bytes, events: Sequence[tuple[int, int]], issued_s: int, ttl_s: int) -> list[str]:
+        """A token for each (event code, ordinal) of one ad, as `mint` makes them."""
         key = self._ring.current(TOKEN)
         if self._cipher is None or self._cipher[0] != key.id:
             self._cipher = (key.id, AESGCM(key.secret), _HEADER.pack(VERSION, key.id))
         _, cipher, header = self._cipher
-        nonce = os.urandom(_NONCE_BYTES)
-        claims = _CLAIMS.pack(record_id, event_code, ordinal, issued_s, issued_s + ttl_s)
-        raw = header + nonce + cipher.encrypt(nonce, claims, header)
-        return binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).decode("ascii")
+        expires_s = issued_s + ttl_s
+        random = os.urandom(_NONCE_BYTES * len(events))
+        raw: list[bytes] = []
+        for n, (event_code, ordinal) in enumerate(events):
+            nonce = random[n * _NONCE_BYTES : (n + 1) * _NONCE_BYTES]
+            claims = _CLAIMS.pack(record_id, event_code, ordinal, issued_s, expires_s)
+            raw += (header, nonce, cipher.encrypt(nonce, claims, header))
+        # 57 bytes are whole groups of three, so tokens side by side are encoded as each of them would be
+        text = binascii.b2a_base64(b"".join(raw), newline=False).translate(_TO_URL_SAFE).decode("ascii")
+        return [text[at : at + TOKEN_CHARACTERS] for at in range(0, len(text), TOKEN_CHARACTERS)]
 
 
 class TokenOpener:

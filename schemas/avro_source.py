@@ -50,6 +50,10 @@ def write_long(value: int) -> bytes:
     rest = (value << 1) ^ (value >> 63)  # zig-zag
     if rest < 0x4000:
         return bytes((rest & 0x7F | 0x80, rest >> 7))
+    if rest < 0x200000:
+        return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14))
+    if rest < 0x10000000:
+        return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80, rest >> 14 & 0x7F | 0x80, rest >> 21))
     if rest >> 64:
         raise ValueError(f"{value} does not fit 64 bits")
     return bytes((rest & 0x7F | 0x80, rest >> 7 & 0x7F | 0x80)) + _base_128(rest >> 14)
@@ -88,8 +92,12 @@ def _write_ints(values: Sequence[int]) -> bytes:
     return _block(len(values), map(_write_int, values))
 
 
+#: Names that come again and again: those of a map's entries.
+_write_name = lru_cache(maxsize=4_096)(_write_string)
+
+
 def _write_double_map(values: Mapping[str, float]) -> bytes:
-    return _block(len(values), [_write_string(name) + write_double(value) for name, value in values.items()])
+    return _block(len(values), [_write_name(name) + write_double(value) for name, value in values.items()])
 
 
 def _read_long(data: bytes, at: int) -> tuple[int, int]:

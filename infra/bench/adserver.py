@@ -104,7 +104,8 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         f" at {BESIDE_PER_S:.0f}/s, which it can bear; requests are sent when they are due, whatever is unanswered",
         f"ours shed {max(m.shed_share for m in rounds):.1%} of a round at most, {late.shed_share:.1%} of the deadline"
         " run; CPU is per auction that was held",
-        "own overhead: response time less the slowest DSP that answered before it, both seen from the DSPs' side",
+        "own overhead: from writing the request to reading the response, less the slowest DSP that answered before it,"
+        " both seen from the DSPs' side",
         f"tiers: judged every {_TIER_PERIOD_S} s in this run, on other requests than those that are measured",
         f"processes: {CAPACITY_PER_S:.0f} auctions/s for each; auctions per CPU-second, times their number",
         f"deadline run: DSPs of which 10 % err or hang, tmax {late_tmax()} ms",

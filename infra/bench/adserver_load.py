@@ -45,7 +45,9 @@ class Plan:
 
 @dataclass(slots=True)
 class Seen:
-    """What was seen. Times in ms; `own_ms` is response time less the slowest DSP that answered before the response."""
+    """What was seen. Times in ms; `latency_ms` counts from when a request was due. `own_ms` is what the server added:
+    from when the request was written, less the slowest DSP that answered before the response.
+    """
 
     sent: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class _Client(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made
         self.number = 0
         self.due_s = 0.0
+        self.sent_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -152,7 +155,7 @@ class Load:
         plan = self.plan
         rng = random.Random(plan.seed)
         for number in range(plan.warm_up):
-            await self._send(-1 - number, time.monotonic())
+            await self._send(-1 - number, body_of(-1 - number, plan), time.monotonic())
             await asyncio.sleep(0.02)
         await asyncio.sleep(_SETTLE_S)
         await self._told("ready")
@@ -162,10 +165,11 @@ class Load:
         began_s = next_s = time.monotonic()
         number = plan.first
         while next_s < began_s + plan.seconds:
+            body = body_of(number, plan)  # while there is time: it is no delay of the server's
             wait_s = next_s - time.monotonic()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            await self._send(number, next_s)
+            await self._send(number, body, next_s)
             number += 1
             next_s += rng.expovariate(plan.rate_per_s)
         self.seen.sent = sent = number - plan.first
@@ -184,13 +188,12 @@ class Load:
         print(word, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
-    async def _send(self, number: int, due_s: float) -> None:
+    async def _send(self, number: int, body: bytes, due_s: float) -> None:
         client = self._idle.popleft() if self._idle else None
         if client is None or client.transport.is_closing():
             loop = asyncio.get_running_loop()
             _, client = await loop.create_connection(lambda: _Client(self), self.plan.host, self.plan.port)
-        body = body_of(number, self.plan)
-        client.number, client.due_s = number, due_s
+        client.number, client.due_s, client.sent_s = number, due_s, time.monotonic()
         self.fleet.asked[b"bench-%d-%d" % (self.plan.seed, number)] = Asked()
         client.transport.write(
             b"POST /openrtb2/auction HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
@@ -198,14 +201,15 @@ class Load:
         )
 
     def answered(self, client: _Client, status: str, answer: bytes) -> None:
-        latency_s = time.monotonic() - client.due_s
+        now_s = time.monotonic()
+        latency_s = now_s - client.due_s
         self._idle.append(client)
         asked = self.fleet.asked.pop(b"bench-%d-%d" % (self.plan.seed, client.number))
         if client.number < 0 or not self._measuring:
             return
         self.statuses[status] += 1
         self.seen.latency_ms.append(latency_s * 1000)
-        self.seen.own_ms.append((latency_s - asked.slowest_s) * 1000)
+        self.seen.own_ms.append((now_s - client.sent_s - asked.slowest_s) * 1000)
         if latency_s * 1000 > self.plan.tmax_ms + 5:
             self.seen.late += 1
         if status == "200":

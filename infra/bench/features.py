@@ -129,6 +129,7 @@ class _Ours:
         self._reader = FeatureReader(3600.0, columns)
         self._counters = counters
         self._now_s = now_s
+        self._everyone = np.arange(len(inventory.rows))
         self._asked = Asked(_PLACEMENT, _CATEGORY)
 
     async def read(self, pseudonym: str) -> list[bytes]:
@@ -138,9 +139,7 @@ class _Ours:
 
     async def request(self, pseudonym: str) -> Inputs:
         user = CounterBlob(await self.read(pseudonym))
-        inputs, _ = self._reader.read(
-            self._inventory, self._inventory.rows, self._asked, user, self._counters, self._now_s
-        )
+        inputs, _ = self._reader.read(self._inventory, self._everyone, self._asked, user, self._counters, self._now_s)
         return inputs
 
     async def whole(self, pseudonym: str) -> None:
@@ -197,7 +196,7 @@ def _tables(inventory: Inventory, columns: Columns, counters: EntityCounters) ->
     """Values of ads and of places as dicts, as the other side keeps them."""
     reader = FeatureReader(3600.0, columns)
     asked = Asked(_PLACEMENT, _CATEGORY)
-    inputs, _ = reader.read(inventory, inventory.rows, asked, None, counters, int(counters.read_s))
+    inputs, _ = reader.read(inventory, np.arange(len(inventory.rows)), asked, None, counters, int(counters.read_s))
     of_ad = [*(f.name for f in (*columns.of_ad, *columns.of_both)), "creative_duration_s"]
     of_place = [f.name for found in columns.of_request.values() for f in found]
     ads = {

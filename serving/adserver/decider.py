@@ -200,8 +200,8 @@ class Decider:
         if contest.internal and not self._store.budgets.known:
             decision.reasons.add(Degraded.BUDGET_UNAVAILABLE)
         context.assignment.switch_off(contest.internal)
-        gate.check(contest.internal, standing.caps, inventory.cap_kinds, self._store.budgets, context.request.id)
-        running = [(r, c) for r, c in contest.internal if c.runs]
+        budgets, request_id = self._store.budgets, context.request.id
+        running = gate.check(contest.internal, standing.caps, inventory.cap_kinds, budgets, request_id)
         if not running:
             return
         counters = self._counters(inventory)
@@ -215,8 +215,7 @@ class Decider:
             inventory,
             context,
         )
-        for _, candidate in running:
-            rules.price(candidate)
+        rules.price([candidate for _, candidate in running])
 
     async def _settle_group(
         self, group: Sequence[Contest], standing: Standing, inventory: Inventory, context: RequestContext

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.decision_encoder import candidate
+from schemas.decision_encoder import candidate, who
 from schemas.decisions import Degraded
 from schemas.features import features_hash
 from schemas.money import impression_cost_micros, times
@@ -146,11 +146,7 @@ def log_candidates(decision: Decision) -> list[bytes]:
     """Who took part in a decision and what became of each, as `DecisionEncoder` takes them."""
     return [
         candidate(
-            c.kind,
-            c.campaign_id,
-            c.line_item_id,
-            c.creative_id,
-            c.bidder_id,
+            c.named or who(c.kind, c.campaign_id, c.line_item_id, c.creative_id, c.bidder_id),
             c.bid_cpm_micros,
             c.p_ctr,
             c.outcome,

@@ -5,8 +5,9 @@ Immutable: a changed catalogue becomes a new `Inventory`, and requests in flight
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +30,8 @@ PRICINGS = ("cpm", "cpc", "cpv", GUARANTEED, HOUSE)
 FORMATS = ("video", "audio", "banner", "native")
 #: Shapes of imps whose answers are remembered; an exchange's placements have few, and a flood of new ones starts anew.
 _KEPT_SHAPES = 1024
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Inventory:
         self.rates = Rates(catalog.currency, catalog.rates)
         self.experiments = Experiments(catalog)
         self._deals = _deals(catalog)
-        self._entrants: dict[bytes, dict[int, Any]] = {}
+        self._entrants: dict[bytes, Any] = {}
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
@@ -112,15 +115,13 @@ class Inventory:
         self._competing = {f: self._index.bits(r.row for r in rows if not r.is_house) for f, rows in approved.items()}
         self._house = {f: self._index.bits(r.row for r in rows if r.is_house) for f, rows in approved.items()}
 
-    def entrants_of(self, shape: bytes) -> dict[int, Any]:
-        """Candidates as they enter imps of a shape, by the row's place; filled by who asks. They do not depend on the
-        moment, so they are kept for the life of this inventory.
-        """
-        found = self._entrants.get(shape)
+    def entrants_of(self, shape: bytes, make: Callable[[], _T]) -> _T:
+        """What is remembered of imps of a shape; `make`'s at first, and gone with this inventory."""
+        found: _T | None = self._entrants.get(shape)
         if found is None:
             if len(self._entrants) >= _KEPT_SHAPES:
                 self._entrants.clear()
-            found = self._entrants[shape] = {}
+            found = self._entrants[shape] = make()
         return found
 
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:

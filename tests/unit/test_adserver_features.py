@@ -15,6 +15,7 @@ from schemas.counters import COUNTER_BY_NAME, COUNTERS, GRAINS, LIFETIME_S, Coun
 from schemas.errors import ConfigError
 from schemas.features import FEATURE_BY_NAME, FEATURES, feature_value, features_hash
 from schemas.redis_layout import OpenWins, expired_fields, pack_counters, sum_counter
+from serving.adserver.auction.entrants import places_of
 from serving.adserver.decision import Decision
 from serving.adserver.features.columns import COLUMNS, ENTITIES
 from serving.adserver.features.counters import CounterBlob
@@ -100,7 +101,9 @@ def test_every_value_equals_the_reference_reader(
     rows = list(reversed(INVENTORY.rows))
     blob = CounterBlob(_reply(user))
     for _ in range(2):  # the reader keeps arrays from one request to the next
-        inputs, status = READER.read(INVENTORY, rows, Asked("pl-video", "IAB17", True), blob, counters, NOW_S)
+        inputs, status = READER.read(
+            INVENTORY, places_of(rows), Asked("pl-video", "IAB17", True), blob, counters, NOW_S
+        )
         inputs.release()
     for row in rows:
         line = inputs.of(row)
@@ -128,7 +131,7 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
     replies: dict[str, list[list[bytes]]] = {entity: [[] for _ in ids] for entity, ids in entity_ids(INVENTORY).items()}
     replies["advertiser"][0] = _reply(pack_counters({(shown, "", hour_s): 300, (clicks, "", hour_s): 27}))
     counters = entity_counters(INVENTORY, {e: Table(r) for e, r in replies.items()}, NOW_S)
-    inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("elsewhere"), None, counters, NOW_S)
+    inputs, status = READER.read(INVENTORY, places_of(INVENTORY.rows), Asked("elsewhere"), None, counters, NOW_S)
     values = inputs.values[:, :3]
     assert (status["placement"], status["category"], status["user"]) == (MISSING, MISSING, DEFAULT)
     assert values[COLUMNS.row["category_ctr_24h"], 0] == 0.01
@@ -140,7 +143,9 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
 def test_without_counters_every_feature_has_its_default() -> None:
     defaults = [[f.default] * 3 for f in FEATURES]
     for counters, state in ((EntityCounters(0.0), MISSING), (EntityCounters(NOW_S - 61.0), EXPIRED)):
-        inputs, status = READER.read(INVENTORY, INVENTORY.rows, Asked("pl-video", "IAB17"), None, counters, NOW_S)
+        inputs, status = READER.read(
+            INVENTORY, places_of(INVENTORY.rows), Asked("pl-video", "IAB17"), None, counters, NOW_S
+        )
         assert np.array_equal(inputs.values[: len(FEATURES), :3], defaults)
         assert status == {"user": DEFAULT, **dict.fromkeys(ENTITIES, state)}
         inputs.release()
@@ -159,7 +164,7 @@ def test_an_array_is_lent_to_one_at_a_time_and_reused() -> None:
 
 
 def test_the_hash_of_inputs_is_that_of_their_bits() -> None:
-    inputs, _ = READER.read(INVENTORY, INVENTORY.rows, Asked("pl-video"), None, EntityCounters(0.0), NOW_S)
+    inputs, _ = READER.read(INVENTORY, places_of(INVENTORY.rows), Asked("pl-video"), None, EntityCounters(0.0), NOW_S)
     values = inputs.of(INVENTORY.rows[1])
     assert len(values) == len(COLUMNS.names)
     kept = Decision(opportunity=None)  # type: ignore[arg-type]  # its inputs need none
@@ -255,3 +260,20 @@ def test_what_is_predicted_lies_between_nothing_and_all_that_is_open(
 def test_a_cap_that_can_not_be_kept_is_refused_with_the_catalogue(cap: FrequencyCap) -> None:
     with pytest.raises(ConfigError, match="frequency cap"):
         caps.cap_rules([cap], {"campaign": "c", "creative": "c", "advertiser": "a"})
+
+
+def test_what_is_kept_of_a_snapshot_ends_with_it() -> None:
+    asked, own = Asked("pl-video", "IAB17"), places_of(INVENTORY.rows)
+    for clicks in (3, 7):
+        replies = {e: [[] for _ in ids] for e, ids in entity_ids(INVENTORY).items()}
+        counter = COUNTER_BY_NAME["creative_clicks_5m"]
+        at_s = NOW_S - NOW_S % counter.bucket_s
+        replies["creative"][0] = [
+            part for pair in pack_counters({(counter, "", at_s): clicks}).items() for part in pair
+        ]
+        counters = entity_counters(INVENTORY, {e: Table(found) for e, found in replies.items()}, NOW_S)
+        for _ in range(2):
+            inputs, _status = READER.read(INVENTORY, own, asked, None, counters, NOW_S)
+            assert inputs.values[COLUMNS.row["creative_clicks_1h"], 0] == clicks
+            inputs.values[:] = -1.0  # what a request does to its array stays its own
+            inputs.release()

@@ -44,8 +44,7 @@ def _market(rows: list[dict[str, Any]]) -> list[Candidate]:
     made = [
         Candidate("x", advertiser_id="a", campaign_id=f"c{i}", creative_id=f"{i}", **row) for i, row in enumerate(rows)
     ]
-    for candidate in made:
-        rules.price(candidate)
+    rules.price(made)
     return made
 
 

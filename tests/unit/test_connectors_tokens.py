@@ -49,6 +49,14 @@ def test_what_was_minted_opens(
     assert TokenOpener(ring).open(token) == TokenClaims(record_id, code, ordinal, issued_s, issued_s + ttl_s)
 
 
+@given(events=st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255)), max_size=30))
+def test_tokens_minted_together_open_one_by_one(ring: KeyRing, events: list[tuple[int, int]]) -> None:
+    opener = TokenOpener(ring)
+    tokens = TokenMinter(ring).mint_all(RECORD_ID, events, 1_000, 60)
+    assert [opener.open(t) for t in tokens] == [TokenClaims(RECORD_ID, *event, 1_000, 1_060) for event in events]
+    assert len(set(tokens)) == len(tokens)  # each has a nonce of its own, also for the same event
+
+
 @given(bit=st.integers(0, TOKEN_BYTES * 8 - 1))
 def test_any_flipped_bit_is_refused(ring: KeyRing, bit: int) -> None:
     import base64

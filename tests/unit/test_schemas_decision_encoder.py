@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Encoder, schema_text
-from schemas.decision_encoder import DecisionEncoder, candidate
+from schemas.decision_encoder import DecisionEncoder, candidate, who
 from schemas.errors import ContractError
 from tests.samples.avro import values_of
 
@@ -19,6 +19,7 @@ CANDIDATES = st.lists(
     st.fixed_dictionaries({f["name"]: values_of(f["type"]) for f in FIELDS["candidates"]["type"]["items"]["fields"]}),
     max_size=5,
 )
+WHO = ("kind", "campaign_id", "line_item_id", "creative_id", "bidder_id")
 REST = {name: values_of(field["type"]) for name, field in FIELDS.items() if name != "candidates"}
 RECORDS = st.fixed_dictionaries(
     {name: values for name, values in REST.items() if "default" not in FIELDS[name]},
@@ -26,10 +27,14 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
+def _item(**values: Any) -> bytes:
+    return candidate(who(*(values.pop(name) for name in WHO)), **values)
+
+
 @settings(deadline=None)
 @given(record=RECORDS, candidates=CANDIDATES)
 def test_the_bytes_are_those_of_the_plain_encoder(record: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
-    made = DecisionEncoder(7)(record, [candidate(**c) for c in candidates])
+    made = DecisionEncoder(7)(record, [_item(**c) for c in candidates])
     assert made == Encoder("ad_decision", 7)({**record, "candidates": candidates})
 
 
@@ -40,9 +45,9 @@ def test_the_bytes_are_those_of_the_plain_encoder(record: dict[str, Any], candid
 def test_a_candidate_that_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
     good: dict[str, Any] = dict.fromkeys(("kind", "campaign_id", "line_item_id", "creative_id"), "x")
     good |= {"bidder_id": None, "bid_cpm_micros": 1, "p_ctr": None, "reason": 0}
-    assert candidate(**good)
+    assert _item(**good)
     with pytest.raises(ContractError):
-        candidate(**{**good, **wrong})
+        _item(**{**good, **wrong})
 
 
 @pytest.mark.parametrize("wrong", [{"price_cpm_micros": 0.5}, {"features": {"ctr": "high"}}, {"reasons": ["none"]}])

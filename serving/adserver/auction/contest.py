@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy
 
 from schemas.decisions import Degraded, Outcome
-from serving.adserver.auction import bids, rules
+from serving.adserver.auction import bids
+from serving.adserver.auction.entrants import Entrants, silent
 from serving.adserver.auction.imp_rules import ImpRules
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
@@ -23,7 +23,7 @@ from serving.adserver.openrtb.context import Opportunity, RequestContext, audien
 class Contest:
     """One imp on its way through the auction."""
 
-    __slots__ = ("answer_by_s", "decision", "house", "imp_rules", "inputs", "internal", "opportunity")
+    __slots__ = ("answer_by_s", "decision", "house", "imp_rules", "inputs", "internal", "opportunity", "places")
 
     def __init__(
         self, opportunity: Opportunity, inventory: Inventory, context: RequestContext, answer_by_s: float = math.inf
@@ -33,29 +33,14 @@ class Contest:
         self.opportunity = opportunity
         self.decision = Decision(opportunity)
         self.imp_rules = ImpRules(opportunity, context.request)
-        self.internal: list[tuple[AdRow, Candidate]] = []
-        self.house: list[AdRow] = []
         self.inputs: Inputs | None = None  # while they are borrowed
         wanted = inventory.audience(audience(context, opportunity))
-        entrants: dict[int, Candidate] = inventory.entrants_of(self.imp_rules.shape)
-        deals, now_ms = opportunity.deals, context.now_ms
-        for ad_format in opportunity.formats:
-            rows, house = inventory.targeted(ad_format, wanted)
-            self.house.extend(house)
-            for row in rows:
-                entrant = entrants.get(row.row)
-                if entrant is None:
-                    entrant = entrants[row.row] = rules.from_row(row)
-                    refused = self.imp_rules.refuses(row)
-                    if refused is not None:
-                        entrant.outcome = refused
-                candidate = copy(entrant)
-                if deals:
-                    rules.enter_deal(candidate, row, deals)
-                if not row.from_ms <= now_ms < row.until_ms:
-                    candidate.outcome = Outcome.NOT_ACTIVE
-                self.internal.append((row, candidate))
-        self.decision.candidates.extend(c for _, c in self.internal)
+        entrants = inventory.entrants_of(self.imp_rules.shape, Entrants)
+        field = entrants.field(inventory, wanted, self.imp_rules, context.now_ms)
+        self.internal = field.enter(opportunity.deals)
+        self.places = field.places
+        self.house = field.house
+        self.decision.candidates.extend([c for _, c in self.internal])
 
     def inputs_of(self, candidate: Candidate) -> list[float]:
         """A candidate's numeric inputs; none when it was not scored."""
@@ -84,9 +69,7 @@ class Contest:
                 found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps)
                 self.decision.candidates.extend(found)
             if not found:
-                silent = Candidate("dsp", "rtb", "", "", "", bidder_id=turn.bidder.id)
-                silent.outcome = turn.outcome or Outcome.NO_BID
-                self.decision.candidates.append(silent)
+                self.decision.candidates.append(silent(turn.bidder.id, turn.outcome or Outcome.NO_BID))
 
 
 def shown_as(candidate: Candidate) -> str:

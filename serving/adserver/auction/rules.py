@@ -17,11 +17,12 @@ Source: OpenRTB 2.6 §2.4 (auction types), §3.2.12 (deals), loss reason codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from schemas.decision_encoder import who
 from schemas.decisions import Outcome
 from serving.adserver.auction.deals import GUARANTEED, PRIVATE, DealTerms
 from serving.adserver.auction.floors import DurationFloors, of_duration
@@ -52,6 +53,7 @@ class Candidate(msgspec.Struct, gc=False, eq=False):
     bidder_id: str | None = None
     seat_id: str | None = None
     row: AdRow | None = None
+    named: bytes = b""  # as `decision_encoder.who` names it, where that is known beforehand
     bid: Bid | None = None
     bid_currency: str = ""
     response_bidid: str = ""
@@ -95,6 +97,7 @@ def from_row(row: AdRow) -> Candidate:
         "internal", line.pricing, row.advertiser.id, row.campaign.id, row.creative.id, line.id, line.bid_micros
     )
     made.row = row
+    made.named = who(made.kind, made.campaign_id, made.line_item_id, made.creative_id, None)
     return made
 
 
@@ -106,16 +109,18 @@ def enter_deal(candidate: Candidate, row: AdRow, deals: Mapping[str, DealTerms])
         candidate.deal_type = GUARANTEED if candidate.pricing == GUARANTEED else terms.type or PRIVATE
 
 
-def price(candidate: Candidate) -> None:
-    """Sets the CPM that an internal candidate is ranked by. Units: micros of a thousand impressions."""
-    if candidate.pricing == "cpc":
-        candidate.bid_cpm_micros = int((candidate.p_ctr or 0.0) * candidate.bid_micros * 1000)
-    elif candidate.pricing == "cpv":
-        candidate.bid_cpm_micros = int((candidate.p_view or 0.0) * candidate.bid_micros * 1000)
-    elif candidate.pricing == GUARANTEED:
-        candidate.bid_cpm_micros = int(candidate.bid_micros * candidate.urgency)
-    else:
-        candidate.bid_cpm_micros = candidate.bid_micros
+def price(candidates: Iterable[Candidate]) -> None:
+    """Sets the CPM that internal candidates are ranked by. Units: micros of a thousand impressions."""
+    for candidate in candidates:
+        pricing = candidate.pricing
+        if pricing == "cpc":
+            candidate.bid_cpm_micros = int((candidate.p_ctr or 0.0) * candidate.bid_micros * 1000)
+        elif pricing == "cpv":
+            candidate.bid_cpm_micros = int((candidate.p_view or 0.0) * candidate.bid_micros * 1000)
+        elif pricing == GUARANTEED:
+            candidate.bid_cpm_micros = int(candidate.bid_micros * candidate.urgency)
+        else:
+            candidate.bid_cpm_micros = candidate.bid_micros
 
 
 def apply_floor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from dataclasses import dataclass, fields
 from urllib.parse import urlsplit
 
@@ -68,7 +69,8 @@ class Desk:
         self.tier = 1
         self.latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self.latency_sum_s = 0.0
-        self.turns = {o: Turn(bidder, o) for o in (Outcome.NO_BID, *_FIELD_OF)}
+        self.no_bid = Turn(bidder, Outcome.NO_BID)
+        self._failures_of = {o: Turn(bidder, o) for o in _FIELD_OF}
         parts = urlsplit(bidder.endpoint)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.head = pool.request_bytes("POST", path, _HEADERS) + b"Content-Length: "
@@ -107,12 +109,7 @@ class Desk:
         """An exchange has ended, in time or not."""
         self.timeout.observe(latency_s)
         self.latency_sum_s += latency_s
-        bucket = 0
-        for bound_s in LATENCY_BOUNDS_S:
-            if latency_s <= bound_s:
-                break
-            bucket += 1
-        self.latency_counts[bucket] += 1
+        self.latency_counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
 
     def heard(self) -> None:
         """It answered in time: whatever it said, it is alive."""
@@ -127,4 +124,4 @@ class Desk:
             self._failures += 1
             if self._failures == FAILURES:
                 self._resume_s = time.monotonic() + self._pause_s
-        return self.turns[outcome]
+        return self._failures_of[outcome]

@@ -140,7 +140,7 @@ class Fanout:
 def _turn(desk: Desk, status: int, body: bytes) -> Turn:
     if status == 204:
         desk.tally.no_bids += 1
-        return desk.turns[Outcome.NO_BID]
+        return desk.no_bid
     if status != 200:
         return desk.failed(Outcome.DSP_ERROR)
     try:
@@ -149,6 +149,6 @@ def _turn(desk: Desk, status: int, body: bytes) -> Turn:
         return desk.failed(Outcome.INVALID_RESPONSE)
     if not any(seat.bid for seat in response.seatbid):
         desk.tally.no_bids += 1
-        return desk.turns[Outcome.NO_BID]
+        return desk.no_bid
     desk.tally.bids += 1
     return Turn(desk.bidder, None, response)

@@ -7,10 +7,13 @@ exchange is read to its end off-path, so the estimate sees the slow tail and gro
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 
 #: Latencies from 1 ms to about 3 s in steps of an eighth: the error of a quantile is at most half a step.
 _STEP = math.log(1.125)
 _BUCKETS = 70
+#: Where the buckets after the first begin.
+_BOUNDS_S = [math.exp(bucket * _STEP) / 1000 for bucket in range(1, _BUCKETS)]
 #: Answers after which older ones count half.
 _HALF_AFTER = 400.0
 #: Answers below which nothing is concluded.
@@ -37,9 +40,7 @@ class LatencySketch:
 
     def observe(self, latency_s: float) -> None:
         """Adds an answer, or what was waited for one that never came."""
-        ms = latency_s * 1000
-        bucket = int(math.log(ms) / _STEP) if ms > 1 else 0
-        self._counts[bucket if bucket < _BUCKETS else _BUCKETS - 1] += 1.0
+        self._counts[bisect_right(_BOUNDS_S, latency_s)] += 1.0
         self._total += 1.0
         self.seen += 1
         if self._total > _HALF_AFTER:

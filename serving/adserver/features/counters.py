@@ -46,6 +46,7 @@ class CounterBlob:
         self.code = np.ascontiguousarray(entries["code"])
         self.scope = np.ascontiguousarray(entries["scope"])
         self.value = entries["value"].astype(np.int64)
+        self._of_code: dict[int, list[tuple[int, int, int]]] | None = None  # (start, scope, value), once asked for
         self._sums: dict[tuple[int, int, int], dict[int, int]] = {}
 
     def __len__(self) -> int:
@@ -57,10 +58,19 @@ class CounterBlob:
         found = self._sums.get(key)
         if found is None:
             found = self._sums[key] = {}
-            if len(self.value):
-                inside = (self.code == code) & (self.start_s >= first_bucket_s) & (self.start_s <= last_bucket_s)
-                for scope, value in zip(self.scope[inside].tolist(), self.value[inside].tolist(), strict=True):
+            of_code = self._of_code if self._of_code is not None else self._sorted()
+            for start_s, scope, value in of_code.get(code, ()):
+                if first_bucket_s <= start_s <= last_bucket_s:
                     found[scope] = found.get(scope, 0) + value
+        return found
+
+    def _sorted(self) -> dict[int, list[tuple[int, int, int]]]:
+        """The entries by code. A viewer has a few dozen: fewer than arrays would be worth it for."""
+        found: dict[int, list[tuple[int, int, int]]] = {}
+        columns = (self.start_s.tolist(), self.scope.tolist(), self.value.tolist())
+        for code, entry in zip(self.code.tolist(), zip(*columns, strict=True), strict=True):
+            found.setdefault(code, []).append(entry)
+        self._of_code = found
         return found
 
     def counts(self, counter: Counter, window_s: int, now_s: int) -> dict[int, int]:

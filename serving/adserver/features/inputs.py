@@ -6,6 +6,8 @@ import numpy as np
 
 from serving.adserver.inventory import AdRow, Inventory
 
+#: Lineups, alone or with what else a request asks for, of which something is remembered at a time.
+KEPT_LINEUPS = 256
 #: Candidates that an array has room for are a multiple of this; the tree kernel scores as many at once.
 BLOCK = 32
 _CANDIDATES = 128
@@ -16,16 +18,18 @@ class Inputs:
     """Numeric inputs of the candidates of one imp, while they are borrowed.
 
     Shape: `values` float64, a row per input, of which the first `candidates` columns count; `own`: the candidates'
-    places in the inventory. An input's values lie side by side, since that is how they are filled in and read.
+    places in the inventory, and `lineup` the same as bytes, by which what depends on them alone is remembered. An
+    input's values lie side by side, since that is how they are filled in and read.
     """
 
-    __slots__ = ("_pool", "candidates", "inventory", "own", "values")
+    __slots__ = ("_pool", "candidates", "inventory", "lineup", "own", "values")
 
     def __init__(self, pool: InputPool, values: np.ndarray, inventory: Inventory, own: np.ndarray) -> None:
         self._pool: InputPool | None = pool
         self.values = values
         self.inventory = inventory
         self.own = own
+        self.lineup = own.tobytes()
         self.candidates = len(own)
 
     def of(self, row: AdRow) -> list[float]:

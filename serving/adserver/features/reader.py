@@ -6,24 +6,22 @@ user's come with the request. Sums and windows are those of `schemas.features`, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.features import hours
 from serving.adserver.features.columns import COLUMNS, ENTITIES, OF_REQUEST, Columns
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.features.inputs import InputPool, Inputs
+from serving.adserver.features.inputs import KEPT_LINEUPS, InputPool, Inputs
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.features.users import UserInputs
-from serving.adserver.inventory import AdRow, Inventory
+from serving.adserver.inventory import Inventory
 
 PRESENT, EXPIRED, MISSING, DEFAULT = "present", "expired", "missing", "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What inputs take from the request."""
 
     placement_id: str
@@ -63,41 +61,54 @@ class FeatureReader:
         self._of_request = {e: columns.rows(f) for e, f in columns.of_request.items()}
         self._context = [columns.row[n] for n in ("hour_of_day", "hour_of_week", "live_content")]
         self._duration = columns.row["creative_duration_s"]
-        self._inventory: Inventory | None = None
+        #: Inputs before the user's and the moment's, and their status, by lineup and what the request names.
+        self._begun: dict[tuple[bytes, str, str | None, bool], tuple[np.ndarray, dict[str, str]]] = {}
+        self._of: tuple[Inventory, EntityCounters] | None = None
         self._durations_s = np.zeros(0)
 
     def read(
         self,
         inventory: Inventory,
-        rows: Sequence[AdRow],
+        own: np.ndarray,
         asked: Asked,
         user: CounterBlob | None,
         counters: EntityCounters,
         now_s: int,
     ) -> tuple[Inputs, dict[str, str]]:
-        """(inputs, to be given back with `release`; status by group).
+        """(inputs, to be given back with `release`; status by group). `own`: the candidates' places in the inventory.
 
         `user` is None for a user that is unknown or could not be read; defaults stand in. A group is `present`;
         `expired` when its snapshot is too old; `missing` when nothing is known of it; `default` without a user.
         """
-        if inventory is not self._inventory:
+        if self._of is None or self._of[0] is not inventory or self._of[1] is not counters:
             self._durations_s = np.array([r.creative.duration_s or 0 for r in inventory.rows], np.float64)
-            self._inventory = inventory
-        own = np.fromiter((r.row for r in rows), np.intp, len(rows))
+            self._of = inventory, counters
+            self._begun.clear()
         inputs = self._pool.lease(inventory, own)
-        values = inputs.values[:, : len(rows)]
-        values[:] = self._columns.defaults[:, None]
+        key = inputs.lineup, asked.placement_id, asked.category, now_s - counters.read_s >= self._expired_s
+        begun = self._begun.get(key)
+        if begun is None:
+            if len(self._begun) >= KEPT_LINEUPS:
+                self._begun.clear()
+            begun = self._begun[key] = self._beginning(inputs, asked, counters, now_s)
+        np.copyto(inputs.values, begun[0])
         for row, value in zip(self._context, (*hours(now_s), asked.live), strict=True):
-            values[row] = value
-        values[self._duration] = self._durations_s[own]
-        status = self._entities(values, own, asked, counters, now_s)
+            inputs.values[row] = value
         if user is None:
-            status["user"] = DEFAULT
-        else:
-            status["user"] = PRESENT if len(user) else MISSING
-            if len(user):
-                self._users.fill(values, inventory, own, asked.category, user, now_s)
-        return inputs, status
+            return inputs, begun[1] | {"user": DEFAULT}
+        if len(user):
+            self._users.fill(inputs, asked.category, user, now_s)
+        return inputs, begun[1] | {"user": PRESENT if len(user) else MISSING}
+
+    def _beginning(
+        self, inputs: Inputs, asked: Asked, counters: EntityCounters, now_s: int
+    ) -> tuple[np.ndarray, dict[str, str]]:
+        """What requests with these candidates have in common while the snapshot lasts: all but user and moment."""
+        begun = np.zeros_like(inputs.values)
+        values = begun[:, : inputs.candidates]
+        values[:] = self._columns.defaults[:, None]
+        values[self._duration] = self._durations_s[inputs.own]
+        return begun, self._entities(values, inputs.own, asked, counters, now_s)
 
     def _entities(
         self, values: np.ndarray, own: np.ndarray, asked: Asked, counters: EntityCounters, now_s: int

@@ -14,6 +14,7 @@ from schemas.features import Feature, feature_value
 from schemas.ids import scope_hash
 from serving.adserver.features.columns import Columns
 from serving.adserver.features.counters import CounterBlob
+from serving.adserver.features.inputs import KEPT_LINEUPS, Inputs
 from serving.adserver.inventory import Inventory
 
 _SCOPES = ("creative", "campaign", "advertiser")  # in the order of AdRow.scopes
@@ -42,14 +43,17 @@ class UserInputs:
         self._is_of_category = np.zeros(256, bool)
         self._is_of_category[[c.code for c in counters if c.scope == "category"]] = True
         # sums become values by candidate where the scope is the candidate's, else once for all of them
-        self._totals: list[tuple[int, np.ndarray, np.ndarray]] = []
+        totals: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._others: list[tuple[int, Feature, int, int | None]] = []
         for position, scope in enumerate(_SCOPES):
             of_scope = [f for f in columns.user if COUNTER_BY_NAME[f.numerator].scope == scope]
             if any(f.denominator for f in of_scope):
                 raise ValueError(f"a rate of a user and a {scope} is not kept")
             at = np.array([windows[f.numerator, f.window_s] for f in of_scope], np.intp)
-            self._totals.append((position, columns.rows(of_scope), at))
+            totals.append((position, columns.rows(of_scope), at))
+        self._rows = np.concatenate([rows for _, rows, _ in totals])
+        self._windows = np.concatenate([at for _, _, at in totals])
+        self._positions = np.concatenate([np.full(len(at), position) for position, _, at in totals])
         for f in columns.user:
             if COUNTER_BY_NAME[f.numerator].scope == "category":
                 below = windows[f.denominator, f.window_s] if f.denominator else None
@@ -58,22 +62,16 @@ class UserInputs:
         self._scopes = np.zeros(0, np.uint64)
         self._scope_of_row = np.zeros((len(_SCOPES), 0), np.intp)
         self._sums = np.zeros((len(windows), 1))
+        self._now_s = -1  # that `_first_s` is of
+        self._elements: dict[bytes, np.ndarray] = {}  # of `_sums` that each row and candidate takes, by lineup
 
-    def fill(
-        self,
-        values: np.ndarray,
-        inventory: Inventory,
-        own: np.ndarray,
-        category: str | None,
-        user: CounterBlob,
-        now_s: int,
-    ) -> None:
-        """Shape: `values` as `Columns`, a column per candidate, `own` the creatives' places in the inventory."""
-        if inventory is not self._inventory:
-            self._learn(inventory)
+    def fill(self, inputs: Inputs, category: str | None, user: CounterBlob, now_s: int) -> None:
+        """Sets the rows of the user's features. `category` is that of the request."""
+        if inputs.inventory is not self._inventory:
+            self._learn(inputs.inventory)
         touched = self._add_up(user, category, now_s)
-        for position, rows, windows in self._totals:
-            values[rows] = self._sums[windows[:, None], self._scope_of_row[position, own]]
+        values = inputs.values[:, : inputs.candidates]
+        values[self._rows] = self._sums.take(self._taken_by(inputs))
         if category:
             here = self._sums[:, -1].tolist()
             for row, feature, above, below in self._others:
@@ -88,6 +86,17 @@ class UserInputs:
         self._scope_of_row = np.ascontiguousarray(places.reshape(scopes.shape).T)
         self._sums = np.zeros((len(self._window_s), len(self._scopes) + 1))  # the last place is the category's
         self._inventory = inventory
+        self._elements.clear()
+
+    def _taken_by(self, inputs: Inputs) -> np.ndarray:
+        """Elements of `_sums`. Shape: a row per row of features, a column per candidate."""
+        found = self._elements.get(inputs.lineup)
+        if found is None:
+            if len(self._elements) >= KEPT_LINEUPS:
+                self._elements.clear()
+            scopes = self._scope_of_row[self._positions[:, None], inputs.own]
+            found = self._elements[inputs.lineup] = self._windows[:, None] * self._sums.shape[1] + scopes
+        return found
 
     def _add_up(self, user: CounterBlob, category: str | None, now_s: int) -> np.ndarray:
         """Adds the entries to `_sums`; gives back which of its elements they changed."""
@@ -98,8 +107,10 @@ class UserInputs:
             place[here] = len(self._scopes)
             known |= here
         known &= user.start_s <= now_s
-        chosen = np.flatnonzero(known)
-        self._first_s[:-1] = now_s - now_s % self._bucket_s - self._window_s + self._bucket_s
+        chosen = known.nonzero()[0]
+        if now_s != self._now_s:
+            self._first_s[:-1] = now_s - now_s % self._bucket_s - self._window_s + self._bucket_s
+            self._now_s = now_s
         windows = self._windows_of[:, user.code[chosen]]
         slot, entry = (user.start_s[chosen] >= self._first_s[windows]).nonzero()
         touched: np.ndarray = windows[slot, entry] * self._sums.shape[1] + place[chosen][entry]

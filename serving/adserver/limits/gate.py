@@ -16,6 +16,7 @@ from serving.adserver.limits.caps import CapKind, RequestCaps
 from serving.adserver.limits.pacing import passes, request_seed
 from serving.adserver.limits.pending import Claim
 
+_RUNS = Outcome.LOST_TO_HIGHER_BID
 _ON_SCHEDULE = 1.0
 
 
@@ -25,41 +26,48 @@ def check(
     kinds: Iterable[CapKind],
     budgets: Budgets,
     request_id: str,
-) -> None:
-    """Takes out who may not run, and tells guaranteed line items how urgent they are. `kinds` of the rows' caps."""
+) -> list[tuple[AdRow, Candidate]]:
+    """Takes out who may not run, tells guaranteed line items how urgent they are, and gives back who is left. `kinds`
+    of the rows' caps.
+    """
     headroom = budgets.headroom_micros if budgets.known else {}
     thresholds, urgency = budgets.thresholds, budgets.urgency
     seed = request_seed(request_id) if thresholds else 0
-    runs = Outcome.LOST_TO_HIGHER_BID
-    suspects = caps.suspects(kinds)
-    for row, candidate in internal:
-        if candidate.outcome is not runs:
+    _take_out_capped(internal, caps, kinds)
+    running = []
+    for entry in internal:
+        row, candidate = entry
+        if candidate.outcome is not _RUNS:
             continue
         campaign_id = candidate.campaign_id
-        if not _has_room(row, caps, suspects):
-            candidate.outcome = Outcome.FREQUENCY_CAP
-        elif headroom.get(campaign_id, 0) < row.win_price_micros:
+        if headroom.get(campaign_id, 0) < row.win_price_micros:
             candidate.outcome = Outcome.BUDGET
         elif campaign_id in thresholds and not passes(seed, row.scopes[1], thresholds[campaign_id]):
             candidate.outcome = Outcome.PACING
-        elif row.line_item.goal_impressions:
-            candidate.urgency = urgency.get(row.line_item.id, _ON_SCHEDULE)
+        else:
+            if row.line_item.goal_impressions:
+                candidate.urgency = urgency.get(row.line_item.id, _ON_SCHEDULE)
+            running.append(entry)
+    return running
 
 
 def check_again(internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps) -> None:
     """Caps once more, with what earlier imps of this request have won: nothing else has changed since `check`."""
     if caps.has_won:
-        suspects = caps.suspects(())
-        for row, candidate in internal:
-            if candidate.runs and not _has_room(row, caps, suspects):
-                candidate.outcome = Outcome.FREQUENCY_CAP
+        _take_out_capped(internal, caps, ())
 
 
-def _has_room(row: AdRow, caps: RequestCaps, suspects: set[int] | None) -> bool:
-    """Whether an ad's caps allow one more impression; they are looked at only when something speaks for it."""
-    if not row.caps or (suspects is not None and row.watched is not None and suspects.isdisjoint(row.watched)):
-        return True
-    return caps.allowed(row.caps)
+def _take_out_capped(internal: Sequence[tuple[AdRow, Candidate]], caps: RequestCaps, kinds: Iterable[CapKind]) -> None:
+    """Takes out ads whose caps leave no room for one more impression; caps are looked at only where something speaks
+    for it.
+    """
+    suspects = caps.suspects(kinds)
+    for row, candidate in internal:
+        watched = row.watched
+        if watched is not None and suspects is not None and suspects.isdisjoint(watched):
+            continue
+        if candidate.outcome is _RUNS and not caps.allowed(row.caps):
+            candidate.outcome = Outcome.FREQUENCY_CAP
 
 
 def claims(row: AdRow | None, caps: RequestCaps) -> tuple[Claim, ...]:

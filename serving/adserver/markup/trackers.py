@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectors.tokens import TokenMinter
@@ -19,7 +20,11 @@ LINEAR_EVENTS = (
     "engage",
 )
 PROGRESS_PERCENT = tuple(range(10, 101, 10))
+VIDEO_EVENTS = ("impression", "viewable", "click", "error", *LINEAR_EVENTS)
 BANNER_EVENTS = ("impression", "viewable", "click")
+#: (event code, ordinal) of everything that a video player reports, and a page.
+_VIDEO = [(BY_NAME[n].code, 0) for n in VIDEO_EVENTS] + [(BY_NAME["progress"].code, p) for p in PROGRESS_PERCENT]
+_BANNER = [(BY_NAME[n].code, 0) for n in BANNER_EVENTS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +56,19 @@ class TrackerMaker:
 
     def video(self, record_id: bytes, now_s: int) -> Trackers:
         """Everything that a video player can report."""
-        names = ("impression", "viewable", "click", "error", *LINEAR_EVENTS)
-        code = BY_NAME["progress"].code
-        progress = {p: self._url(record_id, code, p, now_s) for p in PROGRESS_PERCENT}
-        return Trackers({n: self._url(record_id, BY_NAME[n].code, 0, now_s) for n in names}, progress)
+        made = self._urls(record_id, _VIDEO, now_s)
+        urls = dict(zip(VIDEO_EVENTS, made, strict=False))
+        return Trackers(urls, dict(zip(PROGRESS_PERCENT, made[len(urls) :], strict=True)))
 
     def banner(self, record_id: bytes, now_s: int) -> Trackers:
         """Everything that a page can report."""
-        return Trackers({n: self._url(record_id, BY_NAME[n].code, 0, now_s) for n in BANNER_EVENTS}, {})
+        return Trackers(dict(zip(BANNER_EVENTS, self._urls(record_id, _BANNER, now_s), strict=True)), {})
 
     def one(self, record_id: bytes, event: str, ordinal: int, now_s: int) -> str:
         """The tracker of a single event."""
-        return self._url(record_id, BY_NAME[event].code, ordinal, now_s)
+        return self._urls(record_id, ((BY_NAME[event].code, ordinal),), now_s)[0]
 
-    def _url(self, record_id: bytes, code: int, ordinal: int, now_s: int) -> str:
-        return self._prefix + self._minter.mint(record_id, code, ordinal, now_s, self._ttl_s)
+    def _urls(self, record_id: bytes, events: Sequence[tuple[int, int]], now_s: int) -> list[str]:
+        """An address for each (event code, ordinal)."""
+        prefix = self._prefix
+        return [prefix + token for token in self._minter.mint_all(record_id, events, now_s, self._ttl_s)]

@@ -56,4 +56,5 @@ def truncated(address: str) -> str:
         return ""
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
         found = found.ipv4_mapped
-    return str(ipaddress.ip_network((found, _KEPT_BITS[found.version]), strict=False).network_address)
+    bits = found.max_prefixlen - _KEPT_BITS[found.version]
+    return str(type(found)(int(found) >> bits << bits))

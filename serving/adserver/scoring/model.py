@@ -25,7 +25,7 @@ from schemas.features import (
     model_inputs,
 )
 from serving.adserver.features.columns import COLUMNS
-from serving.adserver.features.inputs import Inputs
+from serving.adserver.features.inputs import KEPT_LINEUPS, Inputs
 from serving.adserver.features.reader import Asked
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.scoring.engines import engine_of
@@ -124,27 +124,38 @@ class ChampionModel:
             self._unknown[name] = other
         self._check_probes(spec.probe)
         self._ads: _Ads | None = None
-        self._rows = np.zeros((len(CATEGORICAL_FEATURES), 0))
+        #: Codes of requests that asked for the same with the same candidates.
+        self._coded: dict[tuple[bytes, Asked], np.ndarray] = {}
 
     def p_ctr(self, inputs: Inputs, asked: Asked) -> np.ndarray:
         if self._ads is None or self._ads.inventory is not inputs.inventory:
             self._ads = _Ads(inputs.inventory)
-        if self._rows.shape[1] != inputs.values.shape[1]:
-            self._rows = np.zeros((len(CATEGORICAL_FEATURES), inputs.values.shape[1]), self._engine.code_dtype)
+            self._coded.clear()
+        key = inputs.lineup, asked
+        codes = self._coded.get(key)
+        if codes is None:
+            if len(self._coded) >= KEPT_LINEUPS:
+                self._coded.clear()
+            codes = self._coded[key] = self._codes_for(self._ads, inputs, asked)
+        return self._calibrated(self._engine.scores(inputs.values, codes, inputs.candidates))
+
+    def _codes_for(self, ads: _Ads, inputs: Inputs, asked: Asked) -> np.ndarray:
+        """Shape: a row per category, `inputs.values`' columns."""
+        made = np.zeros((len(CATEGORICAL_FEATURES), inputs.values.shape[1]), self._engine.code_dtype)
         said = asked.columns()
         for name, row in self._categories:
             of_ad = _AD_COLUMN.get(name)
             if of_ad is None:
-                self._rows[row] = self._code(name, said)
+                made[row] = self._code(name, said)
                 continue
-            values, at = self._ads.columns[of_ad]
-            codes = self._ads.codes.get(name)
+            values, at = ads.columns[of_ad]
+            codes = ads.codes.get(name)
             if codes is None:
                 codes = np.array([self._code(name, said | {of_ad: v}) for v in values], self._engine.code_dtype)
                 if CATEGORIES[name] == (of_ad,):
-                    self._ads.codes[name] = codes
-            self._rows[row, : inputs.candidates] = codes[at[inputs.own]]
-        return self._calibrated(self._engine.scores(inputs.values, self._rows, inputs.candidates))
+                    ads.codes[name] = codes
+            made[row, : inputs.candidates] = codes[at[inputs.own]]
+        return made
 
     def _code(self, name: str, columns: Mapping[str, str | None]) -> float:
         of = CATEGORIES[name]

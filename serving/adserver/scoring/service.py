@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from schemas.decisions import Degraded
 from schemas.errors import ContractError
 from serving.adserver.auction.contest import Contest
+from serving.adserver.auction.entrants import places_of
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.features.columns import COLUMNS
 from serving.adserver.features.reader import Asked, FeatureReader
@@ -44,8 +45,9 @@ def score(
         platform=context.platform,
         region=context.region,
     )
-    rows = [row for row, _ in running]
-    inputs, decision.feature_status = reader.read(inventory, rows, asked, standing.user, counters, context.now_s)
+    everyone = len(running) == len(contest.internal)
+    own = contest.places if everyone else places_of([row for row, _ in running])
+    inputs, decision.feature_status = reader.read(inventory, own, asked, standing.user, counters, context.now_s)
     contest.inputs = inputs
     if standing.cold:
         decision.reasons.add(Degraded.FEATURES_CIRCUIT_OPEN)

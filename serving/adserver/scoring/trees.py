@@ -90,6 +90,10 @@ class PackedTrees:
             leaves,
         )
         self._arrays = kernel.Arrays(self.trees, *(a.ctypes.data for a in self._own.values()))
+        self._arrays_at = ctypes.byref(self._arrays)
+        self._leaves = np.empty(self.trees, np.uint64)
+        self._leaves_at = self._leaves.ctypes.data
+        self._out = np.empty(0)
         self._score = kernel.compiled()
 
     def _packed(
@@ -136,21 +140,23 @@ class PackedTrees:
         blocks = -(-rows // kernel.BLOCK)
         if codes.shape[1] != stride or blocks * kernel.BLOCK > stride or stride % kernel.BLOCK:
             raise ValueError(f"{rows} candidates in arrays of {stride} and {codes.shape[1]}")
-        leaves = np.full(self.trees, _ALL)
+        leaves, out = self._leaves, self._out
+        leaves.fill(_ALL)
         self._shared_numbers.apply(inputs[:, 0], leaves)
         for row, trees, at in self._shared_tables:
             leaves[trees] &= self._own["kept"][at + codes[row, 0]]
-        out = np.empty(blocks * kernel.BLOCK)
+        if len(out) < blocks * kernel.BLOCK:
+            out = self._out = np.empty(blocks * kernel.BLOCK)
         self._score(
-            ctypes.byref(self._arrays),
+            self._arrays_at,
             inputs.ctypes.data,
             codes.ctypes.data,
             stride,
             blocks,
-            leaves.ctypes.data,
+            self._leaves_at,
             out.ctypes.data,
         )
-        return out[:rows]
+        return out[:rows].copy()
 
     def raw_scores(self, values: np.ndarray) -> np.ndarray:
         """Raw scores. Shape: `values` float64, one row per candidate, `inputs` columns, shared ones equal."""
