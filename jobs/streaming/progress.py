@@ -72,16 +72,18 @@ def drain(rest: FlinkRest, job_id: str, group: str, gap_s: int, timeout_s: float
                 raise TimedOut(f"not drained after {timeout_s:.0f} s: {what()}")
             time.sleep(_POLL_S)
 
+    wanted_ms = called_ms + gap_s * 1000 + _ROUNDED_UP_MS
+
     def still_open() -> str:
         until_ms = sessions_closed_until_ms(rest, job_id)
         reached = "no task says" if until_ms is None else f"{(_now_ms() - until_ms) / 1000:.1f} s ago"
         return (
-            f"sessions are closed up to: {reached}, wanted {(_now_ms() - called_ms - _ROUNDED_UP_MS) / 1000 - gap_s:.1f} s ago; they "
+            f"sessions are closed up to: {reached}, wanted {(_now_ms() - wanted_ms) / 1000:.1f} s ago; they "
             "close when the source has been idle for source_idle_s"
         )
 
     wait(lambda: unread(group) == 0, lambda: "events are not all read")
-    wait(lambda: (sessions_closed_until_ms(rest, job_id) or 0) >= called_ms + gap_s * 1000 + _ROUNDED_UP_MS, still_open)
+    wait(lambda: (sessions_closed_until_ms(rest, job_id) or 0) >= wanted_ms, still_open)
     closed_ms = _now_ms()
     wait(lambda: committed_since(rest, job_id, closed_ms), lambda: "no checkpoint has completed")
 
