@@ -32,11 +32,17 @@ def bench(
     scale: Annotated[
         float, typer.Option(help="Share of the full number of events; less than 1 is a try, not a result.", min=0.001)
     ] = 1.0,
+    only: Annotated[
+        str, typer.Option(help="streams: only rows whose name contains this; all of them take half an hour.")
+    ] = "",
 ) -> None:
     """Measure ours beside the straightforward way, in one run; prints a table and writes build/bench/NAME.json."""
     if name != "all" and name not in BENCHMARKS:
         raise fail(f"no such benchmark: {name}; there are {', '.join(BENCHMARKS)} and all", Exit.MISUSED)
+    if only and name != "streams":
+        raise fail("--only is for streams", Exit.MISUSED)
+    chosen = {"only": only} if only else {}
     for each in BENCHMARKS if name == "all" else (name,):
-        rows, notes = importlib.import_module(BENCHMARKS[each][0]).run(pairs, scale)
+        rows, notes = importlib.import_module(BENCHMARKS[each][0]).run(pairs, scale, **chosen)
         report.show(each, rows, notes)
         print(f"written: {report.write(each, rows, notes)}")

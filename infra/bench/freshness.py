@@ -24,7 +24,7 @@ from connectors.registry import SchemaRegistry
 from connectors.valkey import Valkey
 from infra.bench.report import Row
 from infra.bench.services import services
-from infra.bench.stream_input import TYPES, Events, example
+from infra.bench.stream_input import TYPES, Events, avro, example, ids_of
 from infra.bench.streams import progress_bar
 from infra.demo.freshness import quantile
 from schemas.campaign_metrics import DATASOURCE
@@ -61,7 +61,7 @@ class Load:
     """Writes events that happen now, and probes among them."""
 
     def __init__(self) -> None:
-        self._events = Events(USERS)
+        self._events = Events(avro())
         self._encode: Encoder = encoder(AD_EVENTS, SchemaRegistry())
         self._producer: Producer = kafka.producer("bench", {"linger.ms": 5, "queue.buffering.max.messages": 500_000})
         self._run = int(time.time())
@@ -72,8 +72,9 @@ class Load:
         for _ in range(count):
             ad, kind = divmod(self.written, len(TYPES))
             self.written += 1
-            user, value = self._events.of(self._run * 10_000_000 + ad, kind, now_ms)
-            self._put(value, user)
+            ad += self._run * 10_000_000
+            ids = ids_of(ad, kind, USERS)
+            self._put(self._events.of(ids, ad, kind, now_ms), ids.user)
         self._producer.poll(0)
 
     def probe(self, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from infra.bench.report import Row
 from infra.bench.stream_cases import running
 from infra.bench.streams import amount_of, filling, progress_bar
+from schemas.topics import AD_EVENTS
 
 CASE = "metrics, all deduplicated"
 FACTORS = (1, 2, 4)
@@ -21,7 +22,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     with running() as cluster, progress_bar() as progress:
         runs = progress.add_task("runs", total=len(FACTORS) * pairs + 2)
         for factor, amount in amounts.items():  # the topic only grows, so sizes can't take turns
-            filling(progress, amount, skip=there)
+            filling(progress, amount, (AD_EVENTS.name,), skip=there)
             there = amount.events
             for n in range(pairs + (2 if factor == 1 else 0)):  # two runs warm the JVM up
                 used_s = cluster.run(CASE).cpu_s

@@ -25,10 +25,11 @@ class PlainQuery:
 #: The Yahoo benchmark's fields, by topic: its own, or those of AdEvent that say the same.
 _FIELDS = {
     YAHOO_TOPIC: "user_id STRING, page_id STRING, ad_id STRING, ad_type STRING, event_type STRING, event_time BIGINT, "
-    "ip_address STRING",
+    "ip_address STRING, rowtime AS TO_TIMESTAMP_LTZ(event_time, 3)",
     JSON_TOPIC: "user_pseudonym STRING, placement_id STRING, creative_id STRING, creative_format STRING, "
     "event_type STRING, event_time_ms BIGINT, session_context STRING, "
-    "user_id AS user_pseudonym, page_id AS placement_id, ad_id AS creative_id, event_time AS event_time_ms",
+    "user_id AS user_pseudonym, page_id AS placement_id, ad_id AS creative_id, event_time AS event_time_ms, "
+    "rowtime AS TO_TIMESTAMP_LTZ(event_time_ms, 3)",
 }
 
 
@@ -36,7 +37,6 @@ def source_ddl(where: Endpoints, topic: str) -> str:
     """The events of a JSON topic to its end, by the names of the Yahoo benchmark."""
     return f"""CREATE TEMPORARY TABLE yahoo (
       {_FIELDS[topic]},
-      rowtime AS TO_TIMESTAMP_LTZ({"event_time" if topic == YAHOO_TOPIC else "event_time_ms"}, 3),
       WATERMARK FOR rowtime AS rowtime - INTERVAL '5' SECOND
     ) WITH (
       'connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '{where.kafka_bootstrap}',

@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
 
@@ -54,6 +54,10 @@ class Form:
     times: Callable[[int, int, int], bytes]
 
 
+#: (ids, ad, kind, time in ms) to a record.
+Writer = Callable[["Ids", int, int, int], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Amount:
     """How much input there is."""
@@ -62,12 +66,19 @@ class Amount:
     users: int
 
 
-def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> None:
-    """Writes `amount` of events but the first `skip` to all topics of the running services.
+#: Topics that `fill` can write.
+TOPICS = (AD_EVENTS.name, JSON_TOPIC, YAHOO_TOPIC)
+
+
+def fill(amount: Amount, progress: Callable[[int], None], *, topics: Collection[str] = TOPICS, skip: int = 0) -> None:
+    """Writes `amount` of events but the first `skip` to `topics` of the running services.
 
     `progress` is told how many, now and then.
     """
-    events, as_json = Events(amount.users), Events(amount.users, JSON)
+    made = {AD_EVENTS.name: avro, JSON_TOPIC: lambda: JSON}
+    writers: dict[str, Writer] = {topic: Events(form()).of for topic, form in made.items() if topic in topics}
+    if YAHOO_TOPIC in topics:
+        writers[YAHOO_TOPIC] = _yahoo
     dropped: list[str] = []
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
@@ -84,20 +95,13 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
         },
     )
     for written, (ad, kind) in islice(enumerate(_order(amount.events), start=1), skip, None):
+        ids = ids_of(ad, kind, amount.users)
         time_ms = FIRST_MS + (ad + _LAG[TYPES[kind]]) * 1000 // _ADS_PER_S
-        user, value = events.of(ad, kind, time_ms)
-        combination = ad % _COMBINATIONS
-        campaign, creative, placement, _country = _combination(combination)
-        yahoo = (
-            b'{"user_id":"%s","page_id":"page-%04d-0000-0000-000000000000","ad_id":"ad-%03d-%02d","ad_type":"banner",'
-            b'"event_type":"%s","event_time":%d,"ip_address":"192.0.2.%d"}'
-            % (user, placement, campaign, creative, TYPES[kind].encode(), time_ms, ad % 250)
-        )
-        _, whole = as_json.of(ad, kind, time_ms)
-        for topic, payload in ((AD_EVENTS.name, value), (JSON_TOPIC, whole), (YAHOO_TOPIC, yahoo)):
+        for topic, write in writers.items():
+            payload = write(ids, ad, kind, time_ms)
             while True:
                 try:
-                    producer.produce(topic, payload, user, on_delivery=delivered)
+                    producer.produce(topic, payload, ids.user, on_delivery=delivered)
                     break
                 except BufferError:
                     producer.poll(0.1)
@@ -109,23 +113,45 @@ def fill(amount: Amount, progress: Callable[[int], None], *, skip: int = 0) -> N
         raise RuntimeError(f"{len(dropped)} records were not written: {dropped[0]}")
 
 
+class Ids(NamedTuple):
+    """What tells an event from others of its combination of dimensions."""
+
+    event_id: bytes
+    record_id: bytes
+    user: bytes
+
+
+def ids_of(ad: int, kind: int, users: int) -> Ids:
+    """The ids of an ad's event of `TYPES[kind]`, the same whenever they are asked for."""
+    user_number = int.from_bytes(hashlib.blake2b(b"u%d" % ad, digest_size=8).digest(), "big")
+    return Ids(
+        hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest(),
+        encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode(),
+        b"v1:%022d" % (user_number % users),
+    )
+
+
+def _yahoo(ids: Ids, ad: int, kind: int, time_ms: int) -> bytes:
+    campaign, creative, placement, _country = _combination(ad % _COMBINATIONS)
+    return (
+        b'{"user_id":"%s","page_id":"page-%04d-0000-0000-000000000000","ad_id":"ad-%03d-%02d","ad_type":"banner",'
+        b'"event_type":"%s","event_time":%d,"ip_address":"192.0.2.%d"}'
+        % (ids.user, placement, campaign, creative, TYPES[kind].encode(), time_ms, ad % 250)
+    )
+
+
 class Events:
     """Encoded AdEvents, cheap enough that writing them is not what is measured."""
 
-    def __init__(self, users: int, form: Form | None = None) -> None:
-        self._users = users
-        self._form = form or avro()
-        self._pieces = _pieces(self._form)
+    def __init__(self, form: Form) -> None:
+        self._form = form
+        self._pieces = _pieces(form)
 
-    def of(self, ad: int, kind: int, time_ms: int) -> tuple[bytes, bytes]:
-        """(user, record) of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
-        event_id = self._form.event_id(hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest())
-        record_id = encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode()
-        user_number = hashlib.blake2b(b"u%d" % ad, digest_size=8).digest()
-        user = b"v1:%022d" % (int.from_bytes(user_number, "big") % self._users)
+    def of(self, ids: Ids, ad: int, kind: int, time_ms: int) -> bytes:
+        """The record of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
         a, b, c, d, e = self._pieces[kind][ad % _COMBINATIONS]
         times = self._form.times(time_ms, time_ms + 40, time_ms + 90)
-        return user, b"".join((a, event_id, b, record_id, c, times, d, user, e))
+        return b"".join((a, self._form.event_id(ids.event_id), b, ids.record_id, c, times, d, ids.user, e))
 
 
 def avro() -> Form:

@@ -11,11 +11,14 @@ Source: Chintapalli et al., 2016; Nexmark, Tucker et al., 2008, in the wording o
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from infra.bench.report import Row
 from infra.bench.stream_cases import HEAP_MB, running
-from infra.bench.stream_input import Amount, fill
+from infra.bench.stream_input import TOPICS, Amount, fill
+from schemas.errors import ConfigError
 
 EVENTS = 5_000_000
 USERS = 500_000
@@ -34,6 +37,8 @@ ROWS: dict[str, tuple[str, str]] = {
         "yahoo, 7 fields",
     ),
 }
+#: Whose state is reported, ours and beside.
+_STATE_OF = ("metrics, all deduplicated", "nexmark q18")
 
 
 def amount_of(scale: float, events: int = EVENTS) -> Amount:
@@ -41,10 +46,16 @@ def amount_of(scale: float, events: int = EVENTS) -> Amount:
     return Amount(max(int(events * scale), 1_000), max(int(events * scale) // 10, 100))
 
 
-def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
-    """Rows and notes; `scale` is the share of 5 M events."""
+def run(pairs: int, scale: float, only: str = "") -> tuple[list[Row], list[str]]:
+    """Rows and notes; `scale` is the share of 5 M events, `only` part of the names of the rows that are wanted.
+
+    Errors: ConfigError, no row has such a name.
+    """
+    chosen = {what: row for what, row in ROWS.items() if only in what}
+    if not chosen:
+        raise ConfigError(f"no row's name contains {only!r}; there are: {'; '.join(ROWS)}")
     amount = amount_of(scale)
-    names = list(dict.fromkeys(name for row in ROWS.values() for name in row))
+    names = list(dict.fromkeys(name for row in chosen.values() for name in row))
     rates: dict[str, list[float]] = {name: [] for name in names}
     state: dict[str, float] = {}
     with running() as cluster, progress_bar() as progress:
@@ -59,18 +70,18 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
                 progress.update(runs, advance=1, description=f"{name}: {amount.events / done.cpu_s:,.0f}/CPU-s")
     rows = [
         Row(what, "events/CPU-s", tuple(zip(rates[ours], rates[beside], strict=True)))
-        for what, (ours, beside) in ROWS.items()
+        for what, (ours, beside) in chosen.items()
     ]
-    rows.append(
-        Row("state of deduplication", "bytes/event", ((state["metrics, all deduplicated"], state["nexmark q18"]),))
-    )
+    if state.keys() >= set(_STATE_OF):
+        ours, beside = (state[name] for name in _STATE_OF)
+        rows.append(Row("state of deduplication", "bytes/event", ((ours, beside),)))
     return rows, [f"{amount.events:,} events, {amount.users:,} users, 2 subtasks, heap {HEAP_MB} MB, checkpoints 10 s"]
 
 
-def filling(progress: Progress, amount: Amount, skip: int = 0) -> None:
-    """Fills the topics up to `amount`, of which `skip` events are there."""
+def filling(progress: Progress, amount: Amount, topics: Collection[str] = TOPICS, skip: int = 0) -> None:
+    """Fills topics up to `amount`, of which `skip` events are there."""
     task: TaskID = progress.add_task("writing events", total=amount.events)
-    fill(amount, lambda written: progress.update(task, completed=written), skip=skip)
+    fill(amount, lambda written: progress.update(task, completed=written), topics=topics, skip=skip)
     progress.update(task, completed=amount.events)
 
 

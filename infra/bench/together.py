@@ -6,6 +6,7 @@ from infra.bench.report import Row, Sample
 from infra.bench.stream_cases import running
 from infra.bench.streams import amount_of, filling, progress_bar
 from jobs.streaming.application import JOBS
+from schemas.topics import AD_EVENTS
 
 
 def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
@@ -14,7 +15,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     alone: dict[str, list[float]] = {name: [] for name in JOBS}
     samples: list[Sample] = []
     with running() as cluster, progress_bar() as progress:
-        filling(progress, amount)
+        filling(progress, amount, (AD_EVENTS.name,))
         runs = progress.add_task("runs", total=(pairs + 1) * (len(JOBS) + 1))
 
         def cpu_s(case: str) -> float:
