@@ -3,7 +3,8 @@ the straightforward way (straightforward_features.py). Both give the same number
 
 The features are those that are declared, filled up to 150 numbers by more windows of the same counters. Counters of
 ads and places are in process memory on both sides. What counts is CPU of this process, the client's share of the read
-included; Valkey's own is not.
+included; Valkey's own is not. The candidates of each request are in an order of their own: nothing that is remembered
+of a lineup helps, as when caps and pacing leave other ads to each viewer.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from schemas.features import CONTEXT_FEATURES, FEATURES, Feature, rate, total
 from schemas.redis_layout import entity_key, user_key
 from serving.adserver.features.columns import ENTITIES, Columns
 from serving.adserver.features.counters import CounterBlob
-from serving.adserver.features.inputs import Inputs
+from serving.adserver.features.inputs import KEPT_LINEUPS, Inputs
 from serving.adserver.features.reader import Asked, FeatureReader
 from serving.adserver.features.snapshot import EntityCounters, Table, entity_counters, entity_ids
 from serving.adserver.inventory import Inventory
@@ -103,7 +104,8 @@ async def _measured(
     users = [keys.pseudonym(f"user-{n}") for n in range(adserver_market.USERS)]
     for pseudonym in users[:20]:
         inputs = await ours.request(pseudonym)
-        np.testing.assert_allclose(inputs.values[:, : inputs.candidates].T, await beside.request(pseudonym), rtol=1e-12)
+        expected = (await beside.request(pseudonym))[inputs.own]
+        np.testing.assert_allclose(inputs.values[:, : inputs.candidates].T, expected, rtol=1e-12)
         inputs.release()
     samples: list[Sample] = []
     assembled: list[Sample] = []
@@ -129,7 +131,8 @@ class _Ours:
         self._reader = FeatureReader(3600.0, columns)
         self._counters = counters
         self._now_s = now_s
-        self._everyone = np.arange(len(inventory.rows))
+        rng = np.random.default_rng(7)
+        self._lineups = itertools.cycle([rng.permutation(len(inventory.rows)) for _ in range(2 * KEPT_LINEUPS)])
         self._asked = Asked(_PLACEMENT, _CATEGORY)
 
     async def read(self, pseudonym: str) -> list[bytes]:
@@ -139,7 +142,8 @@ class _Ours:
 
     async def request(self, pseudonym: str) -> Inputs:
         user = CounterBlob(await self.read(pseudonym))
-        inputs, _ = self._reader.read(self._inventory, self._everyone, self._asked, user, self._counters, self._now_s)
+        lineup = next(self._lineups)
+        inputs, _ = self._reader.read(self._inventory, lineup, self._asked, user, self._counters, self._now_s)
         return inputs
 
     async def whole(self, pseudonym: str) -> None:

@@ -22,7 +22,7 @@ from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.targeting import Audience
 
 #: Audiences that are remembered of a shape.
-_KEPT_AUDIENCES = 1024
+_KEPT_AUDIENCES = 128
 _LONG_AGO_MS, _NEVER_MS = -(2**62), 2**62
 #: `copy.copy` at a fifth of its cost: it looks this up each time. Not in msgspec's stub.
 _copy: Callable[[Candidate], Candidate] = Candidate.__copy__  # type: ignore[attr-defined]
