@@ -143,13 +143,14 @@ class AdsManager:
         if this.context.request.test:
             return _answer(document)
         found = [self._adopted(ad, this) for ad in ads]
-        held = this.context.assignment.held
-        ghosts = [one.candidate for one in found if one.candidate.campaign_id in held]
-        adopted = [one for one in found if one.candidate.campaign_id not in held]
+        ghosts, adopted = [], []
         for one in found:
-            if one.candidate.campaign_id in held:
+            if one.candidate.campaign_id in this.context.assignment.held:
                 one.candidate.outcome = Outcome.GHOST
                 root.remove(one.ad.ad)
+                ghosts.append(one.candidate)
+            else:
+                adopted.append(one)
         if ghosts:
             document = _text(root)
         if not adopted:
