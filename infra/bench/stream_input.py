@@ -2,7 +2,8 @@
 
 The same events in all topics, in the same order: of each ad an impression, a viewable 200 ads later and a click 1,000
 ads later (the Yahoo benchmark's three kinds, a third each), and every hundredth event once more. 100 campaigns of 10
-creatives, 4 placements (each of one device type), 2 countries: 8,000 combinations of dimensions.
+creatives, 4 placements (each of one device type), 2 countries: 8,000 combinations of dimensions. Two users share a
+household: an address behind which all users are would make all of them invalid traffic.
 As JSON an event has the fields of AdEvent that are not null, its id as the usual 36 characters.
 The Yahoo fields: user_id, page_id, ad_id, ad_type, event_type, event_time, ip_address.
 Source: Chintapalli et al., "Benchmarking Streaming Computation Engines: Storm, Flink and Spark Streaming", 2016.
@@ -37,11 +38,13 @@ _DEVICES = ("ctv", "phone", "tablet", "desktop")
 FIRST_MS = 1_790_000_000_000
 _ADS_PER_S = 3_000
 _REPEATED_EVERY = 100
+_USERS_OF_A_HOUSEHOLD = 2
 
 # Texts of fixed length that are cut out of an encoded event to put others in their places.
 _EVENT_ID = b"\x01" * 16
 _RECORD_ID = "R" * 22
 _USER = "v1:" + "U" * 22
+_HOUSEHOLD = "v1:" + "H" * 22
 _TIMES = (0x5A5A5A5A5A5, 0x5A5A5A5A5A6, 0x5A5A5A5A5A7)
 
 
@@ -119,15 +122,17 @@ class Ids(NamedTuple):
     event_id: bytes
     record_id: bytes
     user: bytes
+    household: bytes
 
 
 def ids_of(ad: int, kind: int, users: int) -> Ids:
     """The ids of an ad's event of `TYPES[kind]`, the same whenever they are asked for."""
-    user_number = int.from_bytes(hashlib.blake2b(b"u%d" % ad, digest_size=8).digest(), "big")
+    user = int.from_bytes(hashlib.blake2b(b"u%d" % ad, digest_size=8).digest(), "big") % users
     return Ids(
         hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest(),
         encode_id(hashlib.blake2b(b"%d" % ad, digest_size=16).digest()).encode(),
-        b"v1:%022d" % (user_number % users),
+        b"v1:%022d" % user,
+        b"v1:9%021d" % (user // _USERS_OF_A_HOUSEHOLD),
     )
 
 
@@ -149,9 +154,10 @@ class Events:
 
     def of(self, ids: Ids, ad: int, kind: int, time_ms: int) -> bytes:
         """The record of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
-        a, b, c, d, e = self._pieces[kind][ad % _COMBINATIONS]
+        a, b, c, d, e, f = self._pieces[kind][ad % _COMBINATIONS]
         times = self._form.times(time_ms, time_ms + 40, time_ms + 90)
-        return b"".join((a, self._form.event_id(ids.event_id), b, ids.record_id, c, times, d, ids.user, e))
+        event_id = self._form.event_id(ids.event_id)
+        return b"".join((a, event_id, b, ids.record_id, c, times, d, ids.user, e, ids.household, f))
 
 
 def avro() -> Form:
@@ -199,7 +205,8 @@ def _pieces(form: Form) -> list[list[tuple[bytes, ...]]]:
 def _cut(form: Form, kind: str, number: int) -> tuple[bytes, ...]:
     whole = form.encode(example(kind, number))
     parts = []
-    for marker in (form.event_id(_EVENT_ID), _RECORD_ID.encode(), form.times(*_TIMES), _USER.encode()):
+    markers = (form.event_id(_EVENT_ID), _RECORD_ID.encode(), form.times(*_TIMES), _USER.encode(), _HOUSEHOLD.encode())
+    for marker in markers:
         before, whole = whole.split(marker, 1)
         parts.append(before)
     return (*parts, whole)
@@ -218,7 +225,7 @@ def example(kind: str, number: int = 0) -> dict[str, Any]:
         "request_id": "8f14e45f-ceea-467f-a8f1-4e45fceea467",
         "imp_id": "1",
         "user_pseudonym": _USER,
-        "household_pseudonym": "v1:HHHHHHHHHHHHHHHHHHHHHH",
+        "household_pseudonym": _HOUSEHOLD,
         "advertiser_id": f"adv-{campaign % 20:02d}",
         "campaign_id": f"camp-{campaign:03d}",
         "line_item_id": f"line-{campaign:03d}",

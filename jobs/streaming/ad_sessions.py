@@ -13,7 +13,7 @@ Run: python -m jobs.streaming submit --jobs ad_sessions
 
 from __future__ import annotations
 
-from jobs.streaming.job import Job, Output, View, packed_text, sql
+from jobs.streaming.job import Job, Output, View, packed_dimension, sql
 from jobs.streaming.settings import Settings
 from schemas.campaign_metrics import PACKED_COLUMN, PACKED_TEXTS
 
@@ -31,7 +31,7 @@ def build(settings: Settings) -> Job:
     """The job over logical tables."""
     closed_sessions = sql(
         "closed_sessions",
-        texts=",\n  ".join(packed_text(name, "`session`.`packed_dimensions`") for name in PACKED_TEXTS),
+        texts=",\n  ".join(packed_dimension(name, f"`session`.`{PACKED_COLUMN}`") for name in PACKED_TEXTS),
         counts=of_session(_COUNTS),
         gap_ms=settings.session_gap_s * 1000,
     )

@@ -10,8 +10,9 @@ revision, and deltas that take the old credit back.
 Time: event time alone decides what was before and what was last; equal times go by event id. So the order of arrival
 changes no final credit. No watermark is waited for.
 State: per user (and per ad) and advertiser the last `attribution_touches` clicks and as many impressions and the last
-`attribution_orders` conversions, about 0.3 KB each; a touch for the longest look-back of its kind and the OLDEST_MS
-that an event may be late, a conversion for OLDEST_MS, both in processing time. Look-backs come from the catalogue at
+`attribution_orders` conversions, about 0.3 KB each; a touch for its look-back and the OLDEST_MS that an event may be
+late, a conversion for OLDEST_MS, both in publish time. Touches that no conversion can be credited to are not kept.
+Look-backs come from the catalogue at
 submission: a changed one counts from the next submission on, state kept, but finds no touch that was forgotten before.
 Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs attribution
@@ -21,9 +22,9 @@ from __future__ import annotations
 
 import json
 
-from jobs.streaming.job import Job, Output, View, sql
+from jobs.streaming.job import Job, Output, View, packed_dimension, sql
 from jobs.streaming.settings import Settings
-from schemas import campaign_metrics
+from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN
 from schemas.catalog import Catalog
 from schemas.events import OLDEST_MS
 
@@ -54,25 +55,27 @@ def of_catalog(catalog: Catalog, settings: Settings) -> dict[str, tuple[int, int
 
 def build(settings: Settings) -> Job:
     """The job over logical tables."""
+    of_advertisers = lookbacks(settings).replace("'", "''")
+    inputs = sql("attribution_inputs", dimensions=PACKED_COLUMN, lookbacks=of_advertisers, buckets=settings.id_buckets)
     answers = sql(
         "attribution_answers",
-        lookbacks=lookbacks(settings).replace("'", "''"),
+        lookbacks=of_advertisers,
+        buckets=settings.id_buckets,
         touches=settings.attribution_touches,
         orders=settings.attribution_orders,
         late_s=_LATE_S,
     )
-    of_the_touch = ", ".join(
-        f"CASE WHEN t.touch IS NULL THEN t.conversion.{name} ELSE t.touch.{name} END AS {name}"
-        for name in campaign_metrics.DIMENSIONS
-        if name != "currency"
-    )
-    metrics = sql("attribution_metrics", dimensions=", ".join(campaign_metrics.DIMENSIONS))
+    ad = f"CASE WHEN t.touch IS NULL THEN t.conversion.{PACKED_COLUMN} ELSE t.touch.{PACKED_COLUMN} END"
+    of_the_ad = ",\n  ".join(packed_dimension(name, ad) for name in DIMENSIONS if name != "currency")
+    currency = packed_dimension("currency", f"t.conversion.{PACKED_COLUMN}")
+    credits = sql("attribution_credits", dimensions=f"{of_the_ad},\n  {currency}", late_s=_CREDIT_S)
+    metrics = sql("attribution_metrics", dimensions=", ".join(DIMENSIONS))
     return Job(
         NAME,
         views=(
-            View("attribution_inputs", sql("attribution_inputs", dimensions=", ".join(campaign_metrics.DIMENSIONS))),
+            View("attribution_inputs", inputs),
             View("attribution_answers", answers),
-            View("attribution_credits", sql("attribution_credits", of_the_touch=of_the_touch, late_s=_CREDIT_S)),
+            View("attribution_credits", credits),
         ),
         outputs=(
             Output("attributions", "SELECT * FROM attribution_credits WHERE sign > 0"),

@@ -16,8 +16,11 @@ from schemas.counters import DAY_S, ID_COLUMNS, LIFETIME_S, STANDS_IN_FOR, Count
 _ID_ARGUMENTS = tuple(dict.fromkeys(column for columns in ID_COLUMNS.values() for column in columns))
 
 
-def counters_job(name: str, counters: Iterable[Counter]) -> Job:
-    """A job that writes the absolute values of `counters` to the table of its own name, in one pass over the events."""
+def counters_job(name: str, counters: Iterable[Counter], buckets: int) -> Job:
+    """A job that writes the absolute values of `counters` to the table of its own name, in one pass over the events.
+
+    Its state lies in `buckets` keys.
+    """
     chosen = tuple(counters)
     event_types = sorted({event_type for counter in chosen for event_type in counter.event_types})
     updates = View(
@@ -27,6 +30,7 @@ def counters_job(name: str, counters: Iterable[Counter]) -> Job:
             declaration="\n".join(declaration(counter) for counter in _beside_each_other(chosen)),
             ids=", ".join(f"e.{column}" for column in _ID_ARGUMENTS),
             event_types=text_list(event_types),
+            buckets=buckets,
         ),
     )
     query = sql(
@@ -34,6 +38,7 @@ def counters_job(name: str, counters: Iterable[Counter]) -> Job:
         updates=updates.name,
         kept_s=max(c.retention_s + (c.bucket_s if c.bucket_s < LIFETIME_S else 0) for c in chosen) + DAY_S,
         job=name,
+        buckets=buckets,
     )
     return Job(name, outputs=(Output(name, query),), views=(updates,))
 

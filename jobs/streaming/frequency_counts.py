@@ -18,6 +18,6 @@ from schemas.counters import FREQUENCY_COUNTERS
 NAME = "frequency_counts"
 
 
-def build(_settings: Settings) -> Job:
+def build(settings: Settings) -> Job:
     """The job over logical tables."""
-    return counters_job(NAME, FREQUENCY_COUNTERS)
+    return counters_job(NAME, FREQUENCY_COUNTERS, settings.id_buckets)

@@ -11,12 +11,10 @@ What came before a limit was reached has no verdict.
 sophisticated (patterns of an ad's events): `click_before_impression` (verdict on the click), `quartiles_too_fast` and
 `quartile_before_impression` (on the impression), `quartiles_out_of_order` (on the higher quartile).
 
-Time: rates count in fixed windows of received time, or of event time for what servers logged, and do not wait for a
-watermark. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`;
-an event behind the watermark is not judged by them. Verdicts of patterns come in the order of the first of their two
-events: one waits for earlier events of the ad that nothing contradicts yet, at most for that window.
-State: a count per user or address and window and an id per verdict, for `deduplication_ttl_s`; the events of an ad for
-`ivt_pattern_window_s`.
+Time: nothing waits for a watermark. Rates count in fixed windows of received time, or of event time for what servers
+logged. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`.
+State: a count per user or address and window and an id per verdict, for `deduplication_ttl_s`; of an ad 47 bytes for
+each impression, click and quartile (java/AdMoments.java), for `ivt_pattern_window_s`.
 Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs invalid_traffic
 Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), general and sophisticated techniques.
@@ -24,17 +22,26 @@ Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), 
 
 from __future__ import annotations
 
-from jobs.streaming.job import Job, Output, View, sql, text_list
+from jobs.streaming.job import Job, Output, View, packed_dimensions, sql, text_list
 from jobs.streaming.settings import Settings
-from schemas import campaign_metrics
+from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.events import EVENT_TYPES
 
 NAME = "invalid_traffic"
 
-#: What events of an ad have in common, and what is each event's own.
-_SHARED = ("user_pseudonym", "household_pseudonym", *campaign_metrics.DIMENSIONS)
-_OWN = ("event_id", "event_type", "event_time_ms", "cost_micros")
-_COLUMNS = ", ".join(("record_id", *_OWN, *_SHARED))
+#: What a verdict repeats of its event.
+_COLUMNS = ", ".join(
+    (
+        "record_id",
+        "event_id",
+        "event_type",
+        "event_time_ms",
+        "cost_micros",
+        "user_pseudonym",
+        "household_pseudonym",
+        PACKED_COLUMN,
+    )
+)
 
 
 def build(settings: Settings) -> Job:
@@ -48,26 +55,19 @@ def build(settings: Settings) -> Job:
         address_users=settings.ivt_address_users,
         data_center_events=settings.ivt_data_center_events,
     )
-    quartiles = {kind.name: kind.quartile for kind in EVENT_TYPES if kind.quartile is not None}
+    judged = ("impression", "click", *(kind.name for kind in EVENT_TYPES if kind.quartile is not None))
     by_pattern = sql(
         "invalid_by_pattern",
         columns=_COLUMNS,
-        quartiles=" ".join(f"WHEN '{name}' THEN {quartile}" for name, quartile in quartiles.items()),
-        quartile_types=text_list(quartiles),
-        shared_measures=", ".join(f"former.{name} AS {name}" for name in _SHARED),
-        own_measures=", ".join(f"{which}.{name} AS {which}_{name}" for which in ("former", "latter") for name in _OWN),
-        chosen_columns=", ".join(
-            (
-                "record_id",
-                *(f"CASE WHEN of_former THEN former_{name} ELSE latter_{name} END AS {name}" for name in _OWN),
-                *_SHARED,
-            )
-        ),
-        fastest_percent=settings.ivt_fastest_percent,
+        packed=PACKED_COLUMN,
+        event_types=text_list(judged),
+        buckets=settings.id_buckets,
+        window_ms=settings.ivt_pattern_window_s * 1000,
         tolerance_ms=settings.ivt_clock_tolerance_ms,
-        window_s=settings.ivt_pattern_window_s,
+        fastest_percent=settings.ivt_fastest_percent,
     )
-    metrics = sql("invalid_metrics", dimensions=", ".join(campaign_metrics.DIMENSIONS))
+    rows = f"SELECT *,\n  {packed_dimensions(PACKED_COLUMN)}\nFROM invalid_verdicts"
+    metrics = sql("invalid_metrics", dimensions=PACKED_COLUMN)
     return Job(
         NAME,
         views=(
@@ -77,7 +77,7 @@ def build(settings: Settings) -> Job:
             View("invalid_verdicts", sql("invalid_verdicts")),
         ),
         outputs=(
-            Output("invalid_traffic", "SELECT * FROM invalid_verdicts"),
+            Output("invalid_traffic", rows),
             Output("invalid_metrics", metrics),
         ),
     )

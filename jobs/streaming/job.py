@@ -12,7 +12,7 @@ from importlib import resources
 from string import Template
 
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import DIMENSIONS, PACKED_TEXTS
+from schemas.campaign_metrics import DIMENSIONS, PACKED_NUMBERS, PACKED_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,16 @@ def text_list(values: Iterable[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-def packed_text(name: str, packed: str) -> str:
-    """Select item of a dimension that is a text, out of the column in which they are packed (java/PackedText.java)."""
-    return f"packed_text({packed}, {len(DIMENSIONS)}, {PACKED_TEXTS.index(name)}) AS `{name}`"
+def packed_dimension(name: str, packed: str) -> str:
+    """Select item of a dimension out of the column in which they are packed (java/PackedText.java and PackedNumber)."""
+    function, which = ("text", PACKED_TEXTS.index(name)) if name in PACKED_TEXTS else ("number", _number(name))
+    return f"packed_{function}({packed}, {len(DIMENSIONS)}, {which}) AS `{name}`"
+
+
+def packed_dimensions(packed: str) -> str:
+    """Select items of all dimensions."""
+    return ",\n  ".join(packed_dimension(name, packed) for name in DIMENSIONS)
+
+
+def _number(name: str) -> int:
+    return len(PACKED_TEXTS) + PACKED_NUMBERS.index(name)

@@ -18,6 +18,6 @@ from schemas.counters import FEATURE_COUNTERS
 NAME = "streaming_features"
 
 
-def build(_settings: Settings) -> Job:
+def build(settings: Settings) -> Job:
     """The job over logical tables."""
-    return counters_job(NAME, FEATURE_COUNTERS)
+    return counters_job(NAME, FEATURE_COUNTERS, settings.id_buckets)

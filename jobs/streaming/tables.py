@@ -115,7 +115,7 @@ SINKS: dict[str, Sink] = {
         Sink("attributions", ATTRIBUTIONS, "exactly_once", "order_id"),
         Sink("attribution_metrics", CAMPAIGN_METRICS, "additive", sums=ATTRIBUTION_SUMS),
         Sink("invalid_traffic", INVALID_TRAFFIC, "exactly_once", "record_id"),
-        Sink("invalid_metrics", CAMPAIGN_METRICS, "additive", sums=INVALID_TRAFFIC_SUMS),
+        Sink("invalid_metrics", CAMPAIGN_METRICS, "additive", sums=INVALID_TRAFFIC_SUMS, packed=True),
         Sink("delivery_health", DELIVERY_HEALTH, "exactly_once", "campaign_id"),
     )
 }

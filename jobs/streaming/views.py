@@ -17,10 +17,10 @@ from functools import cache
 
 from connectors.flink.java_jar import Source, sources
 from connectors.flink.tables import Column, columns
-from jobs.streaming.job import Job, View, packed_text, sql, text_list
+from jobs.streaming.job import Job, View, packed_dimension, sql, text_list
 from jobs.streaming.settings import Settings
 from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
-from schemas.campaign_metrics import PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
+from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
 from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS, SOURCES
 
 #: The source table; its columns are AdEvent's, then these.
@@ -163,15 +163,15 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
         if sessions
         else sql("first_copies", buckets=settings.id_buckets, remember_ms=remember_ms)
     )
-    unpacked = [name for name in PACKED_TEXTS if name in _unpacked(jobs)]
+    unpacked = [name for name in DIMENSIONS if name in _unpacked(jobs)]
     first_copies = sql(
         "deduplicated_events",
         columns=",\n  ".join(
             [f"`event`.`{column.name}` AS `{column.name}`" for column in carried]
-            + [packed_text(name, f"`event`.`{PACKED_COLUMN}`") for name in unpacked]
+            + [packed_dimension(name, f"`event`.`{PACKED_COLUMN}`") for name in unpacked]
         ),
     )
-    every_copy = f"SELECT {', '.join(['*', *(packed_text(name, PACKED_COLUMN) for name in unpacked)])} FROM events"
+    every_copy = f"SELECT {', '.join(['*', *(packed_dimension(name, PACKED_COLUMN) for name in unpacked)])} FROM events"
     return (
         *shared,
         View("timed_events", timed),
@@ -198,6 +198,9 @@ final class EventInput {{
     static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
     static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
     static final String[] EVENT_TYPES = {{{_java_texts(kind.name for kind in EVENT_TYPES)}}};
+    static final KnownTexts TYPES = new KnownTexts(EVENT_TYPES);
+    static final int IMPRESSION = {_number_of("impression")};
+    static final int CLICK = {_number_of("click")};
     static final int[] QUARTILES = {{{", ".join(str(-1 if k.quartile is None else k.quartile) for k in EVENT_TYPES)}}};
     static final String[] NOT_OF_THE_AD = {{{_java_texts(NOT_OF_THE_AD)}}};
     static final String[] ENGAGEMENTS = {{{_java_texts(ENGAGEMENTS)}}};
@@ -205,6 +208,10 @@ final class EventInput {{
 }}
 """
     return (*sources("jobs.streaming"), ("EventInput", text))
+
+
+def _number_of(event_type: str) -> int:
+    return [kind.name for kind in EVENT_TYPES].index(event_type)
 
 
 def _java_texts(names: Iterable[str]) -> str:
@@ -227,7 +234,7 @@ def _needed(jobs: Sequence[Job]) -> frozenset[str]:
 def _unpacked(jobs: Sequence[Job]) -> frozenset[str]:
     """Dimensions that come out of the packed ones, because those are needed anyway."""
     needed = _needed(jobs)
-    return needed.intersection(PACKED_TEXTS) if PACKED_COLUMN in needed else frozenset()
+    return needed.intersection(DIMENSIONS) if PACKED_COLUMN in needed else frozenset()
 
 
 def _with_sessions(jobs: Sequence[Job]) -> bool:

@@ -18,8 +18,6 @@ GENERAL, SOPHISTICATED = "general", "sophisticated"
 DATA_CENTER_REASON = "ivt_data_center"
 _BILLED = ("impression", "click")
 _CLICK, _IMPRESSION = -2, -1
-#: Kinds of contradictions that an event may be part of; those of quartiles are the rest.
-_LINES = {_CLICK: ("click",), _IMPRESSION: ("click", "play")}
 _HOUR_MS = 3_600_000
 _COPIED = (
     "event_id",
@@ -49,7 +47,7 @@ class Limits:
 def verdicts(events: Iterable[Event], limits: Limits) -> list[Row]:
     """InvalidTraffic rows of deduplicated events in the order in which they came: one per event, its first verdict.
 
-    Lists and rates speak at once, patterns when the watermark has passed; so a pattern's verdict never comes first.
+    Lists and rates come first: which of several verdicts on one event the stream writes, it leaves to chance.
     """
     arrived = list(events)
     first: dict[bytes, Row] = {}
@@ -120,22 +118,19 @@ def _by_list_and_rate(arrived: list[Event], limits: Limits) -> Iterator[Row]:
 
 
 def _by_pattern(arrived: list[Event], limits: Limits) -> Iterator[Row]:
-    lines: dict[tuple[str, str], list[Event]] = defaultdict(list)
-    for event in sorted(arrived, key=lambda e: e["published_time_ms"]):
-        own_time = event["source"] == "video_player" or event["event_time_ms"] < event["received_time_ms"]
-        if own_time and _step(event) is not None:
-            for line in _LINES.get(_step(event), ("play", "order")):
-                lines[event["record_id"], line].append(event)
-    for (_record_id, line), moments in lines.items():
-        waiting: list[Event] = []
-        for latter in moments:
-            for former in list(waiting):
-                found = conflict(former, latter, limits)
-                near = latter["published_time_ms"] - former["published_time_ms"] < limits.pattern_window_s * 1000
-                if found and near and (line == "order") == (found[1] == "quartiles_out_of_order"):
-                    waiting.remove(former)
-                    yield _row(found[0], SOPHISTICATED, found[1], latter)
-            waiting.append(latter)
+    seen: dict[str, list[Event]] = defaultdict(list)
+    for latter in arrived:
+        own_time = latter["source"] == "video_player" or latter["event_time_ms"] < latter["received_time_ms"]
+        if not own_time or _step(latter) is None:
+            continue
+        for former in seen[latter["record_id"]]:
+            found = conflict(former, latter, limits)
+            near_ms = abs(latter["published_time_ms"] - former["published_time_ms"])
+            listed = found and DATA_CENTER_REASON in found[0]["quality_reasons"]
+            if found and not listed and near_ms < limits.pattern_window_s * 1000:
+                last = max(former, latter, key=lambda event: event["published_time_ms"])
+                yield _row(found[0], SOPHISTICATED, found[1], last)
+        seen[latter["record_id"]].append(latter)
 
 
 def _step(event: Event) -> Any:

@@ -19,7 +19,9 @@ from jobs.streaming.tables import SINKS, select_statement
 from jobs.streaming.views import SOURCE, java
 from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.event_rules import Event
+from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.ids import event_id
+from tests.samples.additive import packed
 from tests.samples.bounded_source import json_line
 from tests.samples.stream_io import complete
 from tests.samples.stream_rules import lookback_under
@@ -80,7 +82,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     rng = random.Random(9)
     arrived = [rng.sample(events, len(events)) for events in map(scene, range(ORDERS_OF_ARRIVAL))]
     source = tmp_path_factory.mktemp("arrivals") / "events.json"
-    source.write_text("".join(json_line(event) for events in zip(*arrived, strict=True) for event in events))
+    rows = (event | {PACKED_COLUMN: packed(event)} for events in zip(*arrived, strict=True) for event in events)
+    source.write_text("".join(map(json_line, rows)))
     # RocksDB, because it writes and reads every state, where the heap would hand back the same objects
     flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
     session = streaming_session(flink, java([build(SETTINGS) for build in JOBS.values()]))
@@ -101,7 +104,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 
 def _source_ddl(path: Path) -> str:
-    parts = ", ".join(column.ddl for column in columns("ad_event"))
+    parts = ", ".join([*(column.ddl for column in columns("ad_event")), f"`{PACKED_COLUMN}` BYTES"])
     where = f"'connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json'"
     return f"CREATE TEMPORARY TABLE `{SOURCE}` ({parts}) WITH ({where})"
 

@@ -15,7 +15,7 @@ from jobs.streaming import attribution
 from jobs.streaming.settings import Settings
 from jobs.transforms.attribution import attribution_deltas, attributions, eligible, is_touch, lookback_of, rank
 from jobs.transforms.event_rules import Event
-from schemas.campaign_metrics import DIMENSIONS
+from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.catalog import Advertiser, Catalog
 from schemas.ids import event_id
 from tests.samples.stream_io import complete
@@ -127,11 +127,14 @@ def test_the_functions_know_the_columns_of_their_input() -> None:
     java = resources.files("jobs.streaming").joinpath("java", "AttributionTouch.java").read_text()
     row = "".join(re.findall(r'"([^"]*)"', java[java.index("String ROW") : java.index(";", java.index("String ROW"))]))
     names = re.findall(r"(\w+) (?:STRING|INT|BIGINT|BYTES)", row)
-    assert tuple(names[-len(DIMENSIONS) :]) == DIMENSIONS
+    assert names[-1] == PACKED_COLUMN
     constants = {name.lower(): int(at) for name, at in re.findall(r"int ([A-Z_]+) = (\d+);", java)}
     for name in ("kind", "match_keys", "event_id", "event_time_ms", "published_time_ms", "advertiser_id"):
         assert names[constants[name]] == name
     query = next(view.query for view in attribution.build(Settings()).views if view.name == "attribution_inputs")
-    selected = query[query.index("SELECT") : query.index("FROM")]
-    places = [re.search(rf"\b{name}\b(?=,|\s*$)", selected, re.M) for name in names[1:]]
-    assert [p.start() for p in places if p] == sorted(p.start() for p in places if p) and all(places)
+    moment = query[query.index("ROW(") : query.index("AS moment")]
+    given = re.sub(r"CASE.*? 0 WHEN.*? END", "kind", moment, count=1)
+    given = re.sub(r"CASE.*?END", "match_keys", given, count=1).replace("conversion_value_micros", "value_micros")
+    places = [re.search(rf"\b{name}\b", given) for name in names]
+    assert all(places) and [p.start() for p in places if p] == sorted(p.start() for p in places if p)
+    assert constants["columns"] == len(names)

@@ -101,7 +101,7 @@ def test_one_job_alone_declares_only_its_own_sinks() -> None:
 
 
 def test_a_counter_is_one_line_of_the_query_and_an_entity_lives_as_long_as_its_longest() -> None:
-    job = counters_job("frequency_counts", FREQUENCY_COUNTERS)
+    job = counters_job("frequency_counts", FREQUENCY_COUNTERS, 64)
     (view,), (output,) = job.views, job.outputs
     lines = [declaration(counter) for counter in FREQUENCY_COUNTERS]
     assert len(set(lines)) == len(lines) and all(view.query.count(line) == 1 for line in lines)
@@ -110,7 +110,7 @@ def test_a_counter_is_one_line_of_the_query_and_an_entity_lives_as_long_as_its_l
 
 def test_counters_of_a_bucket_are_declared_beside_each_other() -> None:
     """`counter_buckets` looks a bucket up once for them."""
-    view = counters_job("streaming_features", COUNTERS).views[0]
+    view = counters_job("streaming_features", COUNTERS, 64).views[0]
     declared = [line.split() for line in view.query.split("'")[1].splitlines()]
     buckets = [(entity, bucket_s) for _code, entity, _ids, _absent, _scope, _types, bucket_s, _kept, _cost in declared]
     assert len(declared) == len(COUNTERS)

@@ -53,8 +53,8 @@ public class AttributionCredits extends ProcessTableFunction {
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
         String credit = "ROW<answers INT, revision INT, lookback_s BIGINT>";
-        state.put("credit", AttributionState.numbers(types, credit, -1, LATE_S));
-        state.put("held", AttributionState.slots(types, -1, LATE_S, AttributionTouch.CONVERSION));
+        state.put("credit", AttributionState.numbers(types, credit, LATE_S));
+        state.put("held", AttributionState.slots(types, LATE_S));
         DataType input = types.createDataType("ROW<conversion_event_id BYTES, conversion " + AttributionTouch.ROW
                 + ", touch " + AttributionTouch.ROW + ", lookback_s BIGINT, `first` BOOLEAN, decided_time_ms BIGINT>");
         DataType output = types.createDataType("ROW<sign INT, revision INT, conversion " + AttributionTouch.ROW

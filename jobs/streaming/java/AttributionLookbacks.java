@@ -10,6 +10,7 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
 final class AttributionLookbacks {
@@ -42,20 +43,15 @@ final class AttributionLookbacks {
         }
     }
 
-    /** The longest look-back in seconds that any touch of a kind has. */
-    long longest(int kind) {
-        int which = kind == AttributionTouch.CLICK ? CLICK_S : VIEW_S;
-        long longest = this.ofOthers[which];
-        for (Iterator each = this.ofAdvertiser.values().iterator(); each.hasNext();) {
-            longest = Math.max(longest, ((long[]) each.next())[which]);
-        }
-        return longest;
-    }
-
     /** Seconds that a touch counts for. */
     long ofTouch(RowData touch) {
-        long[] own = (long[]) this.ofAdvertiser.get(touch.getString(AttributionTouch.ADVERTISER_ID));
-        return (own == null ? this.ofOthers : own)[AttributionTouch.kind(touch) == AttributionTouch.CLICK ? CLICK_S : VIEW_S];
+        return ofKind(touch.getString(AttributionTouch.ADVERTISER_ID), AttributionTouch.kind(touch));
+    }
+
+    /** Seconds that an advertiser's touches of a kind count for. */
+    long ofKind(StringData advertiser, int kind) {
+        long[] own = (long[]) this.ofAdvertiser.get(advertiser);
+        return (own == null ? this.ofOthers : own)[kind == AttributionTouch.CLICK ? CLICK_S : VIEW_S];
     }
 
     /** Whether a touch lies before a conversion, and near enough. Both are of one advertiser: they share a key. */

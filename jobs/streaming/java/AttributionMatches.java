@@ -1,19 +1,18 @@
-// attribution_matches(input => TABLE ... PARTITION BY match_key, lookbacks => ..., touches => ..., orders => ...)
+// attribution_matches(input => TABLE ... PARTITION BY match_bucket, lookbacks => ..., ...)
 //
 // Brings conversions and the touches that they may be credited to together, whichever arrives first. The input's rows
-// have `kind` (AttributionTouch: a conversion, a view or a click); all rows of a key are of one user (or one ad) and one
-// advertiser.
+// have `kind` (AttributionTouch: a conversion, a view or a click); all rows of a `match_key` are of one user (or one ad)
+// and one advertiser.
 //
 // Out: for each conversion at once its best touch so far, or none (`first` is true); then a row for each eligible touch
 // that arrives later. Event time decides what is eligible and what is best; attribution_credits takes the best of them.
 //
-// State, per key: the last `touches` clicks, as many views, and the last `orders` conversions, each in a ring of slots,
-// so that a busy user's state is bounded. A slot is kept for as long as an event can still come that needs it: a
-// conversion for `late_s`, a touch for its look-back and `late_s` (processing time).
+// State, by the bucket and the hash of the key (KeptByBucket.java): the last `touches` clicks, as many views, and the last
+// `orders` conversions (AttributionRing.java), so that a busy user's state is bounded. Each is kept for as long as an event
+// can still come that needs it, in publish time: a conversion for `late_s`, a touch for its look-back and `late_s`.
 package headwater;
 
 import java.util.EnumSet;
-import java.util.Iterator;
 import java.util.LinkedHashMap;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.dataview.MapView;
@@ -21,46 +20,33 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
-import org.apache.flink.table.runtime.typeutils.RowDataSerializer;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
-import org.apache.flink.table.types.logical.RowType;
-import org.apache.flink.types.Row;
 
 public class AttributionMatches extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
+    private static final long CLEARED_EVERY_MS = 3600000L;
 
-    /** Positions among the arguments. */
-    private static final int LOOKBACKS = 1;
-    private static final int LATE_S = 4;
-
-    /** Columns of state `next`: the slot of each ring that is written next. */
-    private static final int CLICKS = 0;
-    private static final int VIEWS = 1;
-    private static final int CONVERSIONS = 2;
-
-    private transient RowDataSerializer copier;
     private transient AttributionLookbacks known;
+    private transient KeptByBucket buckets;
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
-        state.put("clicks", AttributionState.slots(types, LOOKBACKS, LATE_S, AttributionTouch.CLICK));
-        state.put("views", AttributionState.slots(types, LOOKBACKS, LATE_S, AttributionTouch.VIEW));
-        state.put("conversions", AttributionState.slots(types, LOOKBACKS, LATE_S, AttributionTouch.CONVERSION));
-        state.put("next", AttributionState.numbers(types, "ROW<clicks INT, views INT, conversions INT>", LOOKBACKS, LATE_S));
+        state.put("kept", KeptByBucket.state());
         StaticArgument[] arguments = new StaticArgument[] {
             StaticArgument.table(
                     "input",
-                    (DataType) types.createDataType(AttributionTouch.ROW).bridgedTo(RowData.class),
+                    (DataType) types.createDataType(AttributionTouch.INPUT).bridgedTo(RowData.class),
                     false,
                     EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE)),
             StaticArgument.scalar("lookbacks", (DataType) DataTypes.STRING().notNull(), false),
             StaticArgument.scalar("touches", (DataType) DataTypes.INT().notNull(), false),
             StaticArgument.scalar("orders", (DataType) DataTypes.INT().notNull(), false),
             StaticArgument.scalar("late_s", (DataType) DataTypes.BIGINT().notNull(), false),
+            StaticArgument.scalar("id_buckets", (DataType) DataTypes.INT().notNull(), false),
         };
         DataType output = types.createDataType("ROW<conversion " + AttributionTouch.ROW + ", touch "
                 + AttributionTouch.ROW + ", lookback_s BIGINT, `first` BOOLEAN, decided_time_ms BIGINT>");
@@ -72,64 +58,59 @@ public class AttributionMatches extends ProcessTableFunction {
     }
 
     public void eval(
-            ProcessTableFunction.Context context,
-            MapView clicks,
-            MapView views,
-            MapView conversions,
-            Row next,
+            MapView kept,
             RowData input,
             String lookbacks,
             Integer touches,
             Integer orders,
-            Long lateS)
+            Long lateS,
+            Integer buckets)
             throws Exception {
         if (this.known == null) {
-            DataType row = context.tableSemanticsFor("input").dataType();
-            this.copier = new RowDataSerializer((RowType) row.getLogicalType());
             this.known = AttributionLookbacks.of(lookbacks);
+            this.buckets = new KeptByBucket(buckets.intValue(), CLEARED_EVERY_MS);
         }
-        int kind = AttributionTouch.kind(input);
-        if (kind == AttributionTouch.CONVERSION) {
-            RowData best = best(clicks, input);
-            emit(input, best == null ? best(views, input) : best, true, input);
-            keep(conversions, next, CONVERSIONS, orders.intValue(), input);
-        } else if (this.known.ofTouch(input) > 0) {
-            boolean click = kind == AttributionTouch.CLICK;
-            keep(click ? clicks : views, next, click ? CLICKS : VIEWS, touches.intValue(), input);
-            for (Iterator waiting = conversions.values().iterator(); waiting.hasNext();) {
-                RowData conversion = (RowData) waiting.next();
-                if (this.known.eligible(input, conversion)) {
-                    emit(conversion, input, false, input);
+        RowData row = input.getRow(AttributionTouch.MOMENT, AttributionTouch.COLUMNS);
+        long nowMs = row.getLong(AttributionTouch.PUBLISHED_TIME_MS);
+        this.buckets.clear(kept, input.getInt(AttributionTouch.MATCH_BUCKET), nowMs);
+        Long key = KeptByBucket.key(input.getString(AttributionTouch.MATCH_KEY));
+        AttributionRing ring = new AttributionRing((byte[]) kept.get(key));
+        int kind = AttributionTouch.kind(row);
+        boolean converts = kind == AttributionTouch.CONVERSION;
+        if (converts) {
+            emit(row, best(ring, row), true, nowMs);
+        } else {
+            while (ring.advance()) {
+                if (ring.kind() == AttributionTouch.CONVERSION && this.known.eligible(row, ring.row())) {
+                    emit(ring.row(), row, false, nowMs);
                 }
             }
         }
+        long lookbackS = converts ? 0 : this.known.ofTouch(row);
+        long untilMs = nowMs + (lateS.longValue() + lookbackS) * 1000;
+        kept.put(key, ring.with(row, kind, untilMs, nowMs, converts ? orders.intValue() : touches.intValue()));
     }
 
-    private RowData best(MapView touches, RowData conversion) throws Exception {
+    private RowData best(AttributionRing ring, RowData conversion) {
         RowData best = null;
-        for (Iterator each = touches.values().iterator(); each.hasNext();) {
-            RowData touch = (RowData) each.next();
-            if (this.known.eligible(touch, conversion) && (best == null || AttributionTouch.better(touch, best))) {
+        while (ring.advance()) {
+            RowData touch = ring.kind() == AttributionTouch.CONVERSION ? null : ring.row();
+            if (touch != null
+                    && this.known.eligible(touch, conversion)
+                    && (best == null || AttributionTouch.better(touch, best))) {
                 best = touch;
             }
         }
         return best;
     }
 
-    /** Puts a copy of a row into the slot after the last one, over the oldest when all are taken. */
-    private void keep(MapView slots, Row next, int which, int size, RowData row) throws Exception {
-        int slot = next.getField(which) == null ? 0 : ((Integer) next.getField(which)).intValue();
-        slots.put(Integer.valueOf(slot), this.copier.toBinaryRow(row).copy());
-        next.setField(which, Integer.valueOf((slot + 1) % size));
-    }
-
-    private void emit(RowData conversion, RowData touch, boolean first, RowData cause) {
+    private void emit(RowData conversion, RowData touch, boolean first, long decidedMs) {
         collect(GenericRowData.of(new Object[] {
             conversion,
             touch,
             Long.valueOf(touch == null ? 0L : this.known.ofTouch(touch)),
             Boolean.valueOf(first),
-            Long.valueOf(cause.getLong(AttributionTouch.PUBLISHED_TIME_MS))
+            Long.valueOf(decidedMs)
         }));
     }
 }

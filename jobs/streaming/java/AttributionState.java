@@ -1,4 +1,4 @@
-// State of the attribution functions: its type, and for how long it is kept, from the arguments of the call.
+// State of attribution_credits: its type, and for how long it is kept, from an argument of the call.
 package headwater;
 
 import java.time.Duration;
@@ -14,37 +14,22 @@ import org.apache.flink.types.Row;
 
 final class AttributionState implements StateTypeStrategy {
     private final DataType type;
-    private final int lateArgument;
-    private final int lookbacksArgument;
-    private final int kind;
+    private final int secondsArgument;
 
-    private AttributionState(DataType type, int lateArgument, int lookbacksArgument, int kind) {
+    private AttributionState(DataType type, int secondsArgument) {
         this.type = type;
-        this.lateArgument = lateArgument;
-        this.lookbacksArgument = lookbacksArgument;
-        this.kind = kind;
+        this.secondsArgument = secondsArgument;
     }
 
-    /** A ring of rows of one kind, each kept for the longest look-back of its kind and what an event may be late. */
-    static AttributionState slots(DataTypeFactory types, int lookbacksArgument, int lateArgument, int kind) {
+    /** A touch by its slot. */
+    static AttributionState slots(DataTypeFactory types, int secondsArgument) {
         DataType row = (DataType) types.createDataType(AttributionTouch.ROW).bridgedTo(RowData.class);
-        return new AttributionState(
-                MapView.newMapViewDataType((DataType) DataTypes.INT().notNull(), row),
-                lateArgument,
-                lookbacksArgument,
-                kind);
+        return new AttributionState(MapView.newMapViewDataType((DataType) DataTypes.INT().notNull(), row), secondsArgument);
     }
 
-    /**
-     * Some numbers, kept like clicks are, or without `lookbacksArgument` (-1) for what an event may be late. A Row and not
-     * RowData, which can't be written to when it comes from RocksDB or a checkpoint.
-     */
-    static AttributionState numbers(DataTypeFactory types, String row, int lookbacksArgument, int lateArgument) {
-        return new AttributionState(
-                (DataType) types.createDataType(row).bridgedTo(Row.class),
-                lateArgument,
-                lookbacksArgument,
-                lookbacksArgument < 0 ? AttributionTouch.CONVERSION : AttributionTouch.CLICK);
+    /** Some numbers. A Row and not RowData, which can't be written to when it comes from RocksDB or a checkpoint. */
+    static AttributionState numbers(DataTypeFactory types, String row, int secondsArgument) {
+        return new AttributionState((DataType) types.createDataType(row).bridgedTo(Row.class), secondsArgument);
     }
 
     public Optional inferType(CallContext call) {
@@ -52,18 +37,9 @@ final class AttributionState implements StateTypeStrategy {
     }
 
     public Optional getTimeToLive(CallContext call) {
-        Optional lateS = call.getArgumentValue(this.lateArgument, Long.class);
-        if (!lateS.isPresent()) {
-            return Optional.empty();
-        }
-        long lookbackS = 0;
-        if (this.kind != AttributionTouch.CONVERSION) {
-            Optional lookbacks = call.getArgumentValue(this.lookbacksArgument, String.class);
-            if (!lookbacks.isPresent()) {
-                return Optional.empty();
-            }
-            lookbackS = AttributionLookbacks.of((String) lookbacks.get()).longest(this.kind);
-        }
-        return Optional.of(Duration.ofSeconds(lookbackS + ((Long) lateS.get()).longValue()));
+        Optional seconds = call.getArgumentValue(this.secondsArgument, Long.class);
+        return seconds.isPresent()
+                ? Optional.of(Duration.ofSeconds(((Long) seconds.get()).longValue()))
+                : Optional.empty();
     }
 }

@@ -1,4 +1,4 @@
-// The rows that attribution works on (attribution_inputs.sql), and which of two touches is the better one.
+// The rows that attribution works on (attribution_inputs.sql): what happened, and which of two touches is the better one.
 package headwater;
 
 import java.util.Arrays;
@@ -9,20 +9,22 @@ final class AttributionTouch {
     static final int VIEW = 1;
     static final int CLICK = 2;
 
-    /** Columns of attribution_inputs, in its order. */
-    static final String ROW = "ROW<match_key STRING, kind INT, match_keys INT, event_id BYTES, event_time_ms BIGINT, "
+    static final String ROW = "ROW<kind INT, match_keys INT, event_id BYTES, event_time_ms BIGINT, "
             + "published_time_ms BIGINT, record_id STRING, user_pseudonym STRING, order_id STRING, value_micros BIGINT, "
-            + "advertiser_id STRING, campaign_id STRING, line_item_id STRING, creative_id STRING, creative_version INT, "
-            + "placement_id STRING, publisher_id STRING, country STRING, device_type STRING, platform STRING, "
-            + "creative_format STRING, deal_type STRING, experiment_cell STRING, pricing STRING, bidder_id STRING, "
-            + "currency STRING>";
+            + "advertiser_id STRING, packed_dimensions BYTES>";
+    static final int COLUMNS = 11;
+    /** Columns of attribution_inputs, in its order. */
+    static final String INPUT = "ROW<match_bucket INT, match_key STRING, moment " + ROW + ">";
+    static final int MATCH_BUCKET = 0;
+    static final int MATCH_KEY = 1;
+    static final int MOMENT = 2;
 
-    private static final int KIND = 1;
-    private static final int MATCH_KEYS = 2;
-    private static final int EVENT_ID = 3;
-    private static final int EVENT_TIME_MS = 4;
-    static final int PUBLISHED_TIME_MS = 5;
-    static final int ADVERTISER_ID = 10;
+    private static final int KIND = 0;
+    private static final int MATCH_KEYS = 1;
+    private static final int EVENT_ID = 2;
+    private static final int EVENT_TIME_MS = 3;
+    static final int PUBLISHED_TIME_MS = 4;
+    static final int ADVERTISER_ID = 9;
 
     private AttributionTouch() {}
 

@@ -1,111 +1,129 @@
 // SQL function `counter_buckets`: the absolute counters of each entity, a row per bucket that an event has changed.
 //
-// The state of an entity is one array of bytes: its buckets, each with its counters packed as schemas/redis_layout.py
-// has them, so a row is cut out of the state and the materializer writes it through as it is. One value and no map,
-// because Flink looks for expired state at each access, and of a map it looks at every entry.
+// State, by the bucket and the hash of the entity's key (KeptByBucket.java): one array of bytes, its buckets from the newest
+// to the oldest, each with its counters packed as schemas/redis_layout.py has them, so a row is cut out of the state and
+// the materializer writes it through as it is. An event looks at the first few; what is over is cut off at the end when a
+// new one is begun.
 package headwater;
 
-import java.time.Duration;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
-import java.util.Optional;
 import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.types.DataType;
-import org.apache.flink.table.types.inference.CallContext;
-import org.apache.flink.table.types.inference.StateTypeStrategy;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
-import org.apache.flink.types.Row;
 
 /**
- * `counter_buckets(input => TABLE updates PARTITION BY entity_key, kept_s => n)`.
+ * `counter_buckets(input => TABLE updates PARTITION BY entity_bucket, kept_s => n, id_buckets => n)`.
  *
- * <p>In: entity_key, updates (of CounterUpdates), event_time_ms, published_time_ms. Out, after entity_key: counter_key,
- * entity_type, entity_id, bucket_s, bucket_start_ms, entries, updated_ms. `kept_s` is how long an entity is kept after
- * its last event; a bucket is dropped at the first event that is published after it is of no use any more.
+ * <p>In: entity_bucket, entity_key, updates (of CounterUpdates), event_time_ms, published_time_ms. Out, after
+ * entity_bucket: counter_key, entity_type, entity_id, bucket_s, bucket_start_ms, entries, updated_ms. `kept_s` is how long
+ * an entity is kept after its last event, in publish time.
  */
 public final class CounterBuckets extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
-    static final int KEPT_S = 1;
-    private static final byte[] NOTHING = new byte[0];
+    private static final long CLEARED_EVERY_MS = 86400000L;
     /** Of a bucket: length, start, end of use in seconds, latest publish time in ms, bytes of entries; each an i64. */
     private static final int HEADER_BYTES = 40;
+
     private static final int SCOPED_BYTES = 11;
     private static final int PLAIN_BYTES = 9;
     private static final int MOST_SCOPED = 0xffff;
 
-    public void eval(Row state, RowData input, Integer keptS) {
-        byte[] updates = input.getBinary(1);
-        long eventTimeMs = input.getLong(2);
-        long publishedTimeMs = input.getLong(3);
+    private transient KeptByBucket buckets;
+
+    public void eval(MapView kept, RowData input, Integer keptS, Integer idBuckets) throws Exception {
+        if (this.buckets == null) {
+            this.buckets = new KeptByBucket(idBuckets.intValue(), CLEARED_EVERY_MS);
+        }
+        byte[] entity = input.getString(1).toBytes();
+        byte[] updates = input.getBinary(2);
+        long eventTimeMs = input.getLong(3);
+        long publishedTimeMs = input.getLong(4);
+        this.buckets.clear(kept, input.getInt(0), publishedTimeMs);
+        Long key = Long.valueOf(EventBucket.hash(entity));
+        byte[] packed = (byte[]) kept.get(key);
+        if (packed == null) {
+            packed = new byte[KeptByBucket.HEADER_BYTES];
+        }
+        int middle = 0;
+        while (entity[middle] != Packed.SEPARATOR) {
+            middle++;
+        }
+        BinaryStringData type = BinaryStringData.fromBytes(entity, 0, middle);
+        BinaryStringData id = BinaryStringData.fromBytes(entity, middle + 1, entity.length - middle - 1);
         boolean scoped = updates[0] == 1;
-        byte[] packed = useful(state.getField(0) == null ? NOTHING : (byte[]) state.getField(0), publishedTimeMs / 1000L);
         int at = 1;
-        while (at < updates.length) { // the updates of one bucket length follow each other
+        while (at < updates.length) {
             long bucketS = Packed.getLong(updates, at);
             long startS = Math.floorDiv(eventTimeMs, bucketS * 1000L) * bucketS;
             int bucket = find(packed, bucketS, startS);
             if (bucket == packed.length) {
-                packed = Arrays.copyOf(packed, bucket + HEADER_BYTES);
-                Packed.putLong(packed, bucket, bucketS);
-                Packed.putLong(packed, bucket + 8, startS);
-                Packed.putLong(packed, bucket + 16, startS + bucketS + Packed.getLong(updates, at + 8));
+                long endOfUseS = startS + bucketS + Packed.getLong(updates, at + 8);
+                packed = begun(packed, bucketS, startS, endOfUseS, publishedTimeMs / 1000L);
+                bucket = KeptByBucket.HEADER_BYTES;
             }
-            while (at < updates.length && Packed.getLong(updates, at) == bucketS) {
+            int count = updates[at + 16];
+            at += Packed.GROUP_BYTES;
+            for (int i = 0; i < count; i++) {
                 packed = scoped ? addScoped(packed, bucket, updates, at) : addPlain(packed, bucket, updates, at);
-                at += Packed.UPDATE_BYTES;
+                at += scoped ? Packed.SCOPED_UPDATE_BYTES : Packed.UPDATE_BYTES;
             }
             Packed.putLong(packed, bucket + 24, Math.max(Packed.getLong(packed, bucket + 24), publishedTimeMs));
-            emit(input.getString(0), packed, bucket);
+            emit(entity, type, id, packed, bucket);
         }
-        state.setField(0, packed);
+        KeptByBucket.keepUntil(packed, publishedTimeMs + keptS.longValue() * 1000L);
+        kept.put(key, packed);
     }
 
-    /** A copy without the buckets whose use has ended. */
-    private static byte[] useful(byte[] packed, long nowS) {
-        byte[] kept = new byte[packed.length];
-        int end = 0;
-        int at = 0;
-        while (at < packed.length) {
-            int bytes = HEADER_BYTES + (int) Packed.getLong(packed, at + 32);
-            if (Packed.getLong(packed, at + 16) > nowS) {
-                System.arraycopy(packed, at, kept, end, bytes);
-                end += bytes;
-            }
-            at += bytes;
-        }
-        return end == kept.length ? kept : Arrays.copyOf(kept, end);
-    }
-
+    /** Where a bucket begins; the end when it is not there. */
     private static int find(byte[] packed, long bucketS, long startS) {
-        int at = 0;
+        int at = KeptByBucket.HEADER_BYTES;
         while (at < packed.length
-                && !(Packed.getLong(packed, at) == bucketS && Packed.getLong(packed, at + 8) == startS)) {
+                && !(Packed.getLong(packed, at + 8) == startS && Packed.getLong(packed, at) == bucketS)) {
             at += HEADER_BYTES + (int) Packed.getLong(packed, at + 32);
         }
         return at;
     }
 
-    private void emit(StringData entityKey, byte[] packed, int bucket) {
-        String text = entityKey.toString();
-        int middle = text.indexOf(Packed.SEPARATOR);
+    /** A copy with a new bucket, its first one, and without those whose use has ended. */
+    private static byte[] begun(byte[] packed, long bucketS, long startS, long endOfUseS, long nowS) {
+        byte[] more = new byte[packed.length + HEADER_BYTES];
+        System.arraycopy(packed, 0, more, 0, KeptByBucket.HEADER_BYTES);
+        int at = KeptByBucket.HEADER_BYTES;
+        Packed.putLong(more, at, bucketS);
+        Packed.putLong(more, at + 8, startS);
+        Packed.putLong(more, at + 16, endOfUseS);
+        int end = at + HEADER_BYTES;
+        while (at < packed.length) {
+            int bytes = HEADER_BYTES + (int) Packed.getLong(packed, at + 32);
+            if (Packed.getLong(packed, at + 16) > nowS) {
+                System.arraycopy(packed, at, more, end, bytes);
+                end += bytes;
+            }
+            at += bytes;
+        }
+        return end == more.length ? more : Arrays.copyOf(more, end);
+    }
+
+    private void emit(byte[] entity, BinaryStringData type, BinaryStringData id, byte[] packed, int bucket) {
         long bucketS = Packed.getLong(packed, bucket);
         long startS = Packed.getLong(packed, bucket + 8);
         int first = bucket + HEADER_BYTES;
-        String key = text + Packed.SEPARATOR + bucketS + Packed.SEPARATOR + startS;
         collect(GenericRowData.of(new Object[] {
-            BinaryStringData.fromString(key),
-            BinaryStringData.fromString(text.substring(0, middle)),
-            BinaryStringData.fromString(text.substring(middle + 1)),
+            BinaryStringData.fromBytes(counterKey(entity, bucketS, startS)),
+            type,
+            id,
             Long.valueOf(bucketS),
             Long.valueOf(startS * 1000L),
             Arrays.copyOfRange(packed, first, first + (int) Packed.getLong(packed, bucket + 32)),
@@ -113,10 +131,21 @@ public final class CounterBuckets extends ProcessTableFunction {
         }));
     }
 
+    private static byte[] counterKey(byte[] entity, long bucketS, long startS) {
+        byte[] length = Long.toString(bucketS).getBytes(StandardCharsets.ISO_8859_1);
+        byte[] start = Long.toString(startS).getBytes(StandardCharsets.ISO_8859_1);
+        byte[] key = Arrays.copyOf(entity, entity.length + length.length + start.length + 2);
+        key[entity.length] = Packed.SEPARATOR;
+        System.arraycopy(length, 0, key, entity.length + 1, length.length);
+        key[entity.length + 1 + length.length] = Packed.SEPARATOR;
+        System.arraycopy(start, 0, key, key.length - start.length, start.length);
+        return key;
+    }
+
     /** Entry: code (u8), scope hash (u64), value (u16, which stays at its greatest). */
     private static byte[] addScoped(byte[] packed, int bucket, byte[] updates, int update) {
-        byte code = updates[update + 16];
-        long scope = Packed.getLong(updates, update + 17);
+        byte code = updates[update];
+        long scope = Packed.getLong(updates, update + 1);
         int entry = bucket + HEADER_BYTES;
         int end = entry + (int) Packed.getLong(packed, bucket + 32);
         while (entry < end && !(packed[entry] == code && Packed.getLong(packed, entry + 1) == scope)) {
@@ -128,7 +157,7 @@ public final class CounterBuckets extends ProcessTableFunction {
             Packed.putLong(packed, entry + 1, scope);
         }
         long before = packed[entry + 9] & 0xff | (packed[entry + 10] & 0xff) << 8;
-        long value = Math.min((long) MOST_SCOPED, before + Packed.getLong(updates, update + 25));
+        long value = Math.min((long) MOST_SCOPED, before + Packed.getLong(updates, update + 9));
         packed[entry + 9] = (byte) value;
         packed[entry + 10] = (byte) (value >> 8);
         return packed;
@@ -136,7 +165,7 @@ public final class CounterBuckets extends ProcessTableFunction {
 
     /** Entry: code (u8), value (u64). */
     private static byte[] addPlain(byte[] packed, int bucket, byte[] updates, int update) {
-        byte code = updates[update + 16];
+        byte code = updates[update];
         int entry = bucket + HEADER_BYTES;
         int end = entry + (int) Packed.getLong(packed, bucket + 32);
         while (entry < end && packed[entry] != code) {
@@ -146,7 +175,7 @@ public final class CounterBuckets extends ProcessTableFunction {
             packed = grown(packed, bucket, end, PLAIN_BYTES);
             packed[entry] = code;
         }
-        Packed.putLong(packed, entry + 1, Packed.getLong(packed, entry + 1) + Packed.getLong(updates, update + 25));
+        Packed.putLong(packed, entry + 1, Packed.getLong(packed, entry + 1) + Packed.getLong(updates, update + 1));
         return packed;
     }
 
@@ -160,13 +189,13 @@ public final class CounterBuckets extends ProcessTableFunction {
     }
 
     public TypeInference getTypeInference(DataTypeFactory factory) {
-        DataType input = factory.createDataType(
-                "ROW<entity_key STRING, updates BYTES, event_time_ms BIGINT, published_time_ms BIGINT> NOT NULL");
+        DataType input = factory.createDataType("ROW<entity_bucket INT, entity_key STRING, updates BYTES, "
+                + "event_time_ms BIGINT, published_time_ms BIGINT> NOT NULL");
         DataType output = factory.createDataType("ROW<counter_key STRING NOT NULL, entity_type STRING NOT NULL, "
                 + "entity_id STRING NOT NULL, bucket_s BIGINT NOT NULL, bucket_start_ms BIGINT NOT NULL, "
                 + "entries BYTES NOT NULL, updated_ms BIGINT NOT NULL> NOT NULL");
         LinkedHashMap state = new LinkedHashMap();
-        state.put("buckets", new CounterBucketsState());
+        state.put("buckets", KeptByBucket.state());
         return TypeInference.newBuilder()
                 .staticArguments(new StaticArgument[] {
                     StaticArgument.table(
@@ -174,25 +203,11 @@ public final class CounterBuckets extends ProcessTableFunction {
                             (DataType) input.bridgedTo(RowData.class),
                             false,
                             EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE)),
-                    StaticArgument.scalar("kept_s", DataTypes.INT(), false)
+                    StaticArgument.scalar("kept_s", DataTypes.INT(), false),
+                    StaticArgument.scalar("id_buckets", DataTypes.INT(), false)
                 })
                 .stateTypeStrategies(state)
                 .outputTypeStrategy(TypeStrategies.explicit((DataType) output.bridgedTo(RowData.class)))
                 .build();
-    }
-}
-
-/** The type of the state, and how long it is kept: as long as the call says. */
-final class CounterBucketsState implements StateTypeStrategy {
-    public Optional inferType(CallContext call) {
-        DataType packed = DataTypes.ROW(Arrays.asList(new Object[] {DataTypes.FIELD("buckets", DataTypes.BYTES())}));
-        return Optional.of(packed);
-    }
-
-    public Optional getTimeToLive(CallContext call) {
-        Optional keptS = call.getArgumentValue(CounterBuckets.KEPT_S, Integer.class);
-        return keptS.isPresent()
-                ? Optional.of(Duration.ofSeconds(((Integer) keptS.get()).longValue()))
-                : Optional.empty();
     }
 }

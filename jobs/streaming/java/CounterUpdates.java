@@ -33,18 +33,20 @@ import org.apache.flink.table.types.inference.TypeStrategies;
  * id or -, event types (separated by a comma), bucket_s, retention_s, and 1 when it sums cost_micros instead of counting.
  * An event that is published when its bucket is of no use any more is not counted in it.
  *
- * <p>`updates` is for CounterBuckets: a byte that is 1 when the entity's counters have scopes, then 33 bytes per
- * counter: bucket_s (i64), seconds that the bucket is kept after its end (i64), code (u8), scope hash (i64), delta
- * (i64), little-endian.
+ * <p>`updates` is for CounterBuckets: a byte that is 1 when the entity's counters have scopes; then of each bucket its
+ * length in seconds (i64), the seconds that it is kept after its end (i64) and the number of updates (u8); and of each of
+ * these code (u8), hash of the scope (i64, where there are scopes) and delta (i64), little-endian.
  */
 public final class CounterUpdates extends TableFunction {
     private static final long serialVersionUID = 1L;
     private static final int MOST_SCOPES_REMEMBERED = 50000;
+    private static final byte ID_SEPARATOR = '/';
 
     private transient StringData declared;
     private transient EntityRules[] entities;
     private transient Map hashes;
     private transient MessageDigest sha256;
+    private transient byte[] updates;
 
     public void eval(
             StringData declaration,
@@ -56,10 +58,11 @@ public final class CounterUpdates extends TableFunction {
         if (this.declared == null || !this.declared.equals(declaration)) {
             read(declaration);
         }
+        long type = CounterRule.typeBit(eventType);
         for (int i = 0; i < this.entities.length; i++) {
             update(
                     this.entities[i],
-                    eventType,
+                    type,
                     eventTimeMs.longValue(),
                     publishedTimeMs.longValue(),
                     costMicros.longValue(),
@@ -69,12 +72,12 @@ public final class CounterUpdates extends TableFunction {
 
     private void update(
             EntityRules entity,
-            StringData eventType,
+            long type,
             long eventTimeMs,
             long publishedTimeMs,
             long costMicros,
             StringData[] ids) {
-        if (entity.absent >= 0 && isThere(ids[entity.absent])) {
+        if ((entity.types & type) == 0 || (entity.absent >= 0 && isThere(ids[entity.absent]))) {
             return;
         }
         for (int i = 0; i < entity.ids.length; i++) {
@@ -82,34 +85,56 @@ public final class CounterUpdates extends TableFunction {
                 return;
             }
         }
-        byte[] updates = new byte[1 + entity.rules.length * Packed.UPDATE_BYTES];
+        byte[] updates = this.updates;
         updates[0] = (byte) (entity.scoped ? 1 : 0);
         int end = 1;
+        int group = 0;
         for (int i = 0; i < entity.rules.length; i++) {
             CounterRule rule = entity.rules[i];
-            if (!rule.counts(eventType) || (rule.scope >= 0 && !isThere(ids[rule.scope]))) {
+            if ((rule.types & type) == 0 || (rule.scope >= 0 && !isThere(ids[rule.scope]))) {
                 continue;
             }
             long delta = rule.sumsCost ? costMicros : 1L;
             if (delta == 0L || publishedTimeMs >= rule.endOfUseMs(eventTimeMs)) {
                 continue;
             }
-            Packed.putLong(updates, end, rule.bucketS);
-            Packed.putLong(updates, end + 8, rule.retentionS + CounterRule.SLACK_S);
-            updates[end + 16] = rule.code;
-            Packed.putLong(updates, end + 17, rule.scope < 0 ? 0L : scopeHash(ids[rule.scope]));
-            Packed.putLong(updates, end + 25, delta);
+            if (group == 0 || Packed.getLong(updates, group) != rule.bucketS) { // those of one length follow each other
+                group = end;
+                Packed.putLong(updates, group, rule.bucketS);
+                Packed.putLong(updates, group + 8, rule.retentionS + CounterRule.SLACK_S);
+                updates[group + 16] = 0;
+                end += Packed.GROUP_BYTES;
+            }
+            updates[group + 16]++;
+            updates[end] = rule.code;
+            if (entity.scoped) {
+                Packed.putLong(updates, end + 1, rule.scope < 0 ? 0L : scopeHash(ids[rule.scope]));
+                end += 8;
+            }
+            Packed.putLong(updates, end + 1, delta);
             end += Packed.UPDATE_BYTES;
         }
         if (end > 1) {
-            StringBuilder key = new StringBuilder(entity.name).append(Packed.SEPARATOR);
-            for (int i = 0; i < entity.ids.length; i++) {
-                key.append(i == 0 ? "" : "/").append(ids[entity.ids[i]].toString());
-            }
-            collect(GenericRowData.of(new Object[] {
-                BinaryStringData.fromString(key.toString()), end == updates.length ? updates : Arrays.copyOf(updates, end)
-            }));
+            collect(GenericRowData.of(
+                    new Object[] {BinaryStringData.fromBytes(key(entity, ids)), Arrays.copyOf(updates, end)}));
         }
+    }
+
+    /** Name of the entity and its ids. */
+    private static byte[] key(EntityRules entity, StringData[] ids) {
+        int size = entity.name.length + entity.ids.length;
+        for (int i = 0; i < entity.ids.length; i++) {
+            size += ((BinaryStringData) ids[entity.ids[i]]).getSizeInBytes();
+        }
+        byte[] key = Arrays.copyOf(entity.name, size);
+        int end = entity.name.length;
+        for (int i = 0; i < entity.ids.length; i++) {
+            key[end++] = i == 0 ? Packed.SEPARATOR : ID_SEPARATOR;
+            byte[] id = ids[entity.ids[i]].toBytes();
+            System.arraycopy(id, 0, key, end, id.length);
+            end += id.length;
+        }
+        return key;
     }
 
     private static boolean isThere(StringData id) {
@@ -151,6 +176,11 @@ public final class CounterUpdates extends TableFunction {
             entity.add(new CounterRule(parts));
         }
         this.entities = (EntityRules[]) found.toArray(new EntityRules[0]);
+        int most = 0;
+        for (int i = 0; i < this.entities.length; i++) {
+            most = Math.max(most, this.entities[i].rules.length);
+        }
+        this.updates = new byte[1 + most * (Packed.GROUP_BYTES + Packed.SCOPED_UPDATE_BYTES)];
         this.declared = ((BinaryStringData) declaration).copy();
     }
 
@@ -173,14 +203,15 @@ public final class CounterUpdates extends TableFunction {
 
 /** The counters of one kind of entity. */
 final class EntityRules {
-    final String name;
+    final byte[] name;
     final int[] ids;
     final int absent;
     CounterRule[] rules = new CounterRule[0];
     boolean scoped;
+    long types;
 
     EntityRules(String name, String[] positions, int absent) {
-        this.name = name;
+        this.name = name.getBytes(StandardCharsets.UTF_8);
         this.ids = new int[positions.length];
         for (int i = 0; i < positions.length; i++) {
             this.ids[i] = Integer.parseInt(positions[i]);
@@ -192,6 +223,7 @@ final class EntityRules {
         this.rules = (CounterRule[]) Arrays.copyOf(this.rules, this.rules.length + 1);
         this.rules[this.rules.length - 1] = rule;
         this.scoped = this.scoped || rule.scope >= 0;
+        this.types |= rule.types;
     }
 }
 
@@ -202,7 +234,8 @@ final class CounterRule {
 
     final byte code;
     final int scope;
-    final StringData[] eventTypes;
+    /** A bit for each type of events that it counts. */
+    final long types;
     final long bucketS;
     final long retentionS;
     final boolean sumsCost;
@@ -210,11 +243,12 @@ final class CounterRule {
     CounterRule(String[] parts) {
         this.code = (byte) Integer.parseInt(parts[0]);
         this.scope = position(parts[4]);
+        long types = 0;
         String[] names = parts[5].split(",");
-        this.eventTypes = new StringData[names.length];
         for (int i = 0; i < names.length; i++) {
-            this.eventTypes[i] = BinaryStringData.fromString(names[i]);
+            types |= typeBit(BinaryStringData.fromString(names[i]));
         }
+        this.types = types;
         this.bucketS = Long.parseLong(parts[6]);
         this.retentionS = Long.parseLong(parts[7]);
         this.sumsCost = parts[8].equals("1");
@@ -230,12 +264,9 @@ final class CounterRule {
         return (Math.floorDiv(eventTimeMs, bucketMs) + 1L) * bucketMs + this.retentionS * 1000L;
     }
 
-    boolean counts(StringData eventType) {
-        for (int i = 0; i < this.eventTypes.length; i++) {
-            if (this.eventTypes[i].equals(eventType)) {
-                return true;
-            }
-        }
-        return false;
+    /** 0 for a type that nobody knows, which nothing counts. */
+    static long typeBit(StringData eventType) {
+        int number = EventInput.TYPES.number(eventType);
+        return number < 0 ? 0L : 1L << number;
     }
 }

@@ -8,7 +8,6 @@ import org.apache.flink.table.data.StringData;
 final class LifeEvent {
     /** Of a type that nobody knows: one more event of the ad. */
     private static final LifeEvent OTHER = new LifeEvent(true, -1, -1, false);
-    private static final KnownTexts TYPES = new KnownTexts(EventInput.EVENT_TYPES);
     private static final KnownTexts SOURCES = new KnownTexts(EventInput.SOURCES);
     private static final LifeEvent[] BY_TYPE = new LifeEvent[EventInput.EVENT_TYPES.length];
 
@@ -39,7 +38,7 @@ final class LifeEvent {
     }
 
     static LifeEvent of(StringData eventType) {
-        int number = TYPES.number(eventType);
+        int number = EventInput.TYPES.number(eventType);
         return number < 0 ? OTHER : BY_TYPE[number];
     }
 

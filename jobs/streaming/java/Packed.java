@@ -1,23 +1,25 @@
-// Little-endian numbers in bytes, and the layouts that the counters' functions share.
+// Little-endian numbers in bytes, and what the counters' functions have in common.
 package headwater;
 
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+
 final class Packed {
-    static final int UPDATE_BYTES = 33;
-    static final String SEPARATOR = "\u001f";
+    /** Of the updates of one bucket (CounterUpdates.java): its length, how long it is of use after its end, their number. */
+    static final int GROUP_BYTES = 8 + 8 + 1;
+    /** Of an update: code, delta; and between them the hash of the scope where the entity's counters have scopes. */
+    static final int UPDATE_BYTES = 1 + 8;
+    static final int SCOPED_UPDATE_BYTES = UPDATE_BYTES + 8;
+    /** Between the parts of a key. */
+    static final byte SEPARATOR = 0x1f;
 
     private Packed() {}
 
     static long getLong(byte[] from, int at) {
-        long value = 0L;
-        for (int i = 7; i >= 0; i--) {
-            value = value << 8 | (from[at + i] & 0xffL);
-        }
-        return value;
+        return ByteBuffer.wrap(from).order(ByteOrder.LITTLE_ENDIAN).getLong(at);
     }
 
     static void putLong(byte[] to, int at, long value) {
-        for (int i = 0; i < 8; i++) {
-            to[at + i] = (byte) (value >> 8 * i);
-        }
+        ByteBuffer.wrap(to).order(ByteOrder.LITTLE_ENDIAN).putLong(at, value);
     }
 }

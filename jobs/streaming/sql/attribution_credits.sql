@@ -1,4 +1,4 @@
--- An ad's own fields are those of the touch; without one, what the conversion says of itself.
+-- An ad's own fields are those of the touch; without one, what the conversion says of itself. Money is the conversion's.
 SELECT
   conversion_event_id,
   t.conversion.order_id AS order_id,
@@ -13,8 +13,7 @@ SELECT
   lookback_s,
   t.conversion.user_pseudonym AS user_pseudonym,
   t.conversion.value_micros AS value_micros,
-  t.conversion.currency AS currency,
-  ${of_the_touch},
+  ${dimensions},
   decided_time_ms
 FROM attribution_credits(
   input => TABLE attribution_answers PARTITION BY conversion_event_id,

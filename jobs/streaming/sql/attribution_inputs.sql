@@ -1,19 +1,27 @@
 -- Conversions, and the clicks and impressions that they may be credited to, each under every key that it can be found by:
--- its ad and its user, within an advertiser. Marked traffic is no touch.
-WITH rows_of_interest AS (
+-- its ad and its user, within an advertiser. Marked traffic is no touch, nor is what the advertiser's look-back excludes.
+WITH moments AS (
   SELECT
-    CASE event_type WHEN 'conversion' THEN 0 WHEN 'impression' THEN 1 ELSE 2 END AS kind,
-    CASE WHEN user_pseudonym IS NULL THEN 1 ELSE 2 END AS match_keys,
-    event_id, event_time_ms, published_time_ms, record_id, user_pseudonym,
-    COALESCE(order_id, '') AS order_id,
-    COALESCE(conversion_value_micros, 0) AS value_micros,
-    ${dimensions}
+    record_id, user_pseudonym, advertiser_id,
+    ROW(
+      CASE event_type WHEN 'conversion' THEN 0 WHEN 'impression' THEN 1 ELSE 2 END,
+      CASE WHEN user_pseudonym IS NULL THEN 1 ELSE 2 END,
+      event_id, event_time_ms, published_time_ms, record_id, user_pseudonym,
+      COALESCE(order_id, ''),
+      COALESCE(conversion_value_micros, 0),
+      advertiser_id,
+      ${dimensions}
+    ) AS moment
   FROM deduplicated_events
   WHERE event_type = 'conversion' OR (
     event_type IN ('impression', 'click') AND (reasons = '' OR NOT REGEXP(reasons, '(^|,)ivt_'))
+    AND touch_lookback_s('${lookbacks}', advertiser_id, event_type) > 0
   )
+),
+under_keys AS (
+  SELECT CONCAT_WS('|', 'ad', record_id, advertiser_id) AS match_key, moment FROM moments
+  UNION ALL
+  SELECT CONCAT_WS('|', 'user', user_pseudonym, advertiser_id) AS match_key, moment FROM moments
+  WHERE user_pseudonym IS NOT NULL
 )
-SELECT CONCAT_WS('|', 'ad', record_id, advertiser_id) AS match_key, * FROM rows_of_interest
-UNION ALL
-SELECT CONCAT_WS('|', 'user', user_pseudonym, advertiser_id) AS match_key, * FROM rows_of_interest
-WHERE user_pseudonym IS NOT NULL
+SELECT text_bucket(match_key, ${buckets}) AS match_bucket, match_key, moment FROM under_keys

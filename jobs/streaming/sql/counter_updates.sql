@@ -1,5 +1,6 @@
 -- One row per entity that an event belongs to, with all that it adds to that entity's counters.
-SELECT u.entity_key, u.updates, e.event_time_ms, e.published_time_ms
+SELECT
+  text_bucket(u.entity_key, ${buckets}) AS entity_bucket, u.entity_key, u.updates, e.event_time_ms, e.published_time_ms
 FROM deduplicated_events AS e
 CROSS JOIN LATERAL TABLE(counter_updates(
   '${declaration}',
