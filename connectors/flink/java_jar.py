@@ -24,7 +24,6 @@ ROW_AVRO = "row-avro-confluent"
 ADDITIVE_KAFKA = "additive-kafka"
 
 _SERVICE = "META-INF/services/org.apache.flink.table.factories.Factory"
-_FACTORIES = ("headwater.RowAvroFormat", "headwater.AdditiveKafkaSink")
 
 Source = tuple[str, str]  # class name, text
 
@@ -52,6 +51,12 @@ def functions(of: Iterable[Source]) -> dict[str, str]:
     return {function_name(name): f"headwater.{name}" for name, text in of if is_function.search(text)}
 
 
+def factories(of: Iterable[Source]) -> list[str]:
+    """The classes among the sources that are formats or connectors."""
+    is_factory = re.compile(r"public (final )?class \w+ implements [^{]*Factory\b")
+    return [f"headwater.{name}" for name, text in of if is_factory.search(text)]
+
+
 def compiled_jar(jvm: Any, more: Iterable[Source] = ()) -> Path:
     """Path of the jar with our formats and connectors, and with `more`; made at the first call, in a second or two.
 
@@ -65,7 +70,7 @@ def compiled_jar(jvm: Any, more: Iterable[Source] = ()) -> Path:
         jar.parent.mkdir(parents=True, exist_ok=True)
         draft = jar.with_suffix(f".{os.getpid()}")
         with zipfile.ZipFile(draft, "w") as archive:
-            archive.writestr(_SERVICE, "\n".join(_FACTORIES) + "\n")
+            archive.writestr(_SERVICE, "\n".join(factories(every)) + "\n")
             for name, code in _compiled(jvm, every).items():
                 archive.writestr(name, code)
         draft.replace(jar)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from connectors.endpoints import Endpoints
 from connectors.flink import session as flink
+from connectors.flink.java_jar import sources
 from connectors.flink.rest import FlinkRest
 from infra.bench.report import cpu_seconds
 from infra.bench.services import pid_of
@@ -42,9 +43,11 @@ class Bench:
         application = self._application(names, settings)
         return self._finish(lambda: flink.submit(application.session(self._remote()), application.statements()[1]))
 
-    def own_query(self, names: Sequence[str], ddl: Sequence[str], insert: str, view: View | None = None) -> Run:
+    def own_query(
+        self, names: Sequence[str], ddl: Sequence[str], insert: str, view: View | None = None, **settings: object
+    ) -> Run:
         """A query on the views of our jobs, or on a view over the shared ones alone, to a sink of its own."""
-        application = self._application(names, {})
+        application = self._application(names, settings)
         if view is not None:
             application = dataclasses.replace(application, jobs=(Job("bench", outputs=(), views=(view,)),))
 
@@ -72,7 +75,7 @@ class Bench:
         }
 
         def start() -> str:
-            session = flink.streaming_session({**settings, **self._remote()})
+            session = flink.streaming_session({**settings, **self._remote()}, sources("infra.bench"))
             for statement in ddl:
                 session.execute_sql(statement)
             return flink.submit(session, [insert])

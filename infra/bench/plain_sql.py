@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
 
 from connectors.endpoints import Endpoints
 from infra.bench.stream_input import JSON_TOPIC, YAHOO_TOPIC
@@ -10,16 +12,30 @@ from infra.bench.stream_input import JSON_TOPIC, YAHOO_TOPIC
 _BLACKHOLE = "WITH ('connector' = 'blackhole')"
 
 
+#: The bounded table of query 13: so many keys, of which the first hundred are campaigns.
+SIDE_KEYS = 1_000
+
+
+def side_input(folder: Path) -> Path:
+    """A file of lines `key,number` for the table of query 13."""
+    path = folder / "side_input.csv"
+    path.write_text("".join(f"{key:03d},{86_400 + key}\n" for key in range(SIDE_KEYS)))
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class PlainQuery:
-    """A query with what it needs: statements (`{bootstrap}` is the broker), its INSERT, the topic it writes if any."""
+    """A query with what it needs: statements (`{bootstrap}`: broker, `{side_input}`: file), its INSERT, the topic it
+    writes if any.
+    """
 
     statements: tuple[str, ...]
     insert: str
     topic: str = ""
 
     def ddl(self, where: Endpoints) -> list[str]:
-        return [statement.replace("{bootstrap}", where.kafka_bootstrap) for statement in self.statements]
+        places = {"{bootstrap}": where.kafka_bootstrap, "{side_input}": str(side_input(where.home))}
+        return [reduce(lambda text, place: text.replace(*place), places.items(), each) for each in self.statements]
 
 
 #: The Yahoo benchmark's fields, by topic: its own, or those of AdEvent that say the same.
@@ -62,6 +78,17 @@ YAHOO = PlainQuery(
 )
 
 NEXMARK: dict[str, PlainQuery] = {
+    "q13": PlainQuery(
+        (
+            "CREATE TEMPORARY TABLE nothing (user_id STRING, ad_id STRING, page_id STRING, event_time BIGINT, "
+            f"number BIGINT) {_BLACKHOLE}",
+            "CREATE TEMPORARY TABLE side_input (k STRING, number BIGINT) "
+            "WITH ('connector' = 'side-input', 'path' = '{side_input}')",
+        ),
+        """INSERT INTO nothing SELECT user_id, ad_id, page_id, event_time, number
+           FROM (SELECT *, PROCTIME() AS p_time FROM yahoo WHERE event_type IN ('impression', 'click')) AS b
+           JOIN side_input FOR SYSTEM_TIME AS OF b.p_time AS s ON SUBSTRING(b.ad_id, 4, 3) = s.k""",
+    ),
     "q11": PlainQuery(
         (f"CREATE TEMPORARY TABLE nothing (user_id STRING, n BIGINT, s TIMESTAMP(3), e TIMESTAMP(3)) {_BLACKHOLE}",),
         """INSERT INTO nothing SELECT user_id, COUNT(*), window_start, window_end

@@ -14,10 +14,11 @@ from multiprocessing import get_context
 from connectors.endpoints import Endpoints
 from connectors.flink.rest import FlinkRest
 from connectors.kafka import create_topics
-from infra.bench.flink_runs import Bench, Run
-from infra.bench.plain_sql import NEXMARK, YAHOO, PlainQuery, source_ddl
+from infra.bench.flink_runs import SETTINGS, Bench, Run
+from infra.bench.plain_sql import NEXMARK, SIDE_KEYS, YAHOO, PlainQuery, source_ddl
 from infra.bench.services import services
 from infra.bench.stream_input import JSON_TOPIC, YAHOO_TOPIC
+from jobs.streaming import attribution
 from jobs.streaming.application import JOBS
 from jobs.streaming.job import View
 from schemas.topics import Topic
@@ -41,6 +42,21 @@ _SESSIONS_SINK = (
     "WITH ('connector' = 'blackhole')"
 )
 _SESSIONS = "INSERT INTO nothing SELECT record_id, events, first_event_time_ms, last_event_time_ms FROM closed_sessions"
+_TOUCHES_SINK = (
+    "CREATE TEMPORARY TABLE nothing (user_id STRING, ad_id STRING, page_id STRING, event_time BIGINT, number BIGINT) "
+    "WITH ('connector' = 'blackhole')"
+)
+_LOOKBACKS = attribution.lookbacks(
+    SETTINGS.model_copy(
+        update={"attribution_lookbacks_s": {f"adv-{n:02d}": (86_400 + n, 3_600 + n) for n in range(SIDE_KEYS)}}
+    )
+)
+_TOUCHES = View(
+    "touches",
+    "SELECT user_pseudonym, creative_id, placement_id, event_time_ms, "
+    f"touch_lookback_s('{_LOOKBACKS}', advertiser_id, event_type) AS lookback_s "
+    "FROM deduplicated_events WHERE event_type IN ('impression', 'click')",
+)
 
 
 def _plain(query: PlainQuery, topic: str) -> Case:
@@ -61,6 +77,9 @@ CASES: dict[str, Case] = {
         ["campaign_metrics"], [_EVENTS_SINK], "INSERT INTO nothing SELECT * FROM first_copies", _DEDUPLICATED
     ),
     "sessions": lambda bench: bench.own_query(["ad_sessions"], [_SESSIONS_SINK], _SESSIONS),
+    "touches": lambda bench: bench.own_query(
+        ["attribution"], [_TOUCHES_SINK], "INSERT INTO nothing SELECT * FROM touches", _TOUCHES, deduplicate=False
+    ),
     "all jobs": lambda bench: bench.jobs(list(JOBS)),
     **{f"job {name}": _alone(name) for name in JOBS},
     **{f"nexmark {name}": _plain(query, JSON_TOPIC) for name, query in NEXMARK.items()},

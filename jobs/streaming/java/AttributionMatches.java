@@ -19,6 +19,7 @@ import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.functions.ProcessTableFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
@@ -42,7 +43,7 @@ public class AttributionMatches extends ProcessTableFunction {
                     (DataType) types.createDataType(AttributionTouch.INPUT).bridgedTo(RowData.class),
                     false,
                     EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE)),
-            StaticArgument.scalar("lookbacks", (DataType) DataTypes.STRING().notNull(), false),
+            StaticArgument.scalar("lookbacks", (DataType) DataTypes.STRING().bridgedTo(StringData.class), false),
             StaticArgument.scalar("touches", (DataType) DataTypes.INT().notNull(), false),
             StaticArgument.scalar("orders", (DataType) DataTypes.INT().notNull(), false),
             StaticArgument.scalar("late_s", (DataType) DataTypes.BIGINT().notNull(), false),
@@ -60,14 +61,14 @@ public class AttributionMatches extends ProcessTableFunction {
     public void eval(
             MapView kept,
             RowData input,
-            String lookbacks,
+            StringData lookbacks,
             Integer touches,
             Integer orders,
             Long lateS,
             Integer buckets)
             throws Exception {
         if (this.known == null) {
-            this.known = AttributionLookbacks.of(lookbacks);
+            this.known = AttributionLookbacks.of(lookbacks.toString());
             this.buckets = new KeptByBucket(buckets.intValue(), CLEARED_EVERY_MS);
         }
         RowData row = input.getRow(AttributionTouch.MOMENT, AttributionTouch.COLUMNS);

@@ -21,7 +21,7 @@ public class TouchLookbackS extends ScalarFunction {
         DataType text = (DataType) DataTypes.STRING().bridgedTo(StringData.class);
         return TypeInference.newBuilder()
                 .staticArguments(new StaticArgument[] {
-                    StaticArgument.scalar("lookbacks", (DataType) DataTypes.STRING().notNull(), false),
+                    StaticArgument.scalar("lookbacks", text, false),
                     StaticArgument.scalar("advertiser_id", text, false),
                     StaticArgument.scalar("event_type", text, false),
                 })
@@ -29,9 +29,9 @@ public class TouchLookbackS extends ScalarFunction {
                 .build();
     }
 
-    public Long eval(String lookbacks, StringData advertiser, StringData eventType) {
+    public Long eval(StringData lookbacks, StringData advertiser, StringData eventType) {
         if (this.known == null) {
-            this.known = AttributionLookbacks.of(lookbacks);
+            this.known = AttributionLookbacks.of(lookbacks.toString());
         }
         return Long.valueOf(this.known.ofKind(
                 advertiser, CLICK.equals(eventType) ? AttributionTouch.CLICK : AttributionTouch.VIEW));
