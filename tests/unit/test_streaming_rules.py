@@ -34,6 +34,7 @@ from tests.samples.stream_io import complete
 from tests.samples.stream_rules import limits_under, lookback_under
 
 GAP_MS = SETTINGS.session_gap_s * 1000
+OPEN_MS = SETTINGS.win_open_s * 1000
 CASES = cases(tuple(JOBS))
 LOOKBACK_S = lookback_under(SETTINGS)
 LIMITS = limits_under(SETTINGS)
@@ -82,7 +83,7 @@ def outputs(events: list[Event], decisions: Sequence[dict[str, Any]] = ()) -> di
             ),
             *(
                 {"campaign_id": campaign_id, "day": "open", "decision_minute_ms": minute_ms, **row}
-                for (campaign_id, minute_ms), row in open_wins(decisions, kept).items()
+                for (campaign_id, minute_ms), row in open_wins(decisions, kept, OPEN_MS).items()
             ),
         ],
         "attributions": list({row["order_id"]: row for row in credits if row["sign"] > 0}.values()),
