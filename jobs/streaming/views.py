@@ -195,6 +195,7 @@ def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
 
 final class EventInput {{
     static final String ROW = "ROW<{fields}>";
+    static final long OLDEST_MS = {OLDEST_MS}L;
     static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
     static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
     static final String[] EVENT_TYPES = {{{_java_texts(kind.name for kind in EVENT_TYPES)}}};
