@@ -10,6 +10,7 @@ from typing import Any
 from jobs.transforms.event_rules import Event, is_late
 from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS
 from schemas.counters import Counter, id_of
+from schemas.events import INVALID_TRAFFIC
 from schemas.ids import scope_hash
 from schemas.money import impression_cost_micros
 from schemas.redis_layout import MOST_SCOPED, SCOPED_ENTITIES
@@ -33,7 +34,7 @@ def campaign_metrics(events: Iterable[Event]) -> dict[MetricsKey, dict[str, Any]
     rows: dict[MetricsKey, dict[str, Any]] = {}
     for event in events:
         row = rows.setdefault(metrics_key(event, event["event_time_ms"]), {"reach_users": set()})
-        invalid = any(reason.startswith("ivt_") for reason in event["quality_reasons"])
+        invalid = any(reason.startswith(INVALID_TRAFFIC) for reason in event["quality_reasons"])
         deltas = {
             "events": 1,
             COUNTED.get(event["event_type"], ""): 1,
