@@ -257,7 +257,8 @@ class Partner:
     """A verification or measurement partner that trackers lead to.
 
     `addresses` are `host[:port][/path]` prefixes of its URLs. With `consent_required` it is not called for users who
-    opted out; without, it is called, and gets nothing of their device.
+    opted out; without, it is called, and gets nothing of their device. With `valid_traffic_only` it is not told of
+    events that are marked as invalid traffic when they are published: most want all, to judge for themselves.
     """
 
     id: str
@@ -267,6 +268,7 @@ class Partner:
     timeout_ms: int = 5_000
     headers: dict[str, str] = field(default_factory=dict)
     consent_required: bool = False
+    valid_traffic_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Source: VAST 4.2 §3.14 (tracking events), IAB MRC viewability guidelines.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -58,6 +59,24 @@ CLOCK_AHEAD_MS = 24 * 3_600_000
 CLOCK_SKEW_MS = 1_000
 #: Older (or further ahead than CLOCK_AHEAD_MS) than this is not a clock error but nonsense: dead letter `absurd_time`.
 OLDEST_MS = 7 * 24 * 3_600_000
+
+#: What those quality reasons begin with that say that no person caused the event.
+INVALID_TRAFFIC = "ivt_"
+
+#: The flag of a `consent` map that says that the user opted out, and the values of flags that mean yes.
+OPT_OUT = "opt_out"
+YES = ("1", "true", "yes")
+
+
+def opted_out(consent: Mapping[str, str]) -> bool:
+    """Whether flags say that the user opted out.
+
+    Example:
+    >>> opted_out({"opt_out": "1"}), opted_out({"opt_out": "0"}), opted_out({"us_privacy": "1YNN"})
+    (True, False, False)
+    """
+    return consent.get(OPT_OUT) in YES
+
 
 #: Sources of telemetry: who sent it.
 SOURCES = ("video_player", "display_logger", "ssai", "server")

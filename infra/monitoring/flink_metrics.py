@@ -81,6 +81,16 @@ _TASK = (
         _PER_MS,
     ),
 )
+#: Of the operators in a task: how the names of some of their metrics end, which are summed up.
+_OPERATORS = (
+    _Shown(
+        "numLateRecordsDropped",
+        "flink_task_late_records_dropped_total",
+        "rows behind the watermark that windows and patterns left out",
+    ),
+    _Shown("undecodable", "flink_task_undecodable_total", "records that do not decode; the lake has the dead letters"),
+    _Shown("ad_events_dlq__Writer.numRecordsSend", "flink_task_dead_letters_total", "events that break a rule"),
+)
 _WATERMARK = "currentInputWatermark"
 #: Values below this are Flink's "no watermark yet".
 _NO_WATERMARK_MS = 0
@@ -127,6 +137,7 @@ class FlinkCollector(Collector):
         families = {shown: shown.family("job") for shown in _JOB}
         age = GaugeMetricFamily("flink_job_checkpoint_age_seconds", "since one last completed", labels=["job"])
         tasks = {shown: shown.family("job", "task") for shown in _TASK}
+        operators = {shown: shown.family("job", "task") for shown in _OPERATORS}
         watermark = GaugeMetricFamily(
             "flink_task_watermark_timestamp_seconds", "the time that a task has reached", labels=["job", "task"]
         )
@@ -148,10 +159,26 @@ class FlinkCollector(Collector):
                     value = _number(vertex["metrics"].get(shown.flinks))
                     if value is not None:
                         family.add_metric(labels, value * shown.scale)
+                for shown, value in self._of_operators(path, vertex).items():
+                    operators[shown].add_metric(labels, value)
                 reached_ms = self._watermark_ms(path, vertex)
                 if reached_ms is not None:
                     watermark.add_metric(labels, reached_ms * _PER_MS)
-        yield from (state, *families.values(), age, *tasks.values(), watermark)
+        yield from (state, *families.values(), age, *tasks.values(), *operators.values(), watermark)
+
+    def _of_operators(self, job: str, vertex: dict[str, Any]) -> dict[_Shown, float]:
+        """Sums over a task's operators and subtasks, of what any of them counts."""
+        path = f"{job}/vertices/{vertex['id']}/subtasks/metrics"
+        # operators are numbered in their names: `ad_events_dlq[41]__Writer`
+        names = {metric["id"]: "." + re.sub(r"\[\d+\]", "", metric["id"]) for metric in self._rest.get(path)}
+        found = {
+            shown: [name for name, bare in names.items() if bare.endswith("." + shown.flinks)] for shown in _OPERATORS
+        }
+        wanted = ",".join(name for some in found.values() for name in some)
+        if not wanted:
+            return {}
+        sums = {metric["id"]: metric["sum"] for metric in self._rest.get(path, get=wanted, agg="sum")}
+        return {shown: sum(sums.get(name, 0.0) for name in some) for shown, some in found.items() if some}
 
     def _watermark_ms(self, job: str, vertex: dict[str, Any]) -> float | None:
         """The lowest of a task's subtasks, None while one has none."""

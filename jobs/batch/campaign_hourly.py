@@ -2,6 +2,7 @@
 
 In: silver/ad_events. Out: gold/campaign_hourly, one row per hour and dimensions of schemas/campaign_metrics.py.
 Time: the hour of the event time, late or not. Sessions count in the hour of their ad's first event.
+What only the stream finds out (attribution, verdicts on traffic) is 0 here: `ATTRIBUTION_SUMS`, `INVALID_TRAFFIC_SUMS`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS, SUMS
-from schemas.events import LATENESS_MS
+from schemas.events import EVENT_TYPES, LATENESS_MS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 #: Events that are no part of an ad's playback.
 _NOT_OF_THE_AD = ("conversion", "post_view_conversion", "opt_out")
+
+#: Percent of the ad that has played when an event of a type comes.
+_PLAYED = " ".join(f"WHEN '{kind.name}' THEN {kind.quartile}" for kind in EVENT_TYPES if kind.quartile)
 
 _HOUR = "date_format(timestamp_millis(event_time_ms), 'yyyy-MM-dd-HH') AS event_hour"
 
@@ -35,6 +39,8 @@ def campaign_hourly(silver: DataFrame) -> DataFrame:
                 *[f"max({name}) AS {name}" for name in DIMENSIONS],
                 "count_if(event_type = 'impression') AS shown",
                 "count_if(event_type = 'complete') AS completed",
+                f"max(greatest(coalesce(watch_percent, 0), CASE event_type {_PLAYED} ELSE 0 END)) AS watched",
+                "max(coalesce(creative_length_s, 0)) AS length_s",
             )
         )
     )
@@ -65,7 +71,11 @@ def _event_columns() -> list[str]:
 
 
 def _session_columns() -> list[str]:
-    made = {"sessions": "CAST(shown > 0 AS BIGINT)", "sessions_completed": "CAST(completed > 0 AS BIGINT)"}
+    made = {
+        "sessions": "CAST(shown > 0 AS BIGINT)",
+        "sessions_completed": "CAST(completed > 0 AS BIGINT)",
+        "watch_time_ms": "CAST(watched AS BIGINT) * length_s * 10",
+    }
     return [
         *[f"{made.get(name, '0L')} AS {name}" for name in SUMS],
         "CAST(NULL AS BIGINT) AS last_event_time_ms",

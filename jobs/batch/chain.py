@@ -58,7 +58,7 @@ class Chain:
         started_s = time.monotonic()
         bronze = self._tables.read(BRONZE_EVENTS)
         if hours:
-            bronze = bronze.where(bronze[HOUR_COLUMN].isin(with_neighbours(hours, self._settings.token_life_h)))
+            bronze = bronze.where(bronze[HOUR_COLUMN].isin(with_neighbours(hours, self._settings.copies_within_h)))
         rows = silver.judged(bronze)
         if hours:
             rows = rows.where(rows[HOUR_COLUMN].isin(list(hours)))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobs.transforms.event_rules import PSEUDONYMS
 from schemas.errors import RejectReason
-from schemas.events import OLDEST_MS
+from schemas.events import OLDEST_MS, OPT_OUT, YES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -47,8 +48,13 @@ def judged(bronze: DataFrame) -> DataFrame:
 
 
 def silver(rows: DataFrame) -> DataFrame:
-    """The first copies of valid events, of `judged` rows."""
-    return rows.where(f"{REASON_COLUMN} IS NULL AND {COPY_COLUMN} = 1").drop(REASON_COLUMN, COPY_COLUMN)
+    """The first copies of valid events, of `judged` rows, as they may be used: no pseudonym of who opted out."""
+    from pyspark.sql import functions as F
+
+    first = rows.where(f"{REASON_COLUMN} IS NULL AND {COPY_COLUMN} = 1").drop(REASON_COLUMN, COPY_COLUMN)
+    said = ", ".join(f"'{yes}'" for yes in YES)
+    usable = {name: F.expr(f"IF(consent['{OPT_OUT}'] IN ({said}), NULL, {name})") for name in PSEUDONYMS}
+    return first.withColumns(usable)
 
 
 def quarantine(rows: DataFrame) -> DataFrame:

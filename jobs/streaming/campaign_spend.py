@@ -5,8 +5,8 @@ event time, absolute micros of all time, and per minute of decision the expected
 shown of it. Wins of younger minutes that are not confirmed are in flight; the share that is confirmed of older minutes
 is how likely they are (serving/adserver/limits/budget.py).
 Time: days of event time, minutes of decision time; no window, so committed spend never waits for a decision.
-State: one record per win or impression for `win_open_s`, sums per minute for a day, per day until no event can come for
-it, per campaign for ever. Delivery: at least once, absolute values.
+State: one record per win or impression for `win_open_s` by the topic that is behind, sums per minute for a day, per day
+until no event can come for it, per campaign for ever. Delivery: at least once, absolute values.
 Run: python -m jobs.streaming submit --jobs campaign_spend
 """
 

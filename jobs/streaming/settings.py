@@ -35,7 +35,8 @@ class Settings(BaseSettings):
         ge=1,
         le=99,
         description="how far the clock, which closes sessions when traffic stops, follows the time of day: longer than "
-        "any latency or restart to be ridden out, because events behind it are dropped from sessions",
+        "any latency or restart to be ridden out, because it closes sessions that go on, and windows and patterns "
+        "leave out what is behind it",
     )
     watermark_delay_ms: int = Field(
         default=2_000, ge=0, description="how much out of order publish times in one partition may be"

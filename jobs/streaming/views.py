@@ -19,9 +19,10 @@ from connectors.flink.java_jar import Source, sources
 from connectors.flink.tables import Column, columns
 from jobs.streaming.job import Job, View, packed_dimension, sql, text_list
 from jobs.streaming.settings import Settings
+from jobs.transforms.event_rules import PSEUDONYMS
 from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
-from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS, SOURCES
+from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS, OPT_OUT, SOURCES, YES
 
 #: The source table; its columns are AdEvent's, then these.
 SOURCE = "ad_events"
@@ -116,7 +117,8 @@ def named(queries: Iterable[str]) -> frozenset[str]:
 
 def wanted_columns(jobs: Sequence[Job]) -> frozenset[str]:
     """Columns that the source must give for these jobs."""
-    return (_needed(jobs) - _unpacked(jobs)) | _JUDGED
+    needed = _needed(jobs)
+    return (needed - _unpacked(jobs)) | _JUDGED | ({"consent"} if needed.intersection(PSEUDONYMS) else set())
 
 
 def reads_decisions(jobs: Sequence[Job]) -> bool:
@@ -132,7 +134,7 @@ def metadata_ddl(wanted: Collection[str]) -> tuple[str, ...]:
 def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     """The shared views of a deployment of `jobs`, in the order in which they build on each other."""
     carried, sessions = _carried(jobs), _with_sessions(jobs)
-    names = ", ".join(f"`{column.name}`" for column in carried)
+    names = ", ".join(_as_it_may_be_used(column.name) for column in carried)
     late_raw = "raw" in wanted_columns(jobs)
     shared = (
         View("judged_events", sql("judged_events", source=SOURCE, oldest_ms=OLDEST_MS)),
@@ -180,6 +182,13 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     )
 
 
+def _as_it_may_be_used(name: str) -> str:
+    """Select item of a column of the source: a pseudonym is null when its user opted out, whatever the sender says."""
+    if name not in PSEUDONYMS:
+        return f"`{name}`"
+    return f"CASE WHEN consent['{OPT_OUT}'] IN ({text_list(YES)}) THEN NULL ELSE `{name}` END AS `{name}`"
+
+
 def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
     """In which part of all ads, or without sessions of all events, does deduplication look for copies?"""
     if _with_sessions(jobs):
@@ -195,6 +204,7 @@ def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
 
 final class EventInput {{
     static final String ROW = "ROW<{fields}>";
+    static final long OLDEST_MS = {OLDEST_MS}L;
     static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
     static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
     static final String[] EVENT_TYPES = {{{_java_texts(kind.name for kind in EVENT_TYPES)}}};

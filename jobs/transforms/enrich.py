@@ -3,18 +3,29 @@
 Times (docs/architecture.md, two clocks): the event time is the sender's, but never after the received time; a sender
 whose clock is nonsense is refused. Costs: an impression's on `impression`, a click's on `click`, a
 completed view's on `complete`, else 0.
-An opted-out user's events have no pseudonym, whatever the sources say.
+An opted-out user's events have no pseudonym: the ad's record says who opted out, and of a conversion its sender may, in
+attribute `opt_out`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from connectors.tokens import TokenClaims
 from schemas.errors import Reject, RejectReason
-from schemas.events import BY_CODE, BY_NAME, CLOCK_AHEAD_MS, CLOCK_SKEW_MS, OLDEST_MS, EventType
+from schemas.events import (
+    BY_CODE,
+    BY_NAME,
+    CLOCK_AHEAD_MS,
+    CLOCK_SKEW_MS,
+    OLDEST_MS,
+    OPT_OUT,
+    YES,
+    EventType,
+    opted_out,
+)
 from schemas.ids import encode_id, event_id, order_record_id, upstream_ordinal, upstream_record_id
 from schemas.registry_record import NOT_IN_EVENTS, AdRecord
 from schemas.upstream import FORMAT, ORIGINAL_TIME, RECORD_NUMBERS, RECORD_TEXT, record_of
@@ -26,8 +37,7 @@ _EXPERIMENT_CELL = "experiment_cell"
 _OF_RECORD = tuple(f.name for f in fields(AdRecord) if f.name not in NOT_IN_EVENTS)
 #: Fields that every event of an ad repeats: those of the ad's record, and what derives from them.
 REPEATED = tuple(dict.fromkeys((*_OF_RECORD, _EXPERIMENT_CELL)))
-_TRUE = ("1", "true", "yes")
-_FALSE = ("0", "false", "no")
+_NO = ("0", "false", "no")
 _PROGRESS = BY_NAME["progress"].code
 _VIEWABLE = BY_NAME["viewable"].code
 _CONVERSION = BY_NAME["conversion"]
@@ -50,7 +60,7 @@ def repeated_fields(record: AdRecord) -> Event:
     """The part of an event that is the same for all events of an ad. Shape: a new dict, made once per ad."""
     part: Event = {name: getattr(record, name) for name in _OF_RECORD}
     part[_EXPERIMENT_CELL] = ",".join(f"{name}:{cell}" for name, cell in sorted(record.experiments.items()))
-    if record.consent.get("opt_out") in _TRUE:
+    if opted_out(record.consent):
         part["user_pseudonym"] = part["household_pseudonym"] = None
     return part
 
@@ -176,8 +186,10 @@ def conversion_event(conversion: Mapping[str, Any], record: AdRecord | None, pub
         own |= {"advertiser_id": conversion["advertiser_id"]}
         own = {"campaign_id": "", "creative_id": "", **own}
         record = AdRecord(record_id=record_id, request_id="", imp_id="", decision_time_ms=event_ms, **own)
+    if opted_out(attributes):
+        record = replace(record, consent={**record.consent, OPT_OUT: "1"})
     repeated = repeated_fields(record)
-    if repeated["user_pseudonym"] is None and record.consent.get("opt_out") not in _TRUE:
+    if repeated["user_pseudonym"] is None and not opted_out(record.consent):
         repeated["user_pseudonym"] = conversion["user_pseudonym"]
     return {
         **repeated,
@@ -270,8 +282,8 @@ def _measured_by_player(event: Event, attributes: dict[str, str]) -> None:
     """Moves what the player measured from `attributes` to its fields; what does not parse stays where it was."""
     for name in ("viewable", "captions"):
         value = attributes.get(name, "").lower()
-        if value in _TRUE or value in _FALSE:
-            event[name] = value in _TRUE
+        if value in YES or value in _NO:
+            event[name] = value in YES
             del attributes[name]
     percent = attributes.get("watch_percent", "")
     if percent.isascii() and percent.isdigit() and int(percent) <= 100:

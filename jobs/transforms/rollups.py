@@ -10,6 +10,7 @@ from typing import Any
 from jobs.transforms.event_rules import Event, is_late
 from schemas.campaign_metrics import ABSENT, COUNTED, DIMENSIONS
 from schemas.counters import Counter, id_of
+from schemas.events import INVALID_TRAFFIC
 from schemas.ids import scope_hash
 from schemas.money import impression_cost_micros
 from schemas.redis_layout import MOST_SCOPED, SCOPED_ENTITIES
@@ -33,7 +34,7 @@ def campaign_metrics(events: Iterable[Event]) -> dict[MetricsKey, dict[str, Any]
     rows: dict[MetricsKey, dict[str, Any]] = {}
     for event in events:
         row = rows.setdefault(metrics_key(event, event["event_time_ms"]), {"reach_users": set()})
-        invalid = any(reason.startswith("ivt_") for reason in event["quality_reasons"])
+        invalid = any(reason.startswith(INVALID_TRAFFIC) for reason in event["quality_reasons"])
         deltas = {
             "events": 1,
             COUNTED.get(event["event_type"], ""): 1,
@@ -115,12 +116,17 @@ def campaign_spend(events: Iterable[Event]) -> dict[tuple[str, str], dict[str, i
     return rows
 
 
-def open_wins(decisions: Iterable[Mapping[str, Any]], events: Iterable[Event]) -> dict[tuple[str, int], dict[str, int]]:
+def open_wins(
+    decisions: Iterable[Mapping[str, Any]], events: Iterable[Event], open_ms: int
+) -> dict[tuple[str, int], dict[str, int]]:
     """What was won in auctions and what of it was shown, by campaign and minute of decision.
 
-    An impression confirms the win of its record id, whichever of the two comes first; both count once.
+    An impression confirms the win of its record id when it is published less than `open_ms` after the decision,
+    whichever of the two is read first; both count once.
     """
-    shown = {(e["campaign_id"], e["record_id"]) for e in events if e["event_type"] == "impression"}
+    shown_ms = {
+        (e["campaign_id"], e["record_id"]): e["published_time_ms"] for e in events if e["event_type"] == "impression"
+    }
     rows: dict[tuple[str, int], dict[str, int]] = {}
     wins = {
         (d["winner_campaign_id"], d["record_id"]): (
@@ -136,7 +142,8 @@ def open_wins(decisions: Iterable[Mapping[str, Any]], events: Iterable[Event]) -
         minute_ms = decision_time_ms - decision_time_ms % MINUTE_MS
         nothing = {"won_micros": 0, "confirmed_micros": 0, "wins": 0, "confirmed_wins": 0}
         row = rows.setdefault((campaign_id, minute_ms), nothing)
-        confirmed = int((campaign_id, record_id) in shown)
+        published_ms = shown_ms.get((campaign_id, record_id))
+        confirmed = int(published_ms is not None and abs(published_ms - decision_time_ms) < open_ms)
         row["won_micros"] += cost_micros
         row["confirmed_micros"] += cost_micros * confirmed
         row["wins"] += 1

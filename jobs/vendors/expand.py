@@ -18,11 +18,13 @@ import msgspec
 from connectors.records import RecordDecoder
 from connectors.valkey import Valkey
 from connectors.valkey_wire import Command
+from jobs.transforms.event_rules import reject_reason
 from jobs.vendors.partners import BadUrl, PartnerBook
 from schemas.catalog import Partner
 from schemas.codec import Encoder
 from schemas.dead_letters import dead_letter
 from schemas.errors import ConnectorError, ContractError, Reject, RejectReason
+from schemas.events import INVALID_TRAFFIC, opted_out
 from schemas.ids import tracker_call_id
 from schemas.redis_layout import registry_key, tracked_key
 from schemas.registry_record import AdRecord
@@ -33,7 +35,6 @@ logger = logging.getLogger(__name__)
 JOB = "vendors"
 #: Partner of a call whose URL has none.
 NOBODY = "-"
-_OPT_OUT = "opt_out"
 _ERROR_CODE = "code"
 _PLANS = 10_000
 
@@ -102,8 +103,10 @@ class Expander:
         events: list[tuple[Record, dict[str, Any]]] = []
         for message in messages:
             _schema_id, found = self._decode(message.value())
-            if isinstance(found, Reject):  # refused by event_quality, which writes its dead letter
+            if isinstance(found, Reject):  # the lake's worker writes its dead letter
                 output.events["undecodable"] += 1
+            elif reject_reason(found) is not None:  # refused by event_quality, which writes its dead letter
+                output.events["refused"] += 1
             else:
                 events.append((message, found))
         self._look_up({event["record_id"] for _, event in events})
@@ -179,7 +182,7 @@ class Expander:
                 )
                 output.messages.append((TRACKER_CALLS_DLQ.name, NOBODY.encode(), self._encode_dead_letter(letter)))
                 output.refused_urls += 1
-            elif not (partner.consent_required and _OPT_OUT in event["consent"]):
+            elif _may_be_told(partner, event):
                 value = self._encode(_call(event, partner.id, url))
                 output.messages.append((TRACKER_CALLS.name, partner.id.encode(), value))
                 output.calls[partner.id] += 1
@@ -195,6 +198,12 @@ def _calls_of(plan: Plan, event: Mapping[str, Any]) -> Sequence[tuple[Partner | 
     calls = plan.get(event_type, ())
     own = plan.get(f"{event_type}:{ordinal}", ()) if ordinal else ()
     return [*calls, *own] if own else calls
+
+
+def _may_be_told(partner: Partner, event: Mapping[str, Any]) -> bool:
+    if partner.consent_required and opted_out(event["consent"]):
+        return False
+    return not (partner.valid_traffic_only and any(r.startswith(INVALID_TRAFFIC) for r in event["quality_reasons"]))
 
 
 def _call(event: Mapping[str, Any], partner_id: str, url: str) -> dict[str, Any]:

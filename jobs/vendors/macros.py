@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from jobs.vendors.device import Device
+from schemas.events import opted_out
 
 UNKNOWN, WITHHELD = "-1", "-2"
 #: Who calls, in `User-Agent` and [SERVERUA].
@@ -57,13 +58,13 @@ def _value(found: re.Match[str], call: Mapping[str, Any], device: Device | None)
     if of_call is not None:
         value = of_call(call)
     elif name == "LIMITADTRACKING":
-        value = "1" if "opt_out" in consent else "0"
+        value = "1" if opted_out(consent) else "0"
     elif name == "REGULATIONS":
         value = ",".join(r for r in ("coppa", "gdpr") if r in consent)
     elif name == "IFA":
         return WITHHELD  # users are known by pseudonyms of our own, which are nobody else's
     elif name in _OF_DEVICE:
-        if "opt_out" in consent:
+        if opted_out(consent):
             return WITHHELD
         value = _OF_DEVICE[name](device) if device is not None else ""
     else:

@@ -14,7 +14,7 @@ class VendorMetrics:
         self.registry = registry = CollectorRegistry()
         self.events = Counter(
             "vendors_events_total",
-            "events read: with calls, without, repeated, of no known ad, undecodable",
+            "events read: with calls, without, repeated, of no known ad, undecodable, refused by the rules",
             ("outcome",),
             registry=registry,
         )

@@ -1,8 +1,8 @@
 """The conversion door: `POST /v1/conversions`, a JSON array, with an API key of purpose `conversions`.
 
 `{order_id, advertiser_id, user_id | email | click_token, value_micros?, currency?, ts?, type?, source?, ...}`: who
-converted is said by at least one of the three match keys. User ids and e-mails become pseudonyms here; the token of a
-click names its ad.
+converted is said by at least one of the three match keys. User ids and e-mails become pseudonyms here, and nothing with
+`opt_out: true`; the token of a click names its ad.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from connectors.keys import KeyRing
 from connectors.tokens import TokenOpener
 from schemas.errors import Reject, RejectReason, TokenError
+from schemas.events import opted_out
 from schemas.ids import encode_id
 from serving.collector.attributes import clean_attributes
 from serving.collector.batches import long_field, text_field
@@ -69,7 +70,7 @@ class ConversionReader:
             {
                 "order_id": texts["order_id"],
                 "advertiser_id": texts["advertiser_id"],
-                "user_pseudonym": self._pseudonym(texts),
+                "user_pseudonym": None if opted_out(attributes) else self._pseudonym(texts),
                 "record_id": record_id,
                 "conversion_type": texts.get("type", "purchase"),
                 "value_micros": value_micros,

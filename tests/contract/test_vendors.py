@@ -149,23 +149,27 @@ def test_each_tracker_is_called_once_and_says_what_it_may(campaign: Campaign, lo
         (bare,) = campaign.make(1, {})
         rows = [
             row("one", one, headers={"X-Account": "42"}),
-            row("strict", strict, consent_required=True),
+            row("strict", strict, consent_required=True, valid_traffic_only=True),
         ]
         stack.enter_context(vendors(local_services, rows))
-        campaign.happen([known, known, bare], event_time_ms=1_767_614_400_123)
+        happened = {"event_time_ms": 1_767_614_400_123, "received_time_ms": 1_767_614_400_123}
+        campaign.happen([known, known, bare], **happened)
         campaign.happen([unknown], consent={"opt_out": "1"})
+        broken, suspect = campaign.make(2, trackers)
+        campaign.happen([broken], cost_micros=-1)  # the stream refuses it
+        campaign.happen([suspect], quality_reasons=["ivt_data_center"])
         campaign.happen([known], "click")
         campaign.happen([known], "complete")
-        wait_until("all are told", lambda: len(one.heard) == 3 and len(two.heard) == 2 and len(strict.heard) == 1)
+        wait_until("all are told", lambda: len(one.heard) == 4 and len(two.heard) == 3 and len(strict.heard) == 1)
         campaign.happen([known])  # a beacon that comes once more
         (late,) = campaign.make(1, trackers)
         campaign.happen([late])
         for place, tracker in ((one, url), (two, f"{two.url}/i"), (strict, f"{strict.url}/i")):
             told = keys([late], tracker)
             wait_until("a later one is told", lambda place=place, told=told: has_all(place, told))  # type: ignore[misc]
-    assert one.taken == Counter({*keys([known, unknown, late], url), *keys([known], f"{one.url}/c", "click")})
-    assert two.taken == Counter(keys([known, unknown, late], f"{two.url}/i"))
-    assert strict.taken == Counter(keys([known, late], f"{strict.url}/i")), "not called for a user who opted out"
+    assert one.taken == Counter({*keys([known, unknown, suspect, late], url), *keys([known], f"{one.url}/c", "click")})
+    assert two.taken == Counter(keys([known, unknown, suspect, late], f"{two.url}/i"))
+    assert strict.taken == Counter(keys([known, late], f"{strict.url}/i")), "not of users who opted out, nor of robots"
     by_key = {h.key: h for h in one.heard}
     (key,) = keys([known], url)
     full = by_key[key]

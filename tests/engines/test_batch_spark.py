@@ -23,6 +23,7 @@ from jobs.lake.tables import BRONZE, BronzeTable, event_hour
 from jobs.models.dataset import load
 from jobs.transforms.event_rules import accepted
 from jobs.transforms.rollups import campaign_metrics, counter_values
+from jobs.transforms.sessions import sessions
 from schemas.campaign_metrics import DIMENSIONS
 from schemas.codec import parsed_schema
 from schemas.counters import COUNTER_BY_NAME, COUNTERS, id_of, window_buckets
@@ -98,7 +99,14 @@ def events(made: Traffic, future: tuple[str, int]) -> list[dict[str, Any]]:
     """Everything in the order in which it was published, refused rows included, as AdEvents with all their fields."""
     fields = parsed_schema("ad_event")["fields"]
     ordered = sorted([*made.events, *bad_events(made.events[0])], key=lambda e: e["published_time_ms"])
-    return [{f["name"]: e.get(f["name"], f.get("default")) for f in fields} for e in ordered]
+    known = [e["record_id"] for e in made.events if e["user_pseudonym"] is not None]
+    opted_out = {"consent": {"opt_out": "1"}}  # of one ad, whose sender told the user all the same
+    return [
+        {f["name"]: e.get(f["name"], f.get("default")) for f in fields}
+        | {"creative_length_s": 20}
+        | (opted_out if e["record_id"] == known[-1] else {})
+        for e in ordered
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +148,11 @@ def read(lake_uri: str, name: str, columns: str = "*") -> list[dict[str, Any]]:
 def test_silver_is_the_first_valid_copy_of_every_event(
     report: dict[str, Any], lake_uri: str, events: list[dict[str, Any]], made: Traffic
 ) -> None:
-    expected = {e["event_id"]: e["published_time_ms"] for e in accepted(events)}
-    found = read(lake_uri, steps.SILVER_EVENTS, "event_id, published_time_ms")
-    assert {row["event_id"]: row["published_time_ms"] for row in found} == expected
+    names = ("published_time_ms", "user_pseudonym", "household_pseudonym")
+    expected = {e["event_id"]: [e[name] for name in names] for e in accepted(events)}
+    found = read(lake_uri, steps.SILVER_EVENTS, f"event_id, {', '.join(names)}")
+    assert {row["event_id"]: [row[name] for name in names] for row in found} == expected
+    assert any(e["consent"] and e["user_pseudonym"] for e in events), "somebody opted out"
     assert len(found) == len(expected)
     counts = report["silver"]
     assert counts["duplicates"] == made.duplicates
@@ -178,6 +188,8 @@ def test_campaign_hourly_equals_the_reference(
     completed = {e["record_id"] for e in accepted(events) if e["event_type"] == "complete"}
     assert sum(r["sessions"] for r in found.values()) == len(shown)
     assert sum(r["sessions_completed"] for r in found.values()) == len(completed)
+    watched_ms = sum(row["watch_time_ms"] for row in sessions(accepted(events), gap_ms=0))
+    assert sum(r["watch_time_ms"] for r in found.values()) == watched_ms > 0
 
 
 def test_counters_equal_plain_python(report: dict[str, Any], lake_uri: str, events: list[dict[str, Any]]) -> None:

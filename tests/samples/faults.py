@@ -29,6 +29,7 @@ from jobs.streaming.application import ALL_JOBS
 from jobs.streaming.progress import committed_since, drain, unread
 from jobs.transforms.event_rules import Event
 from schemas.errors import ConnectorError
+from schemas.topics import AD_DECISIONS
 from tests.samples.ad_traffic import traffic
 from tests.samples.stream_io import EventWriter, complete, now_ms
 from tests.samples.stream_outputs import assert_outputs_equal_the_rules
@@ -143,13 +144,17 @@ class PatientWriter(EventWriter):
                     raise
 
 
+def _unread() -> int:
+    return unread(ALL_JOBS) + unread(ALL_JOBS, AD_DECISIONS)
+
+
 class StreamUnderTest:
     """The stream jobs with all that they have been given: every output is compared with all of it, each time."""
 
     def __init__(self, where: Endpoints, gap_s: int, window_s: int, closing_s: float) -> None:
         self.where = where
         self.registry = SchemaRegistry(where.registry_url)
-        self.writer = PatientWriter(self.registry, "test-publisher")
+        self.writer = PatientWriter(self.registry, "test-publisher", decisions=True)
         self._gap_s = gap_s
         self._window_s = window_s
         self._closing_s = closing_s
@@ -237,14 +242,14 @@ class StreamUnderTest:
             while time.monotonic() < deadline_s:
                 job_id = self.job_id(rest)
                 try:
-                    if job_id is not None and read_ms is None and unread(ALL_JOBS) == 0:
+                    if job_id is not None and read_ms is None and _unread() == 0:
                         read_ms = now_ms()
                     if job_id is not None and read_ms is not None and committed_since(rest, job_id, read_ms):
                         return job_id
                 except ConnectorError:
                     pass
                 time.sleep(0.3)
-        raise AssertionError(f"not settled after {timeout_s:g} s: {unread(ALL_JOBS)} events are not read")
+        raise AssertionError(f"not settled after {timeout_s:g} s: {_unread()} events and decisions are not read")
 
     def assert_exact(self) -> None:
         """All outputs that do not wait for sessions to close, as sets."""

@@ -13,7 +13,7 @@ from connectors import kafka
 from connectors.records import RecordDecoder, encoder
 from connectors.registry import SchemaRegistry
 from jobs.transforms.event_rules import Event
-from schemas.topics import AD_EVENTS, Topic
+from schemas.topics import AD_DECISIONS, AD_EVENTS, Topic
 
 TRANSACTION_EVENTS = 40
 
@@ -38,9 +38,13 @@ DEFAULTS = _defaults()
 
 
 class EventWriter:
-    """Writes events in committed transactions, stamped with the time at which they are published."""
+    """Writes events in committed transactions, stamped with the time at which they are published.
 
-    def __init__(self, registry: SchemaRegistry, transactional_id: str) -> None:
+    With `decisions` a paid impression's decision is written beside it, once per ad.
+    """
+
+    def __init__(self, registry: SchemaRegistry, transactional_id: str, *, decisions: bool = False) -> None:
+        self._encode_decision = encoder(AD_DECISIONS, registry) if decisions else None
         self._transactional_id = transactional_id
         self._producer: Producer = kafka.transactional_producer("test", transactional_id)
         self.encode = encoder(AD_EVENTS, registry)
@@ -75,8 +79,28 @@ class EventWriter:
             for name in ("event_time_ms", "received_time_ms", "published_time_ms"):
                 event[name] += shift_ms
             self._producer.produce(AD_EVENTS.name, self.encode(event), event["user_pseudonym"] or event["record_id"])
+        if self._encode_decision is not None:
+            before = {event["record_id"] for event in self.written}
+            shown = {e["record_id"]: e for e in batch if e["event_type"] == "impression" and e["cost_micros"] > 0}
+            for record_id, event in shown.items():
+                if record_id not in before:
+                    value = self._encode_decision(decision_of(event, published_ms - 500))
+                    self._producer.produce(AD_DECISIONS.name, value, record_id)
         self._producer.commit_transaction(30)
         self.written.extend(batch)
+
+
+def decision_of(event: Event, decided_ms: int) -> dict[str, Any]:
+    """The AdDecision that led to an impression."""
+    names = ("request_id", "imp_id", "record_id", "user_pseudonym", "placement_id", "publisher_id")
+    return {
+        **{name: event[name] for name in names},
+        "decision_time_ms": decided_ms,
+        "winner_campaign_id": event["campaign_id"],
+        "winner_creative_id": event["creative_id"],
+        "price_cpm_micros": event["cost_micros"] * 1000,
+        "features": {},
+    }
 
 
 def read_all(topic: Topic) -> Iterator[bytes]:

@@ -11,12 +11,13 @@ from jobs.streaming.settings import Settings
 from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.event_rules import accepted, is_late
 from jobs.transforms.invalid_traffic import invalid_deltas, verdicts
-from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values, metrics_key
+from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values, metrics_key, open_wins
 from jobs.transforms.sessions import sessions
 from jobs.transforms.valkey_writes import OPEN
 from schemas.campaign_metrics import INVALID_TRAFFIC_SUMS, MAXIMA, SESSION_SUMS, SUMS
 from schemas.counters import FEATURE_COUNTERS, FREQUENCY_COUNTERS
 from schemas.topics import (
+    AD_DECISIONS,
     AD_EVENTS_DLQ,
     AD_EVENTS_LATE,
     AD_SESSIONS,
@@ -65,9 +66,11 @@ def assert_outputs_equal_the_rules(
     assert sorted(row["reason"] for row in rows(AD_EVENTS_DLQ)) == sorted(reasons)
     for topic, counters in ((FREQUENCY_COUNTS, FREQUENCY_COUNTERS), (STREAMING_FEATURES, FEATURE_COUNTERS)):
         _compare(topic, _greatest_values(unpacked(rows(topic), kept)), counter_values(kept, counters))
-    spend = [row for row in rows(CAMPAIGN_SPEND) if row["day"] != OPEN]
-    _compare(CAMPAIGN_SPEND, _greatest_spend(spend), campaign_spend(kept))
     settings = Settings()
+    spend = rows(CAMPAIGN_SPEND)
+    _compare(CAMPAIGN_SPEND, _greatest_spend(row for row in spend if row["day"] != OPEN), campaign_spend(kept))
+    won = open_wins(read_avro(AD_DECISIONS, registry), kept, settings.win_open_s * 1000)
+    _compare(CAMPAIGN_SPEND, _last_wins(row for row in spend if row["day"] == OPEN), won)
     credits = attributions(kept, lookback_under(settings))
     _compare(ATTRIBUTIONS, _last_credits(rows(ATTRIBUTIONS)), _last_credits(r for r in credits if r["sign"] > 0))
     metrics = _added_up(rows(CAMPAIGN_METRICS))
@@ -156,7 +159,18 @@ def _greatest_values(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], int]:
     return values
 
 
-def _greatest_spend(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, int]]:
+def _last_wins(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
+    """Wins of each campaign and minute. Numbers of wins only grow, also when a restart sends some of them again."""
+    names = ("won_micros", "confirmed_micros", "wins", "confirmed_wins")
+    last: dict[tuple[str, int], Row] = {}
+    for row in rows:
+        key = (row["campaign_id"], row["decision_minute_ms"])
+        now = {name: row[name] for name in names}
+        last[key] = max(last.get(key, now), now, key=lambda r: (r["wins"], r["confirmed_wins"]))
+    return last
+
+
+def _greatest_spend(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, int]]:
     spend: dict[tuple[str, str], dict[str, int]] = {}
     for row in rows:
         now = {"spend_micros": row["spend_micros"], "impressions": row["impressions"]}

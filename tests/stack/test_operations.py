@@ -137,6 +137,9 @@ def test_a_backfill_gives_what_the_live_run_gave(stream: StreamUnderTest) -> Non
 
 def test_flinks_metrics_are_there_for_prometheus(stream: StreamUnderTest) -> None:
     command("infra.cli.app", "up", "--only", "flink-metrics")
+    events = stream.events(ADS)
+    stream.writer.write_raw(b"no header")
+    stream.writer.write([*events, *stream.refused(events)], per_second=EVENTS_PER_S)
     stream.settle()
     shown = httpx.get(f"http://{prometheus.addresses(stream.where)['flink']}/metrics", timeout=30).text
     lines = [line for line in shown.splitlines() if not line.startswith("#")]
@@ -146,3 +149,10 @@ def test_flinks_metrics_are_there_for_prometheus(stream: StreamUnderTest) -> Non
     assert values[f'flink_job_checkpoints_completed_total{{job="{ALL_JOBS}"}}'] > 0
     assert sum(v for name, v in values.items() if name.startswith("flink_task_records_in_total")) > 0
     assert sum(name.startswith("flink_jvm_heap_used_bytes") for name in values) == 2
+
+    def counted(name: str) -> float:
+        return sum(value for found, value in values.items() if found.startswith(name + "{"))
+
+    assert counted("flink_task_undecodable_total") >= 1
+    assert counted("flink_task_dead_letters_total") >= 4
+    assert any(name.startswith("flink_task_late_records_dropped_total{") for name in values)

@@ -141,6 +141,8 @@ def test_match_keys_become_pseudonyms_and_ads(ring: KeyRing) -> None:
     assert found["attributes"] == {"basket": "12"}
     by_email = content(read({"order_id": "o", "advertiser_id": "a", "email": " Some.One@x.example "}), "ad_conversion")
     assert by_email["user_pseudonym"] == ring.pseudonym("some.one@x.example")
+    opted_out = content(read(conversion(opt_out=True)), "ad_conversion")
+    assert (opted_out["user_pseudonym"], opted_out["attributes"]) == (None, {"opt_out": "true"})
     token = TokenMinter(ring).mint(bytes(16), 9, 0, 0, 60)
     by_click = content(read({"order_id": "o", "advertiser_id": "a", "click_token": token}), "ad_conversion")
     assert (by_click["record_id"], by_click["user_pseudonym"]) == (encode_id(bytes(16)), None)

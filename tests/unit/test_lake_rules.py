@@ -11,11 +11,14 @@ from deltalake import DeltaTable
 
 from connectors.delta import ProgressTable, arrow_schema, sql
 from connectors.registry import NotRegistered
+from jobs.batch.settings import BatchSettings
 from jobs.lake.buffer import TableBuffer
 from jobs.lake.decoding import RowDecoder
 from jobs.lake.tables import BRONZE, HOUR_COLUMN, event_hour
+from jobs.streaming.settings import Settings
 from schemas.codec import Encoder, parsed_schema, schema_text
 from schemas.errors import Fenced, Refused, Reject, RejectReason, Unavailable
+from schemas.events import OLDEST_MS
 from tests.samples.ad_traffic import traffic
 
 EVENTS = BRONZE[0]
@@ -175,3 +178,8 @@ def test_arrow_types_of_nested_contracts() -> None:
     schema = arrow_schema("ad_decision")
     assert pa.types.is_map(schema.field("features").type)
     assert pa.types.is_struct(schema.field("candidates").type.value_type)
+
+
+def test_a_batch_of_some_hours_looks_for_the_copies_that_the_stream_let_through() -> None:
+    within_ms = BatchSettings().copies_within_h * 3_600_000
+    assert within_ms >= OLDEST_MS > Settings().deduplication_ttl_s * 1000

@@ -10,7 +10,7 @@ from infra.local.stack import COMPONENTS
 from infra.monitoring import prometheus
 
 ROOT = Path(__file__).resolve().parents[2]
-_FUNCTIONS = {"absent", "increase", "max_over_time", "sum", "by", "or", "reason"}
+_FUNCTIONS = {"absent", "increase", "max_over_time", "sum", "by", "or", "reason", "job"}
 
 
 def test_configuration_is_up_to_date() -> None:

@@ -24,9 +24,10 @@ from jobs.transforms.rollups import (
     metrics_key,
     open_wins,
 )
-from jobs.transforms.sessions import sessions
+from jobs.transforms.sessions import NOT_OF_THE_AD, sessions
 from schemas.campaign_metrics import DIMENSIONS, MAXIMA, SUMS, TIME_COLUMN
 from schemas.counters import COUNTERS, FEATURE_COUNTERS, FREQUENCY_COUNTERS, Counter
+from schemas.events import EVENT_TYPES, SOURCES
 from tests.samples.ad_traffic import traffic
 from tests.samples.additive import add_up
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
@@ -34,6 +35,7 @@ from tests.samples.stream_io import complete
 from tests.samples.stream_rules import limits_under, lookback_under
 
 GAP_MS = SETTINGS.session_gap_s * 1000
+OPEN_MS = SETTINGS.win_open_s * 1000
 CASES = cases(tuple(JOBS))
 LOOKBACK_S = lookback_under(SETTINGS)
 LIMITS = limits_under(SETTINGS)
@@ -82,7 +84,7 @@ def outputs(events: list[Event], decisions: Sequence[dict[str, Any]] = ()) -> di
             ),
             *(
                 {"campaign_id": campaign_id, "day": "open", "decision_minute_ms": minute_ms, **row}
-                for (campaign_id, minute_ms), row in open_wins(decisions, kept).items()
+                for (campaign_id, minute_ms), row in open_wins(decisions, kept, OPEN_MS).items()
             ),
         ],
         "attributions": list({row["order_id"]: row for row in credits if row["sign"] > 0}.values()),
@@ -170,3 +172,56 @@ def test_order_of_arrival_changes_no_session(rng: random.Random) -> None:
     shuffled = list(kept)
     rng.shuffle(shuffled)
     assert sessions(shuffled, GAP_MS) == sessions(kept, GAP_MS)
+
+
+LIFE_TYPES = [kind.name for kind in EVENT_TYPES]
+STATES = ("shown", "abandoned", "errored", "completed")
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Event]:
+    """Events of up to three ads, each event once: any types, starts missing, quartiles in any order, two devices."""
+    return [
+        complete(
+            {
+                "event_id": n.to_bytes(16),
+                "record_id": draw(st.sampled_from("abc")),
+                "event_type": draw(st.sampled_from(LIFE_TYPES)),
+                "event_time_ms": draw(st.integers(1, 10**9)),
+                "received_time_ms": 10**9,
+                "published_time_ms": 10**9 + draw(st.integers(0, 10**6)),
+                "source": draw(st.sampled_from(SOURCES)),
+                "advertiser_id": "advertiser",
+                "campaign_id": draw(st.sampled_from(("campaign", "another"))),
+                "creative_id": "creative",
+                "user_pseudonym": draw(st.sampled_from((None, "v1:a", "v1:b"))),
+                "device_type": draw(st.sampled_from((None, "ctv", "phone"))),
+                "watch_percent": draw(st.none() | st.integers(0, 100)),
+                "creative_length_s": draw(st.sampled_from((None, 15, 30))),
+                "cost_micros": draw(st.integers(0, 10**6)),
+            }
+        )
+        for n in range(draw(st.integers(1, 12)))
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(lives(), st.randoms(use_true_random=False))
+def test_a_session_is_what_its_events_say_and_only_grows(events: list[Event], rng: random.Random) -> None:
+    rng.shuffle(events)
+    before: dict[str, dict[str, Any]] = {}
+    for so_far in range(1, len(events) + 1):  # what revisions would say, after each event
+        rows = {row["record_id"]: row for row in sessions(events[:so_far], GAP_MS)}
+        for record_id, row in rows.items():
+            was = before.get(record_id, row)
+            for name in ("events", "cost_micros", "furthest_quartile", "watch_time_ms", "dwell_ms", "closed_time_ms"):
+                assert row[name] >= was[name], name
+            assert STATES.index(row["state"]) >= STATES.index(was["state"])
+            assert row["first_event_time_ms"] <= was["first_event_time_ms"]
+            assert row["watch_time_ms"] <= 30_000 and (row["state"] == "completed") == (row["furthest_quartile"] == 100)
+            assert row["started"] or row["state"] in ("shown", "errored")
+        before = rows
+    of_ads = [e for e in events if e["event_type"] not in NOT_OF_THE_AD]
+    assert sum(row["events"] for row in before.values()) == len(of_ads)
+    assert sum(row["impressions"] for row in before.values()) == sum(e["event_type"] == "impression" for e in of_ads)
+    assert list(before.values()) == sessions(sorted(events, key=lambda e: e["event_id"]), GAP_MS), "order is nothing"

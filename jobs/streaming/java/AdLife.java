@@ -1,6 +1,9 @@
 // What ad_lives (AdLives.java) remembers of one ad, packed into bytes: layout, when it is looked at next, closed and
 // forgotten, number of events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its
 // texts and dimensions. What is not needed is not unpacked: a repeated event ends at a look at the ids.
+//
+// The ids are forgotten first. The numbers stay for as long as an event of the ad may still come (EventInput.OLDEST_MS):
+// without them it would begin a second life, with the first revision again and with all that was said to be said anew.
 package headwater;
 
 import java.nio.ByteBuffer;
@@ -64,16 +67,20 @@ final class AdLife {
     private static final int SAID_WATCH_MS = 22;
     private static final int SIZE = 23;
 
-    /** How many of the lives to be forgotten are looked at together: those of a minute. */
+    /** How many lives are looked at together to forget ids, and to forget the rest: those of a minute, of an hour. */
     private static final long FORGET_TOGETHER_MS = 60000;
+    private static final long END_TOGETHER_S = 3600;
 
-    /** In whole seconds, and 0 for none: when it is looked at next; it closes if nothing more comes; it is forgotten. */
+    /** In whole seconds, and 0 for none: when it is looked at next; it closes if nothing more comes; ids, or without any the
+     * rest, are forgotten. */
     long dueMs;
     private long closesMs;
     private long forgetMs;
 
     private final byte[] state;
-    private final int ids;
+    /** Where the numbers begin in the state, if there are any. */
+    private final int numbersAt;
+    private int ids;
     /** The event that this access has seen first; null: none. */
     private byte[] added;
     /** Null until they are asked for. */
@@ -91,6 +98,7 @@ final class AdLife {
         this.closesMs = Seconds.ms(state.getInt(5));
         this.forgetMs = Seconds.ms(state.getInt(9));
         this.ids = state.getInt(13);
+        this.numbersAt = HEADER_BYTES + this.ids * ID_BYTES;
     }
 
     /** Of what is kept of it; null: nothing. */
@@ -113,9 +121,15 @@ final class AdLife {
         return DataTypes.ROW(fields);
     }
 
-    /** Whether all of it is to be forgotten; never while it is open. */
-    boolean isForgotten(long nowMs) {
-        return this.closesMs == 0 && this.forgetMs <= nowMs;
+    /** Forgets what is over, nothing while it is open. Gives false when nothing is left. */
+    boolean forget(long nowMs) {
+        if (this.closesMs != 0 || this.forgetMs > nowMs) {
+            return true;
+        }
+        unpack();
+        this.ids = 0;
+        this.forgetMs = this.numbers[EVENTS] == 0 ? 0 : wholeSecond(this.numbers[LAST_PUBLISHED_MS] + EventInput.OLDEST_MS);
+        return this.forgetMs > nowMs;
     }
 
     /** Whether it is open and its gap has passed. */
@@ -123,16 +137,28 @@ final class AdLife {
         return this.closesMs != 0 && this.closesMs <= nowMs;
     }
 
-    /** When there is something to do if nothing more comes. */
-    long wakeMs() {
+    /**
+     * When there is something to do if nothing more comes. For each bucket the hours begin at another second, by the half of
+     * the key that has chosen the bucket: ended lives of all of them together would hold up everything else for a while.
+     */
+    long wakeMs(long key) {
         if (this.closesMs != 0) {
             return this.closesMs;
         }
-        return (this.forgetMs + FORGET_TOGETHER_MS - 1) / FORGET_TOGETHER_MS * FORGET_TOGETHER_MS;
+        if (this.ids == 0 && this.added == null) {
+            long beginsMs = ((key >>> 32) * END_TOGETHER_S >>> 32) * 1000;
+            return beginsMs + together(this.forgetMs - beginsMs, END_TOGETHER_S * 1000);
+        }
+        return together(this.forgetMs, FORGET_TOGETHER_MS);
     }
 
+    private static long together(long ms, long stepMs) {
+        return (ms + stepMs - 1) / stepMs * stepMs;
+    }
+
+    /** Keeps the ids, that of the event just seen among them, until then at least. */
     void remember(long untilMs) {
-        this.forgetMs = Math.max(this.forgetMs, wholeSecond(untilMs));
+        this.forgetMs = Math.max(this.ids == 0 ? 0 : this.forgetMs, wholeSecond(untilMs));
     }
 
     private static long wholeSecond(long ms) {
@@ -259,7 +285,7 @@ final class AdLife {
         }
         this.numbers = new long[SIZE];
         this.texts = new StringData[TEXTS.length];
-        AdLifeReader in = new AdLifeReader(this.state, HEADER_BYTES + this.ids * ID_BYTES);
+        AdLifeReader in = new AdLifeReader(this.state, this.numbersAt);
         if (in.position < this.state.length) {
             for (int i = 0; i < SIZE; i++) {
                 this.numbers[i] = in.next();
@@ -277,7 +303,7 @@ final class AdLife {
     byte[] packed() {
         int idBytes = this.ids * ID_BYTES;
         int addedBytes = this.added == null ? 0 : ID_BYTES;
-        int unpacked = this.numbers == null ? this.state.length - HEADER_BYTES - idBytes : 400;
+        int unpacked = this.numbers == null ? this.state.length - this.numbersAt : 400;
         AdLifeWriter out = new AdLifeWriter(HEADER_BYTES + idBytes + addedBytes + unpacked);
         ByteBuffer.wrap(out.bytes)
                 .put(LAYOUT)
@@ -289,7 +315,7 @@ final class AdLife {
         out.put(this.state, HEADER_BYTES, idBytes);
         out.put(this.added, 0, addedBytes);
         if (this.numbers == null) {
-            out.put(this.state, HEADER_BYTES + idBytes, unpacked);
+            out.put(this.state, this.numbersAt, unpacked);
         } else if (this.numbers[EVENTS] > 0) {
             for (int i = 0; i < SIZE; i++) {
                 out.put(this.numbers[i]);

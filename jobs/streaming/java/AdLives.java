@@ -15,11 +15,12 @@
 // The input's type is a constant of its own (EventInput, written by views.py for the columns of the deployment): only
 // for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
 //
-// State, of each bucket: its lives by 64 bits of their id's hash (AdLife.java), kept until the watermark is `remember_ms`
-// past their last event; and which of them are due in which second (DueLives.java). A timer per bucket and second looks
-// after all that are due then: with a key and timers of its own for each ad, Flink's queue of timers took two fifths of
-// the job's CPU. Each life is due once at a time, and is moved on only when that comes. An event later than the
-// watermark is treated like any other: nothing is dropped.
+// State, of each bucket: its lives by 64 bits of their id's hash (AdLife.java), their events' ids until the watermark is
+// `remember_ms` past the last event, their sums until no event can come any more (EventInput.OLDEST_MS past the last); and
+// which of them are due in which second (DueLives.java). A timer per bucket and second looks after all that are due then:
+// with a key and timers of its own for each ad, Flink's queue of timers took two fifths of the job's CPU. Each life is due
+// once at a time, and is moved on only when that comes. An event later than the watermark is treated like any other:
+// nothing is dropped.
 package headwater;
 
 import java.util.LinkedHashMap;
@@ -65,8 +66,9 @@ public class AdLives extends ProcessTableFunction {
         LifeEvent kind = LifeEvent.of(input.getString(this.columns.eventType));
         Long key = Long.valueOf(kind.key(input.getString(this.columns.recordId), eventId));
         Long watermarkMs = (Long) context.timeContext(Long.class).currentWatermark();
-        AdLife life = AdLife.of((byte[]) lives.get(key));
-        if (watermarkMs != null && life.isForgotten(watermarkMs.longValue())) {
+        byte[] kept = (byte[]) lives.get(key);
+        AdLife life = AdLife.of(kept);
+        if (kept != null && watermarkMs != null && !life.forget(watermarkMs.longValue())) {
             life = AdLife.of(null);
         }
         if (!life.sees(eventId)) {
@@ -100,19 +102,19 @@ public class AdLives extends ProcessTableFunction {
                 }
                 collect(GenericRowData.of(new Object[] {null, life.close()}));
             }
-            if (life.isForgotten(now.longValue())) {
-                lives.remove(key);
-            } else {
+            if (life.forget(now.longValue())) {
                 life.dueMs = 0;
                 wake(context, due, life, key);
                 lives.put(key, life.packed());
+            } else {
+                lives.remove(key);
             }
         }
     }
 
     /** Sees to it that the life is looked at when there is something to do; a look too early finds out by itself. */
     private static void wake(ProcessTableFunction.Context context, MapView due, AdLife life, Long key) throws Exception {
-        long wakeMs = life.wakeMs();
+        long wakeMs = life.wakeMs(key.longValue());
         if (life.dueMs != 0 && life.dueMs <= wakeMs) {
             return;
         }

@@ -3,11 +3,16 @@
 // A win and its impression come from two topics, in either order; whichever is second finds the first in the state.
 // Wins are summed by minute of decision, so nothing has to expire here: a reader knows from the minute which wins can't
 // be confirmed any more, and from older minutes how many are.
+//
+// One topic may be read far ahead of the other: after an outage, or when both are read again from their beginnings. So what
+// waits is given up by the clock of the topic that is behind, and by that of the one ahead only when it is a day ahead: a
+// topic that says nothing more of a campaign must not hold its state for ever.
 package headwater;
 
 import java.time.LocalDate;
 import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.HashMap;
 import java.util.Iterator;
@@ -33,8 +38,9 @@ import org.apache.flink.table.types.inference.TypeStrategies;
  *
  * <p>In: campaign_id, record_id, decided (a win; else an event), time_ms (of the decision or the event), shown (an
  * impression), cost_micros, currency, updated_ms. Out, after campaign_id: the absolute columns of campaign-spend-v1.
- * `open_s` is how long a win or an impression waits for the other; `minute_s` and `day_s` are how long the sums of a
- * minute and of a day are kept after their last change. Of a campaign without traffic the last ones stay.
+ * `open_s` is how long a win or an impression waits for the other, by the clock of the topic that is behind; `minute_s`
+ * and `day_s` are how long the sums of a minute and of a day are kept after their last change. Of a campaign without
+ * traffic the last ones stay.
  */
 public final class CampaignSpend extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
@@ -44,18 +50,25 @@ public final class CampaignSpend extends ProcessTableFunction {
     private static final byte WON = 2;
     private static final byte CONFIRMED = 3;
     private static final long SWEEP_MS = 60000L;
+    private static final long MOST_APART_MS = DAY_MS;
+    private static final Long HEARD = Long.valueOf(0L);
     private static final StringData OPEN = BinaryStringData.fromString("open");
     private static final StringData TOTAL = BinaryStringData.fromString("total");
 
-    /** Campaign to when its maps were last cleared of what is over. */
-    private transient Map swept;
+    /** Campaign to its clocks. */
+    private transient Map clocks;
 
     public void eval(
-            MapView ads, MapView minutes, MapView days, MapView totals, RowData input, Integer openS, Integer minuteS,
-            Integer dayS) throws Exception {
-        long nowMs = input.getLong(7);
-        if (isDue(input.getString(0).toString(), nowMs)) {
-            sweep(ads, 1, nowMs - openS.longValue() * 1000L);
+            MapView ads, MapView minutes, MapView days, MapView totals, MapView heard, RowData input, Integer openS,
+            Integer minuteS, Integer dayS) throws Exception {
+        SpendClocks clocks = clocksOf(input.getString(0).toString(), heard);
+        clocks.hear(input.getBoolean(2), input.getLong(7));
+        long nowMs = clocks.bothMs(MOST_APART_MS);
+        long openMs = openS.longValue() * 1000L;
+        if (nowMs >= clocks.sweptMs + SWEEP_MS) {
+            clocks.sweptMs = nowMs;
+            heard.put(HEARD, clocks.packed());
+            sweep(ads, 1, nowMs - openMs);
             sweep(minutes, 32, nowMs - minuteS.longValue() * 1000L);
             sweep(days, 16, nowMs - dayS.longValue() * 1000L);
         }
@@ -63,7 +76,7 @@ public final class CampaignSpend extends ProcessTableFunction {
         long timeMs = input.getLong(3);
         long costMicros = input.getLong(5);
         if (input.getBoolean(2)) {
-            won(ads, minutes, input, record, timeMs, costMicros);
+            won(ads, minutes, input, record, timeMs, costMicros, openMs);
             return;
         }
         boolean shown = input.getBoolean(4);
@@ -71,20 +84,21 @@ public final class CampaignSpend extends ProcessTableFunction {
         spent(days, day, input, dayText(day.longValue()), costMicros, shown);
         spent(totals, Long.valueOf(0L), input, TOTAL, costMicros, shown);
         if (shown) {
-            shown(ads, minutes, input, record);
+            shown(ads, minutes, input, record, openMs);
         }
     }
 
-    private boolean isDue(String campaign, long nowMs) {
-        if (this.swept == null) {
-            this.swept = new HashMap();
+    /** A campaign's clocks, after a restart as they were when its maps were last swept: the next rows set them again. */
+    private SpendClocks clocksOf(String campaign, MapView heard) throws Exception {
+        if (this.clocks == null) {
+            this.clocks = new HashMap();
         }
-        Long last = (Long) this.swept.get(campaign);
-        if (last != null && nowMs < last.longValue() + SWEEP_MS) {
-            return false;
+        SpendClocks known = (SpendClocks) this.clocks.get(campaign);
+        if (known == null) {
+            known = new SpendClocks((byte[]) heard.get(HEARD));
+            this.clocks.put(campaign, known);
         }
-        this.swept.put(campaign, Long.valueOf(nowMs));
-        return true;
+        return known;
     }
 
     /** Removes entries whose time, an i64 at a position of their bytes, is not after a moment. */
@@ -102,11 +116,17 @@ public final class CampaignSpend extends ProcessTableFunction {
         }
     }
 
-    /** What is known of an ad: whether it was won or shown, when that was heard, the minute and cost of its win. */
-    private static byte[] ad(byte state, long heardMs, long minuteMs, long costMicros) {
-        byte[] ad = new byte[25];
+    /** What is known of an ad: whether it was won or shown, when that was heard. */
+    private static byte[] ad(byte state, long heardMs) {
+        byte[] ad = new byte[9];
         ad[0] = state;
         Packed.putLong(ad, 1, heardMs);
+        return ad;
+    }
+
+    /** What is known of an ad that was won and not shown yet: the minute and cost of its win besides. */
+    private static byte[] win(long heardMs, long minuteMs, long costMicros) {
+        byte[] ad = Arrays.copyOf(ad(WON, heardMs), 25);
         Packed.putLong(ad, 9, minuteMs);
         Packed.putLong(ad, 17, costMicros);
         return ad;
@@ -125,27 +145,33 @@ public final class CampaignSpend extends ProcessTableFunction {
         });
     }
 
-    private void won(MapView ads, MapView minutes, RowData input, String record, long decidedMs, long costMicros)
+    private void won(
+            MapView ads, MapView minutes, RowData input, String record, long decidedMs, long costMicros, long openMs)
             throws Exception {
         byte[] ad = (byte[]) ads.get(record);
         long minuteMs = decidedMs - Math.floorMod(decidedMs, MINUTE_MS);
-        if (ad == null) {
-            ads.put(record, ad(WON, input.getLong(7), minuteMs, costMicros));
-            open(minutes, input, minuteMs, costMicros, 0L);
-        } else if (ad[0] == SHOWN) {
-            ads.put(record, ad(CONFIRMED, input.getLong(7), minuteMs, costMicros));
+        if (ad != null && ad[0] == SHOWN && isInTime(ad, input, openMs)) {
+            ads.put(record, ad(CONFIRMED, input.getLong(7)));
             open(minutes, input, minuteMs, costMicros, costMicros);
+        } else if (ad == null || ad[0] == SHOWN) {
+            ads.put(record, win(input.getLong(7), minuteMs, costMicros));
+            open(minutes, input, minuteMs, costMicros, 0L);
         }
     }
 
-    private void shown(MapView ads, MapView minutes, RowData input, String record) throws Exception {
+    /** Whether the other half comes before the one kept would be swept, which may still be there by chance. */
+    private static boolean isInTime(byte[] ad, RowData input, long openMs) {
+        return Math.abs(input.getLong(7) - Packed.getLong(ad, 1)) < openMs;
+    }
+
+    private void shown(MapView ads, MapView minutes, RowData input, String record, long openMs) throws Exception {
         byte[] ad = (byte[]) ads.get(record);
         if (ad == null) {
-            ads.put(record, ad(SHOWN, input.getLong(7), 0L, 0L));
-        } else if (ad[0] == WON) {
+            ads.put(record, ad(SHOWN, input.getLong(7)));
+        } else if (ad[0] == WON && isInTime(ad, input, openMs)) {
             long minuteMs = Packed.getLong(ad, 9);
             long costMicros = Packed.getLong(ad, 17);
-            ads.put(record, ad(CONFIRMED, input.getLong(7), minuteMs, costMicros));
+            ads.put(record, ad(CONFIRMED, input.getLong(7)));
             open(minutes, input, minuteMs, 0L, costMicros);
         }
     }
@@ -203,6 +229,7 @@ public final class CampaignSpend extends ProcessTableFunction {
         state.put("minutes", new MapWithoutEnd(DataTypes.BIGINT()));
         state.put("days", new MapWithoutEnd(DataTypes.BIGINT()));
         state.put("totals", new MapWithoutEnd(DataTypes.BIGINT()));
+        state.put("heard", new MapWithoutEnd(DataTypes.BIGINT()));
         return TypeInference.newBuilder()
                 .staticArguments(new StaticArgument[] {
                     StaticArgument.table(
@@ -217,5 +244,41 @@ public final class CampaignSpend extends ProcessTableFunction {
                 .stateTypeStrategies(state)
                 .outputTypeStrategy(TypeStrategies.explicit((DataType) output.bridgedTo(RowData.class)))
                 .build();
+    }
+}
+
+/** The newest times that a campaign's events and decisions have said, ms; 0 for none. Kept: eight bytes each. */
+final class SpendClocks {
+    private long eventsMs;
+    private long decisionsMs;
+    /** When, by both clocks, the campaign's maps were last cleared of what is over. Not kept. */
+    long sweptMs;
+
+    SpendClocks(byte[] kept) {
+        if (kept != null) {
+            this.eventsMs = Packed.getLong(kept, 0);
+            this.decisionsMs = Packed.getLong(kept, 8);
+        }
+    }
+
+    void hear(boolean decision, long timeMs) {
+        if (decision) {
+            this.decisionsMs = Math.max(this.decisionsMs, timeMs);
+        } else {
+            this.eventsMs = Math.max(this.eventsMs, timeMs);
+        }
+    }
+
+    /** What time it is for both: that of the one behind, if it is no further behind than this. */
+    long bothMs(long mostApartMs) {
+        long aheadMs = Math.max(this.eventsMs, this.decisionsMs);
+        return Math.max(Math.min(this.eventsMs, this.decisionsMs), aheadMs - mostApartMs);
+    }
+
+    byte[] packed() {
+        byte[] bytes = new byte[16];
+        Packed.putLong(bytes, 0, this.eventsMs);
+        Packed.putLong(bytes, 8, this.decisionsMs);
+        return bytes;
     }
 }

@@ -1,4 +1,4 @@
--- Events that keep the rules, with the key by which copies of an event meet.
+-- Events that keep the rules, without pseudonyms of those who opted out, with the key by which copies of an event meet.
 SELECT
   ${columns},
   ${late_raw} AS late_raw,
