@@ -1,8 +1,8 @@
 // Little-endian numbers in bytes, and what the counters' functions have in common.
 package headwater;
 
-import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import org.apache.flink.core.memory.MemoryUtils;
 
 final class Packed {
     /** Of the updates of one bucket (CounterUpdates.java): its length, how long it is of use after its end, their number. */
@@ -13,13 +13,27 @@ final class Packed {
     /** Between the parts of a key. */
     static final byte SEPARATOR = 0x1f;
 
+    private static final boolean AS_IT_LIES = ByteOrder.nativeOrder() == ByteOrder.LITTLE_ENDIAN;
+    private static final long FIRST = MemoryUtils.UNSAFE.arrayBaseOffset(byte[].class);
+
     private Packed() {}
 
+    // A buffer around the bytes for each number was a tenth of what counters cost.
+
     static long getLong(byte[] from, int at) {
-        return ByteBuffer.wrap(from).order(ByteOrder.LITTLE_ENDIAN).getLong(at);
+        check(from, at);
+        long value = MemoryUtils.UNSAFE.getLong(from, FIRST + at);
+        return AS_IT_LIES ? value : Long.reverseBytes(value);
     }
 
     static void putLong(byte[] to, int at, long value) {
-        ByteBuffer.wrap(to).order(ByteOrder.LITTLE_ENDIAN).putLong(at, value);
+        check(to, at);
+        MemoryUtils.UNSAFE.putLong(to, FIRST + at, AS_IT_LIES ? value : Long.reverseBytes(value));
+    }
+
+    private static void check(byte[] bytes, int at) {
+        if (at < 0 || at > bytes.length - 8) {
+            throw new IndexOutOfBoundsException(at + " of " + bytes.length);
+        }
     }
 }
