@@ -67,7 +67,14 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
     serving = Serving(Inventory(_NO_CATALOG))
     keys = KeyRing.load(ends.secrets)
     valkey = AsyncValkey(ends.valkey_url)
-    store = Store(valkey, settings.store_timeout_ms / 1000, settings.token_ttl_s, settings.budget_times)
+    overload = Overload(settings.shed_lag_ms, settings.shed_in_flight)
+    store = Store(
+        valkey,
+        settings.store_timeout_ms / 1000,
+        settings.token_ttl_s,
+        settings.budget_times,
+        lambda: overload.lag_s,
+    )
     bidders = Bidders(call_rules(settings, place.count))
     counters = CountersRefresher(store, lambda: serving.inventory, settings.counters_refresh_s, settings.win_open_s)
     log = DecisionLog(settings.log_queue_messages)
@@ -155,7 +162,6 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
     def own_metrics() -> str:
         return generate_latest().decode()
 
-    overload = Overload(settings.shed_lag_ms, settings.shed_in_flight)
     siblings = Siblings(place.folder, place.number, place.count, own_metrics) if place.folder is not None else None
     tier_keeper = TierKeeper(valkey, lambda: bidders.desks, settings.dsp_tiers_s)
     dsp_metrics = DspMetrics(lambda: bidders.desks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -115,9 +116,13 @@ class PlannedValkey:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.failure: Exception | None = None
+        self.patience_s = 0.0
+        self.takes_s = 0.0
 
     async def pipeline(self, commands: list[Any], timeout_s: float) -> list[Any]:
         self.asked.append(commands)
+        self.patience_s = timeout_s
+        await asyncio.sleep(self.takes_s)
         if self.failure is not None:
             raise self.failure
         return [[] for _ in commands]
@@ -149,3 +154,29 @@ def test_a_read_that_is_not_answered_is_slow_and_a_connection_that_is_gone_is_no
     for valkey.failure in (Unavailable("gone"), TimedOut("late"), None):
         assert _read(store, "v1:user", capped=True).read is (valkey.failure is None)
     assert len(seen) == 2
+
+
+def test_what_waited_for_our_own_loop_is_no_slowness_of_the_stores() -> None:
+    valkey = PlannedValkey()
+    valkey.takes_s = 0.03
+    lag_s = 0.0
+    store = Store(valkey, 0.02, 3600, BudgetTimes(), lambda: lag_s)  # type: ignore[arg-type]
+    seen: list[float] = []
+    store.breaker.record = seen.append  # type: ignore[method-assign]
+    _read(store, "v1:user", capped=True)
+    lag_s = 10.0
+    _read(store, "v1:user", capped=True)
+    assert seen[0] >= 0.03 and seen[1] == 0.0
+
+
+def test_a_read_never_outlasts_its_request() -> None:
+    valkey = PlannedValkey()
+    store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+
+    async def patience_s(spare_s: float, left_s: float) -> float:
+        await store.read("v1:user", None, None, 0, spare_s, by_s=time.monotonic() + left_s)
+        return valkey.patience_s
+
+    assert asyncio.run(patience_s(0.0, 0.005)) <= 0.005
+    assert asyncio.run(patience_s(0.06, 0.06)) == pytest.approx(0.06, abs=0.01)
+    assert asyncio.run(patience_s(0.0, 1.0)) == 0.02
