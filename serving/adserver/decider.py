@@ -129,13 +129,12 @@ class Decider:
         fanout = self._ask_dsps(context, asked, inventory, due_s)
         contests = [Contest(o, inventory, context, answer_by_s) for o in asked]
         session = context.session_context if inventory.has_stream_caps else None
-        spare_s = due_s - time.monotonic() if fanout.calls else 0.0
         standing = await self._store.read(
             context.pseudonym,
             context.household,
             session,
             context.now_ms,
-            spare_s,
+            lambda: fanout.waits,
             lambda: any(row.caps for contest in contests for row, _ in contest.internal),
             due_s,
         )

@@ -110,15 +110,15 @@ class Store:
         household: str | None,
         session: str | None,
         now_ms: int,
-        spare_s: float,
+        waits: Callable[[], bool] = lambda: False,
         capped: Callable[[], bool] = lambda: True,
         by_s: float = math.inf,
     ) -> Standing:
         """The user's (else the household's) counters, and the wins of theirs and of the session that are under way.
 
-        `spare_s` is time that the request waits for DSPs anyway: it may be used up as well. `capped`: whether caps
-        need the counters even when features go without them. `by_s`: monotonic time at which the request goes on
-        without what is not known by then.
+        `waits`: whether the request waits for DSPs anyway, for so long an answer may take. `capped`: whether caps need
+        the counters even when features go without them. `by_s`: monotonic time at which the request goes on without
+        what is not known by then.
         """
         cold = pseudonym is not None and not self.breaker.allows()
         if cold and not capped():
@@ -133,7 +133,9 @@ class Store:
             commands.append(("HGETALL", stream))
         asked_s = time.monotonic()
         try:
-            replies = await self._valkey.pipeline(commands, min(max(self._timeout_s, spare_s), by_s - asked_s))
+            replies = await self._valkey.pipeline(
+                commands, min(self._timeout_s, by_s - asked_s), lambda: waits() and time.monotonic() < by_s
+            )
         except Unavailable:
             replies = []
         except ConnectorError:

@@ -173,7 +173,7 @@ class PlannedStore:
         household: str | None,
         session: str | None,
         now_ms: int,
-        spare_s: float,
+        waits: Callable[[], bool],
         capped: Callable[[], bool],
         by_s: float = float("inf"),
     ) -> Standing:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.valkey_wire import Timer
 from schemas.errors import TimedOut, Unavailable
 from serving.adserver.features.breaker import BreakerLimits, FeatureBreaker, State
 from serving.adserver.limits.budgets import BudgetTimes
@@ -117,11 +119,12 @@ class PlannedValkey:
         self.asked: list[Any] = []
         self.failure: Exception | None = None
         self.patience_s = 0.0
+        self.longer: Callable[[], bool] = lambda: False
         self.takes_s = 0.0
 
-    async def pipeline(self, commands: list[Any], timeout_s: float) -> list[Any]:
+    async def pipeline(self, commands: list[Any], timeout_s: float, longer: Callable[[], bool]) -> list[Any]:
         self.asked.append(commands)
-        self.patience_s = timeout_s
+        self.patience_s, self.longer = timeout_s, longer
         await asyncio.sleep(self.takes_s)
         if self.failure is not None:
             raise self.failure
@@ -129,7 +132,7 @@ class PlannedValkey:
 
 
 def _read(store: Store, pseudonym: str | None, capped: bool) -> Any:
-    return asyncio.run(store.read(pseudonym, "v1:house", None, 0, 0.0, lambda: capped))
+    return asyncio.run(store.read(pseudonym, "v1:house", None, 0, capped=lambda: capped))
 
 
 def test_while_it_is_open_the_user_is_read_for_caps_only() -> None:
@@ -169,14 +172,31 @@ def test_what_waited_for_our_own_loop_is_no_slowness_of_the_stores() -> None:
     assert seen[0] >= 0.03 and seen[1] == 0.0
 
 
-def test_a_read_never_outlasts_its_request() -> None:
+def test_a_read_may_take_as_long_as_dsps_are_waited_for_and_never_outlasts_its_request() -> None:
     valkey = PlannedValkey()
     store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+    waits = True
 
-    async def patience_s(spare_s: float, left_s: float) -> float:
-        await store.read("v1:user", None, None, 0, spare_s, by_s=time.monotonic() + left_s)
-        return valkey.patience_s
+    async def patience(left_s: float) -> tuple[float, bool]:
+        await store.read("v1:user", None, None, 0, lambda: waits, by_s=time.monotonic() + left_s)
+        return valkey.patience_s, valkey.longer()
 
-    assert asyncio.run(patience_s(0.0, 0.005)) <= 0.005
-    assert asyncio.run(patience_s(0.06, 0.06)) == pytest.approx(0.06, abs=0.01)
-    assert asyncio.run(patience_s(0.0, 1.0)) == 0.02
+    assert asyncio.run(patience(10.0)) == (0.02, True)
+    waits = False
+    assert asyncio.run(patience(10.0)) == (0.02, False)
+    waits = True
+    patience_s, longer = asyncio.run(patience(-0.005))
+    assert patience_s < 0 and not longer
+
+
+def test_a_wait_is_over_when_there_is_no_more_time() -> None:
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        never: asyncio.Future[list[Any]] = loop.create_future()
+        Timer(loop, never, 0.01, lambda: loop.time() < began_s + 0.05)
+        with pytest.raises(TimedOut):
+            await never
+        return loop.time() - began_s
+
+    assert 0.05 <= asyncio.run(run()) < 1.0
