@@ -200,3 +200,12 @@ def test_a_wait_is_over_when_there_is_no_more_time() -> None:
         return loop.time() - began_s
 
     assert 0.05 <= asyncio.run(run()) < 1.0
+
+
+def test_an_answer_is_given_up_in_time_to_be_one() -> None:
+    valkey = PlannedValkey()
+    store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+    assert store._patience_s(time.monotonic() + 10) == 0.02
+    assert store._patience_s(time.monotonic() + 0.015) <= 0.010
+    with pytest.raises(TimedOut):
+        store._patience_s(time.monotonic() + 0.005)
