@@ -120,7 +120,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         catalog = yield from catalog_in_steps(data)
         serving.inventory = yield from Inventory.in_steps(catalog)
         metrics.CATALOG_VERSION.set(serving.inventory.version)
-        gc.freeze()
+        gc.freeze()  # without a collection, which would hold requests up: auctions leave no cycles behind
 
     def use_champion(model: ChampionModel) -> None:
         serving.scorer = model
@@ -141,6 +141,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
 
         def use_challenger(model: ChampionModel) -> None:
             serving.challenger = model
+            gc.freeze()
 
         challenger = ChampionWatch(
             ends.mlflow_url, settings.model_name, settings.challenger_alias, settings.model_poll_s, use_challenger

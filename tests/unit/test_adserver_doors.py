@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,25 @@ def test_a_loop_that_is_late_counts_as_time_that_the_request_waited(tmp_path: Pa
         return began_s
 
     assert asyncio.run(run()) - arrived_s[0] == pytest.approx(0.25, abs=0.1)
+
+
+def test_an_auction_leaves_nothing_for_the_collector(tmp_path: Path) -> None:
+    made, serving = decider(tmp_path, _ADS)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
+
+    async def auctions(count: int) -> None:
+        for _ in range(count):
+            await doors.handle(Request("POST", "/openrtb2/auction", b"", {}, _BODY, ""))
+        await asyncio.sleep(0.01)
+
+    async def run() -> int:
+        await auctions(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await auctions(50)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(run()) < 50, "cycles would be frozen with the next catalogue, and stay"
