@@ -31,6 +31,7 @@ class FileWatch:
         self._path = path
         self._apply = apply
         self._stamp: Stamp | None = None
+        self._looking = asyncio.Lock()
         self.problem: str | None = f"{path} was not read yet"
 
     def look(self) -> None:
@@ -40,11 +41,12 @@ class FileWatch:
 
     async def look_in_slices(self) -> None:
         """`look` between requests."""
-        ends_s = time.monotonic() + _SLICE_S
-        for _ in self._steps():
-            if time.monotonic() >= ends_s:
-                await asyncio.sleep(_PAUSE_S)
-                ends_s = time.monotonic() + _SLICE_S
+        async with self._looking:  # an older text must not come into service behind a newer one
+            ends_s = time.monotonic() + _SLICE_S
+            for _ in self._steps():
+                if time.monotonic() >= ends_s:
+                    await asyncio.sleep(_PAUSE_S)
+                    ends_s = time.monotonic() + _SLICE_S
 
     def _steps(self) -> Iterator[None]:
         try:

@@ -46,6 +46,28 @@ def test_requests_are_answered_while_a_long_file_is_taken_in(tmp_path: Path) -> 
     assert turns.index(-1) >= 5, "the loop went round between the steps"
 
 
+def test_an_older_text_never_comes_behind_a_newer_one(tmp_path: Path) -> None:
+    path = tmp_path / "changes.json"
+    path.write_text("long" * 10)
+    used: list[str] = []
+
+    def use(text: str) -> Iterator[None]:
+        for _ in text:
+            time.sleep(0.002)
+            yield
+        used.append(text)
+
+    async def run() -> None:
+        watch = FileWatch(path, use)
+        first = asyncio.create_task(watch.look_in_slices())
+        await asyncio.sleep(0.01)
+        path.write_text("new")
+        await asyncio.gather(first, watch.look_in_slices())
+
+    asyncio.run(run())
+    assert used == ["long" * 10, "new"]
+
+
 def test_a_file_that_is_refused_half_way_says_so(tmp_path: Path) -> None:
     path = tmp_path / "broken.json"
     path.write_text("{}")
