@@ -5,6 +5,7 @@ Source: RFC 9110 (semantics), RFC 9112 (HTTP/1.1).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from http import HTTPStatus
@@ -46,6 +47,7 @@ class Request:
     headers: dict[bytes, bytes]
     body: bytes
     peer: str  # address of the other end: the client or the nearest proxy
+    connected: Callable[[], bool] = lambda: True  # whether whoever asked is still there to be answered
 
     def header(self, name: bytes, default: str = "") -> str:
         """A header's value as text. `name` in lower case."""

@@ -154,6 +154,7 @@ class _Connection(asyncio.Protocol):
         self._head_fed_bytes = 0  # given to the parser in chunks that held nothing but this head
         self._completed = 0
         self._peer = ""
+        self._lost = False
         self.deadline_s = 0.0
 
     # --- asyncio's callbacks
@@ -169,6 +170,7 @@ class _Connection(asyncio.Protocol):
         self._expect_within(self._limits.idle_timeout_s)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        self._lost = True
         self._server.ended(self)
         self._waiting.clear()
 
@@ -254,7 +256,15 @@ class _Connection(asyncio.Protocol):
             parsed = _absolute_target(self._url)
             path, query = (parsed.path or b"/"), (parsed.query or b"")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        request = Request(method.decode("ascii"), path.decode("latin-1"), query, self._headers, bytes(body), self._peer)
+        request = Request(
+            method.decode("ascii"),
+            path.decode("latin-1"),
+            query,
+            self._headers,
+            bytes(body),
+            self._peer,
+            self._is_connected,
+        )
         self._waiting.append(
             _Turn(
                 request,
@@ -369,6 +379,9 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
+
+    def _is_connected(self) -> bool:
+        return not self._lost
 
 
 @dataclass(slots=True)

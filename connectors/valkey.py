@@ -18,7 +18,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -164,10 +164,13 @@ class AsyncValkey:
         if self._wire is not None:
             self._wire.abort()
 
-    async def pipeline(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+    async def pipeline(
+        self, commands: Sequence[Command], timeout_s: float, longer: Callable[[], bool] | None = None
+    ) -> list[Any]:
         """The reply of each command, in order; `Refused` stands where a command was refused.
 
-        Errors: Unavailable at once when there is no connection, TimedOut after `timeout_s`.
+        Errors: Unavailable at once when there is no connection, TimedOut after `timeout_s`, or later, as soon as
+        `longer` says that there is no more time.
         """
         if not commands:
             return []
@@ -176,7 +179,7 @@ class AsyncValkey:
             raise Unavailable("valkey: not connected")
         future = wire.send(commands)
         loop = asyncio.get_running_loop()
-        timer = Timer(loop, future, timeout_s)
+        timer = Timer(loop, future, timeout_s, longer)
         try:
             return await future
         except TimedOut:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ Command = tuple[Argument, ...]
 #: Error prefixes that pass by themselves: the server loads its file, a script blocks it, a replica takes over.
 _PASSING = ("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
 _LAST_LOOK_S = 0.001
+_LONGER_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,20 @@ class _Pending:
 class Timer:
     """Ends a wait with TimedOut. A loop that was held up runs its timers before it reads its sockets, so the wait is
     over only after one more look at them: else an answer that came in time would be lost to our own delay.
+
+    `longer` is asked when the time is over, and again every `_LONGER_S`: as long as it says so, the wait goes on.
     """
 
-    __slots__ = ("_future", "_handle", "_loop", "_timeout_s")
+    __slots__ = ("_future", "_handle", "_longer", "_loop", "_timeout_s")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[Any]], timeout_s: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[list[Any]],
+        timeout_s: float,
+        longer: Callable[[], bool] | None = None,
+    ) -> None:
+        self._longer = longer
         self._loop = loop
         self._future = future
         self._timeout_s = timeout_s
@@ -126,6 +136,9 @@ class Timer:
         self._handle.cancel()
 
     def _look_once_more(self) -> None:
+        if self._longer is not None and self._longer():
+            self._handle = self._loop.call_later(_LONGER_S, self._look_once_more)
+            return
         self._handle = self._loop.call_later(_LAST_LOOK_S, self._expire)
 
     def _expire(self) -> None:

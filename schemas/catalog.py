@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import types
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Generator
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from schemas.errors import ConfigError
 from schemas.events import BY_NAME
@@ -279,13 +281,37 @@ class Partners:
 
 def load_catalog(text: str) -> Catalog:
     """The catalogue of a JSON text. Errors: ConfigError lists every problem with its path."""
+    steps = catalog_in_steps(_parse(text))
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(Catalog, end.value)
+
+
+def catalog_in_steps(data: Any) -> Generator[None, None, Catalog]:
+    """The catalogue of parsed JSON, built with a pause behind each item, for a process that must not stand still.
+
+    Errors: ConfigError lists every problem with its path.
+    """
     problems: list[str] = []
-    catalog = _build(Catalog, _parse(text), "$", problems)
+    types_of, _ = _fields(Catalog)
+    built: dict[str, list[Any]] = {}
+    for name, items in data.items() if isinstance(data, dict) else ():
+        if isinstance(items, list) and get_origin(types_of.get(name)) is list:
+            (kind,) = get_args(types_of[name])
+            made = built[name] = []
+            for i, item in enumerate(items):
+                made.append(_build(kind, item, f"$.{name}[{i}]", problems))
+                yield
+    rest = data | {name: [] for name in built} if built else data
+    catalog = _build(Catalog, rest, "$", problems)
     if not problems:
+        catalog = replace(catalog, **built)
         problems += _dangling(catalog)
     if problems:
         raise ConfigError("catalogue: " + "; ".join(problems))
-    return catalog
+    return cast(Catalog, catalog)
 
 
 def load_bidders(text: str) -> Bidders:
@@ -343,8 +369,7 @@ def _build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
     if not isinstance(value, dict):
         problems.append(f"{path}: expected an object")
         return None
-    hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
+    hints, known = _fields(kind)
     problems += [f"{path}.{name}: unknown field" for name in value.keys() - known.keys()]
     arguments = {}
     for name, f in known.items():
@@ -354,6 +379,12 @@ def _build(kind: Any, value: Any, path: str, problems: list[str]) -> Any:
             problems.append(f"{path}.{name}: missing")
             arguments[name] = None
     return kind(**arguments)
+
+
+@cache
+def _fields(kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(types, fields) of a dataclass by name: resolving its annotations costs more than a creative does otherwise."""
+    return get_type_hints(kind), {f.name: f for f in fields(kind)}
 
 
 def _dangling(catalog: Catalog) -> list[str]:

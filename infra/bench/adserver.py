@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ CAPACITY_PER_S, CAPACITY_S, CAPACITY_DSPS = 150.0, 8.0, 3
 _TIER_PERIOD_S = 6
 _SEED = 1
 _START_S = 60.0
+_ALL_CORES = sorted(os.sched_getaffinity(0))
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -63,7 +64,7 @@ class Measured:
 
 def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     """The rows, and what is in them."""
-    with services(("contracts", "valkey", "mlflow")) as where:
+    with _cores_apart(), services(("contracts", "valkey", "mlflow")) as where:
         prepare(where)
         rounds: list[Measured] = []
 
@@ -78,6 +79,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
 
         samples = interleaved(ours, beside, pairs, _dot)
         own = tuple((quantile(m.seen.own_ms, 0.99) or 0.0, None) for m in rounds)
+        lag = tuple((quantile(m.seen.lag_ms, 0.99) or 0.0, None) for m in rounds)
         all_asked, by_tier = tiers(where, scale)
         with our_server(where):
             late = measure(where, deadline_plan(where, scale))
@@ -86,6 +88,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     rows = [
         Row("server CPU per auction, 30 DSPs and 100 candidates", "ms", samples),
         Row("own overhead at 100 auctions/s, p99", "ms", own),
+        Row("the load's own event loop, late by, p99", "ms", lag),
         Row(f"answers later than tmax + 5 ms, of {late.seen.sent:,}", "answers", ((float(late.seen.late), None),)),
         Row(f"2 processes beside 1, a core each, {CAPACITY_DSPS} DSPs", "auctions/s", workers),
         Row(
@@ -108,6 +111,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         " both seen from the DSPs' side",
         f"tiers: judged every {_TIER_PERIOD_S} s in this run, on other requests than those that are measured",
         f"processes: {CAPACITY_PER_S:.0f} auctions/s for each; auctions per CPU-second, times their number",
+        "the server has a core of its own but in the processes' row; load, DSPs, Kafka and Valkey have the others",
         f"deadline run: DSPs of which 10 % err or hang, tmax {late_tmax()} ms",
     ]
     return rows, notes
@@ -170,7 +174,7 @@ def capacity(where: Endpoints, workers: int, scale: float) -> float:
     """
     write_bidders(where, CAPACITY_DSPS)
     try:
-        with our_server(where, HEADWATER_ADSERVER_WORKERS=str(workers)):
+        with our_server(where, _ALL_CORES, HEADWATER_ADSERVER_WORKERS=str(workers)):
             load = plan(where, CAPACITY_PER_S * workers, max(CAPACITY_S * scale, 2.0), CAPACITY_DSPS)
             found = measure(where, load)
         return workers * 1000 / found.cpu_ms * (1 - found.shed_share)
@@ -179,9 +183,10 @@ def capacity(where: Endpoints, workers: int, scale: float) -> float:
 
 
 @contextmanager
-def our_server(where: Endpoints, **settings: str) -> Iterator[None]:
+def our_server(where: Endpoints, cores: Collection[int] = (), **settings: str) -> Iterator[None]:
+    """Ours, on the core that is kept for the server unless others are given."""
     environment = {"HEADWATER_ADSERVER_MODEL_NAME": MODEL_NAME, "HEADWATER_ADSERVER_NOTICES_ALLOW_PRIVATE": "true"}
-    with _server(where, ["-m", "serving.adserver"], environment | settings, "bench-ctr-v"):
+    with _server(where, ["-m", "serving.adserver"], environment | settings, "bench-ctr-v", cores):
         yield
 
 
@@ -193,13 +198,16 @@ def straightforward(where: Endpoints) -> Iterator[None]:
 
 
 @contextmanager
-def _server(where: Endpoints, arguments: Sequence[str], settings: dict[str, str], word: str) -> Iterator[None]:
+def _server(
+    where: Endpoints, arguments: Sequence[str], settings: dict[str, str], word: str, cores: Collection[int] = ()
+) -> Iterator[None]:
     """A server that has said `word` in its status, and is gone afterwards. Errors: RuntimeError."""
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=_ROOT, env={**os.environ, **one_thread, **settings}, stderr=subprocess.DEVNULL
     )
     _SERVER.append(process.pid)
+    os.sched_setaffinity(process.pid, cores or _ALL_CORES[-1:])
     try:
         deadline_s = time.monotonic() + _START_S
         while word not in _status(where):
@@ -214,6 +222,16 @@ def _server(where: Endpoints, arguments: Sequence[str], settings: dict[str, str]
 
 
 _SERVER: list[int] = []
+
+
+@contextmanager
+def _cores_apart() -> Iterator[None]:
+    """Keeps a core for the server: whatever else is started from here on has the others, if there are others."""
+    os.sched_setaffinity(0, _ALL_CORES[:-1] or _ALL_CORES)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, _ALL_CORES)
 
 
 def _status(where: Endpoints) -> str:

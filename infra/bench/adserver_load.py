@@ -21,6 +21,7 @@ import uvloop
 from infra.simulator.fleet import Asked, Fleet, natures
 
 _SETTLE_S = 1.5
+_BEAT_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class Plan:
     placements: int
     longest_ms: float = 60.0
     trouble: float = 0.0
-    warm_up: int = 50
+    warm_up: int = 50  # requests one after the other, then some at the plan's rate, for all connections to be there
+    warm_up_s: float = 2.0
     first: int = 0  # number of the first request: other numbers are other requests
     host: str = "127.0.0.1"
 
@@ -46,13 +48,15 @@ class Plan:
 @dataclass(slots=True)
 class Seen:
     """What was seen. Times in ms; `latency_ms` counts from when a request was due. `own_ms` is what the server added:
-    from when the request was written, less the slowest DSP that answered before the response.
+    from when the request was written, less the slowest DSP that answered before the response. `lag_ms` is how late
+    this process's own event loop was, again and again: what is part of `own_ms` and not the server's.
     """
 
     sent: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     latency_ms: list[float] = field(default_factory=list)
     own_ms: list[float] = field(default_factory=list)
+    lag_ms: list[float] = field(default_factory=list)
     late: int = 0
     dsp_counts: dict[str, int] = field(default_factory=dict)
     dsp_bytes_in: int = 0
@@ -157,22 +161,15 @@ class Load:
         for number in range(plan.warm_up):
             await self._send(-1 - number, body_of(-1 - number, plan), time.monotonic())
             await asyncio.sleep(0.02)
+        await self._at_rate(-1 - plan.warm_up, -1, plan.warm_up_s, random.Random(plan.seed))
         await asyncio.sleep(_SETTLE_S)
         await self._told("ready")
         self._measuring = True
         self.fleet.counts.clear()
         self.fleet.bytes_in = 0
-        began_s = next_s = time.monotonic()
-        number = plan.first
-        while next_s < began_s + plan.seconds:
-            body = body_of(number, plan)  # while there is time: it is no delay of the server's
-            wait_s = next_s - time.monotonic()
-            if wait_s > 0:
-                await asyncio.sleep(wait_s)
-            await self._send(number, body, next_s)
-            number += 1
-            next_s += rng.expovariate(plan.rate_per_s)
-        self.seen.sent = sent = number - plan.first
+        beat = asyncio.get_running_loop().create_task(self._beat())
+        self.seen.sent = sent = await self._at_rate(plan.first, 1, plan.seconds, rng)
+        beat.cancel()
         for _ in range(50):
             if sum(self.statuses.values()) >= sent:
                 break
@@ -182,6 +179,28 @@ class Load:
         self.seen.dsp_counts = dict(self.fleet.counts)
         self.seen.dsp_bytes_in = self.fleet.bytes_in
         return self.seen
+
+    async def _at_rate(self, first: int, step: int, seconds: float, rng: random.Random) -> int:
+        """Sends requests numbered from `first` on, each when it is due, and gives back how many."""
+        began_s = next_s = time.monotonic()
+        sent = 0
+        while next_s < began_s + seconds:
+            number = first + step * sent
+            body = body_of(number, self.plan)  # while there is time: it is no delay of the server's
+            wait_s = next_s - time.monotonic()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            await self._send(number, body, next_s)
+            sent += 1
+            next_s += rng.expovariate(self.plan.rate_per_s)
+        return sent
+
+    async def _beat(self) -> None:
+        """Keeps how late the loop is."""
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(_BEAT_S)
+            self.seen.lag_ms.append((time.monotonic() - began_s - _BEAT_S) * 1000)
 
     async def _told(self, word: str) -> None:
         """Says it, and waits until the other side has taken its reading."""

@@ -52,7 +52,10 @@ class Worker:
         started_ms = time.time_ns() // 1_000_000
         row = self._rng.choice(self._market.rows)
         viewer = self._rng.randrange(VIEWERS)
-        standing = await self._store.read(f"v1:{self._run}-{viewer}", None, None, started_ms, _TIMEOUT_S)
+        by_s = time.monotonic() + _TIMEOUT_S
+        standing = await self._store.read(
+            f"v1:{self._run}-{viewer}", None, None, started_ms, waits=lambda: True, by_s=by_s
+        )
         candidate = from_row(row)
         raw_id = self._rng.randbytes(16)
         record = record_of(row, raw_id, started_ms)

@@ -102,37 +102,48 @@ class Decider:
         self._features = FeatureReader(settings.counters_expired_s)
         self._own_time = OwnTime(settings.margin_ms / 1000)
 
-    async def decide(self, request: BidRequest, arrived_s: float, body: bytes = b"") -> list[Decision]:
-        """A decision per imp, logged. `arrived_s` is the loop's time at which the request was complete, `body` its JSON
-        as it came.
+    async def decide(
+        self,
+        request: BidRequest,
+        arrived_s: float,
+        body: bytes = b"",
+        connected: Callable[[], bool] = lambda: True,
+    ) -> list[Decision]:
+        """A decision per imp. `arrived_s` is the monotonic time at which the request was complete, `body` its JSON as
+        it came, `connected` whether its client is still there.
+
+        Decisions are logged, and bidders told, in the loop's next round: the answer goes first, if it is made at once.
         """
-        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)  # auctions that end are due, one that begins is not: their answers leave first
         inventory = self._serving.inventory
         context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
         context = in_cells(context, inventory)
         asked = opportunities(request, inventory, context.assignment.floor_percent)
         doubt = self._integrity.doubts(context) if self._integrity is not None else None
         if doubt is not None and self._integrity is not None and self._integrity.refuses(doubt):
-            return self._refuse(context, asked, doubt, inventory, (loop.time() - arrived_s) * 1000)
+            return self._refuse(context, asked, doubt, inventory, (time.monotonic() - arrived_s) * 1000)
         tmax_ms = min(request.tmax or self._settings.default_tmax_ms, self._settings.max_tmax_ms)
-        due_s = arrived_s + tmax_ms / 1000 - self._own_time.of(tmax_ms / 1000, arrived_s)
+        answer_by_s = arrived_s + tmax_ms / 1000
+        due_s = answer_by_s - self._own_time.of(tmax_ms / 1000, arrived_s, len(asked))
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
-        contests = [Contest(o, inventory, context, arrived_s + tmax_ms / 1000) for o in asked]
+        contests = [Contest(o, inventory, context, answer_by_s) for o in asked]
         session = context.session_context if inventory.has_stream_caps else None
-        spare_s = due_s - loop.time() if fanout.calls else 0.0
         standing = await self._store.read(
             context.pseudonym,
             context.household,
             session,
             context.now_ms,
-            spare_s,
+            lambda: fanout.waits,
             lambda: any(row.caps for contest in contests for row, _ in contest.internal),
+            due_s,
         )
         for contest in contests:
+            if fanout.waits:
+                await asyncio.sleep(0)  # there is time: whoever has none goes first
             self._enter(contest, standing, inventory, context)
         turns = await fanout.collect()
-        collected_s = min(loop.time(), due_s)
+        collected_s = min(time.monotonic(), due_s)
 
         for contest in contests:
             contest.enter_bids(turns, context, inventory.rates)
@@ -157,12 +168,15 @@ class Decider:
             for decision in decisions:
                 decision.reasons.add(doubt)
         fanout.settled(decisions, inventory.rates)
-        ended_s = loop.time()
-        self._own_time.observe(ended_s - collected_s, ended_s)
+        ended_s = time.monotonic()
+        self._own_time.observe(ended_s - collected_s, ended_s, len(asked))
         latency_ms = (ended_s - arrived_s) * 1000
-        for decision in decisions:
-            self._report(decision, context, inventory.currency, latency_ms)
         metrics.DECISION_SECONDS.observe(latency_ms / 1000)
+        for decision in decisions:
+            if decision.winner is not None:
+                rules.mark_losers(decision.candidates, decision.winner)
+        delivered = connected if ended_s <= answer_by_s else _never
+        self._report_soon(decisions, context, inventory.currency, latency_ms, delivered)
         return decisions
 
     def _refuse(
@@ -175,8 +189,7 @@ class Decider:
     ) -> list[Decision]:
         """Nothing is shown, nobody asked; the reason is logged."""
         decisions = [Decision(place, reasons={doubt}) for place in asked]
-        for decision in decisions:
-            self._report(decision, context, inventory.currency, latency_ms)
+        self._report_soon(decisions, context, inventory.currency, latency_ms, _never)
         return decisions
 
     def _ask_dsps(
@@ -343,13 +356,37 @@ class Decider:
         named, imp = identity(house, "", inventory.currency), contest.opportunity.imp
         decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
 
-    def _report(self, decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> None:
+    def _report_soon(
+        self,
+        decisions: Sequence[Decision],
+        context: RequestContext,
+        currency: str,
+        latency_ms: float,
+        delivered: Callable[[], bool],
+    ) -> None:
+        """Reports decisions in the loop's next round, when their answer is on its way or has nobody to go to."""
+        if not context.request.test and not self._log.available:
+            for decision in decisions:
+                decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)  # which the answer says too
+
+        def report() -> None:
+            is_shown = delivered()
+            for decision in decisions:
+                self._report(decision, context, currency, latency_ms, is_shown)
+
+        asyncio.get_running_loop().call_soon(report)
+
+    def _report(
+        self, decision: Decision, context: RequestContext, currency: str, latency_ms: float, is_shown: bool
+    ) -> None:
         """Logs and counts a decision, and tells its bidders. Test traffic is counted alone."""
-        if decision.winner is not None:
-            rules.mark_losers(decision.candidates, decision.winner)
         metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()
         if context.request.test:
             return
-        for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
+        for _, url in notices(decision, context.request.id, self._serving.inventory.rates, is_shown):
             self._notify(url)
         keep(self._log, decision, context, currency, latency_ms)
+
+
+def _never() -> bool:
+    return False

@@ -1,10 +1,15 @@
-"""Catalogue and bidders files: read at the start and again whenever they change. A broken file changes nothing."""
+"""Catalogue and bidders files: read at the start and again whenever they change. A broken file changes nothing.
+
+A catalogue of thousands of creatives takes a few hundred milliseconds to build. While requests come it is built in
+slices of one, and the old one serves until the new one is whole.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from schemas.errors import ConfigError
@@ -13,18 +18,37 @@ logger = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int]
 
+_SLICE_S = 0.001
+_PAUSE_S = 0.001
+
 
 class FileWatch:
-    """Calls `apply` with a file's text when it has changed. `apply` raises ConfigError for a text that it refuses."""
+    """Calls `apply` with a file's text when it has changed. `apply` raises ConfigError for a text that it refuses; what
+    would take long it does in steps, which it gives back.
+    """
 
-    def __init__(self, path: Path, apply: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, apply: Callable[[str], Iterator[None] | None]) -> None:
         self._path = path
         self._apply = apply
         self._stamp: Stamp | None = None
+        self._looking = asyncio.Lock()
         self.problem: str | None = f"{path} was not read yet"
 
     def look(self) -> None:
         """Reads the file if it is another than the last one. Never raises: what is wrong is in `problem`."""
+        for _ in self._steps():
+            pass
+
+    async def look_in_slices(self) -> None:
+        """`look` between requests."""
+        async with self._looking:  # an older text must not come into service behind a newer one
+            ends_s = time.monotonic() + _SLICE_S
+            for _ in self._steps():
+                if time.monotonic() >= ends_s:
+                    await asyncio.sleep(_PAUSE_S)
+                    ends_s = time.monotonic() + _SLICE_S
+
+    def _steps(self) -> Iterator[None]:
         try:
             status = self._path.stat()
             stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
@@ -32,7 +56,7 @@ class FileWatch:
                 return
             text = self._path.read_text()
             self._stamp = stamp
-            self._apply(text)
+            yield from self._apply(text) or ()
         except (OSError, UnicodeDecodeError, ConfigError) as e:
             problem = str(e)
             if problem != self.problem:
@@ -46,4 +70,4 @@ class FileWatch:
         """Looks until it is cancelled."""
         while True:
             await asyncio.sleep(poll_s)
-            self.look()
+            await self.look_in_slices()

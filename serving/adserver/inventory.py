@@ -5,7 +5,7 @@ Immutable: a changed catalogue becomes a new `Inventory`, and requests in flight
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -71,6 +71,17 @@ class Inventory:
     """Everything that may be shown. Errors: ConfigError when the catalogue holds what the server can't honour."""
 
     def __init__(self, catalog: Catalog) -> None:
+        for _ in self._build(catalog):
+            pass
+
+    @classmethod
+    def in_steps(cls, catalog: Catalog) -> Generator[None, None, Inventory]:
+        """The inventory, made with pauses in between, for a process that must not stand still. Errors: ConfigError."""
+        made = cls.__new__(cls)
+        yield from made._build(catalog)
+        return made
+
+    def _build(self, catalog: Catalog) -> Iterator[None]:
         self.version = catalog.version
         self.currency = catalog.currency
         self.rates = Rates(catalog.currency, catalog.rates)
@@ -86,12 +97,17 @@ class Inventory:
             line_item = line_items[creative.line_item_id]
             campaign = campaigns[line_item.campaign_id]
             owners.append((creative, line_item, campaign, advertisers[campaign.advertiser_id]))
+        yield
         _check(catalog)
-        rules = [_cap_rules(creative, campaign, advertiser) for creative, _, campaign, advertiser in owners]
+        rules = []
+        for creative, _, campaign, advertiser in owners:
+            rules.append(_cap_rules(creative, campaign, advertiser))
+            yield
         capped = {per: {s for r in rules for s in capped_scopes(r, per)} for per in (PER_VIEWER, PER_STREAM)}
-        self.rows: list[AdRow] = [
-            _row(i, *owner, caps, capped) for i, (owner, caps) in enumerate(zip(owners, rules, strict=True))
-        ]
+        self.rows: list[AdRow] = []
+        for i, (owner, caps) in enumerate(zip(owners, rules, strict=True)):
+            self.rows.append(_row(i, *owner, caps, capped))
+            yield
         #: Budgets of the campaigns that have something to sell, and those of them that are paced.
         self.budgets: dict[str, Budget] = {r.campaign.id: r.budget for r in self.rows if not r.is_house}
         self.paced_campaigns = [
@@ -107,8 +123,10 @@ class Inventory:
             position = {entity_id: i for i, entity_id in enumerate(dict.fromkeys(of_row))}
             self.entity_ids[kind] = list(position)
             self.entity_of_row[kind] = np.array([position[entity_id] for entity_id in of_row], np.intp)
+            yield
         self.campaign_ids = [c.id for c in catalog.campaigns]
         self._index = TargetingIndex([r.line_item for r in self.rows])
+        yield
         approved = {
             f: [r for r in self.rows if r.creative.format == f and r.creative.review == "approved"] for f in FORMATS
         }

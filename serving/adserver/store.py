@@ -46,8 +46,8 @@ from serving.adserver.limits.pending import Claim, PendingWins
 
 _KEYS_PER_PIPELINE = 200
 _REFRESH_TIMEOUT_S = 1.0
-#: Kept of a request's time for making the answer once Valkey has spoken.
-_ANSWER_S = 0.003
+#: Kept of a request's time for making the answer once Valkey has spoken, or for giving it up, which takes two looks.
+_ANSWER_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +81,22 @@ class Commit(Enum):
 
 
 class Store:
-    """The ad server's side of Valkey. `timeout_s` bounds each round trip of a request."""
+    """The ad server's side of Valkey. `timeout_s` bounds each round trip of a request; `lag_s` tells how late the event
+    loop is, since an answer that waits for us is no slowness of Valkey's.
+    """
 
-    def __init__(self, valkey: AsyncValkey, timeout_s: float, token_ttl_s: int, times: BudgetTimes) -> None:
+    def __init__(
+        self,
+        valkey: AsyncValkey,
+        timeout_s: float,
+        token_ttl_s: int,
+        times: BudgetTimes,
+        lag_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._valkey = valkey
         self._timeout_s = timeout_s
         self._record_life_s = token_ttl_s + REGISTRY_LAG_S
+        self._lag_s = lag_s
         self.budgets = Budgets(valkey, times)
         self.breaker = FeatureBreaker(on_change=metrics.FEATURE_BREAKER.set)
 
@@ -100,13 +110,15 @@ class Store:
         household: str | None,
         session: str | None,
         now_ms: int,
-        spare_s: float,
+        waits: Callable[[], bool] = lambda: False,
         capped: Callable[[], bool] = lambda: True,
+        by_s: float = math.inf,
     ) -> Standing:
         """The user's (else the household's) counters, and the wins of theirs and of the session that are under way.
 
-        `spare_s` is time that the request waits for DSPs anyway: it may be used up as well. `capped`: whether caps
-        need the counters even when features go without them.
+        `waits`: whether the request waits for DSPs anyway, for so long an answer may take. `capped`: whether caps need
+        the counters even when features go without them. `by_s`: monotonic time at which the request goes on without
+        what is not known by then.
         """
         cold = pseudonym is not None and not self.breaker.allows()
         if cold and not capped():
@@ -121,7 +133,9 @@ class Store:
             commands.append(("HGETALL", stream))
         asked_s = time.monotonic()
         try:
-            replies = await self._valkey.pipeline(commands, max(self._timeout_s, spare_s))
+            replies = await self._valkey.pipeline(
+                commands, min(self._timeout_s, by_s - asked_s), lambda: waits() and time.monotonic() < by_s
+            )
         except Unavailable:
             replies = []
         except ConnectorError:
@@ -129,7 +143,7 @@ class Store:
             self.breaker.record(time.monotonic() - asked_s)
         else:
             if commands:
-                self.breaker.record(time.monotonic() - asked_s)
+                self.breaker.record(max(0.0, time.monotonic() - asked_s - self._lag_s()))
         if len(replies) < len(commands) or any(isinstance(reply, ConnectorError) for reply in replies):
             return Standing(self._caps(None, PendingRead(), now_ms), read=False, cold=cold)
         read = self._valkey.connected

@@ -8,8 +8,8 @@ that they share answers, which are kept for the life of the inventory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,9 @@ _HOUR_MS = 3_600_000
 _EPOCH_HOUR_OF_WEEK = 3 * 24
 _CLOCKS = ("utc", "viewer")
 _KEPT_ANSWERS = 8192
+
+#: Of one kind of targeting: value -> mask of who lists it or lists nothing; mask of who lists nothing.
+_Masks = tuple[dict[str | None, int], int]
 
 
 class Audience(NamedTuple):
@@ -103,7 +106,10 @@ class TargetingIndex:
             self._by_hour([h if t.daypart_clock == clock else set() for h, t in zip(hours, listed, strict=True)])
             for clock in _CLOCKS
         )
-        self.find = lru_cache(maxsize=_KEPT_ANSWERS)(self._find)
+        # of the parts, not of `self`: a cycle would live until the collector looks, which what is frozen never sees
+        self.find = lru_cache(maxsize=_KEPT_ANSWERS)(
+            partial(_find, self._single, self._several, self._hours, self._width)
+        )
 
     def bits(self, positions: Iterable[int]) -> int:
         """A mask of positions."""
@@ -123,22 +129,7 @@ class TargetingIndex:
                 said[at] = 0
         return Audience._make(said)
 
-    def _find(self, audience: Audience, among: int) -> tuple[int, ...]:
-        """Positions in the mask `among` that want an audience, in order."""
-        found = among
-        for name, (by_value, anyone) in self._single.items():
-            found &= by_value.get(getattr(audience, name), anyone)
-        for name, (by_value, anyone) in self._several.items():
-            wanted = anyone
-            for value in getattr(audience, name):
-                wanted |= by_value.get(value, 0)
-            found &= wanted
-        for hour, by_hour in zip((audience.utc_hour, audience.viewer_hour), self._hours, strict=True):
-            if by_hour:
-                found &= by_hour[hour]
-        return _positions(found, self._width)
-
-    def _index(self, lists: Sequence[list[str]]) -> tuple[dict[str | None, int], int]:
+    def _index(self, lists: Sequence[list[str]]) -> _Masks:
         """(value -> mask of who lists it or lists nothing, mask of who lists nothing)."""
         members: dict[str, list[int]] = {}
         for position, values in enumerate(lists):
@@ -156,6 +147,29 @@ class TargetingIndex:
             _mask((i for i, hours in enumerate(wanted) if hour in hours), self._width) | anyone
             for hour in range(HOURS_OF_WEEK)
         )
+
+
+def _find(
+    single: Mapping[str, _Masks],
+    several: Mapping[str, _Masks],
+    hours: Sequence[tuple[int, ...]],
+    width: int,
+    audience: Audience,
+    among: int,
+) -> tuple[int, ...]:
+    """Positions in the mask `among` that want an audience, in order."""
+    found = among
+    for name, (by_value, anyone) in single.items():
+        found &= by_value.get(getattr(audience, name), anyone)
+    for name, (by_value, anyone) in several.items():
+        wanted = anyone
+        for value in getattr(audience, name):
+            wanted |= by_value.get(value, 0)
+        found &= wanted
+    for hour, by_hour in zip((audience.utc_hour, audience.viewer_hour), hours, strict=True):
+        if by_hour:
+            found &= by_hour[hour]
+    return _positions(found, width)
 
 
 def _mask(positions: Iterable[int], width: int) -> int:

@@ -138,13 +138,13 @@ def test_two_quick_requests_can_not_both_take_the_last_of_a_cap(
                 await store.budgets.refresh(inventory)
 
             async def request(store: Store) -> Commit:
-                standing = await store.read(viewer, None, None, NOW_S * 1000, 0.0)
+                standing = await store.read(viewer, None, None, NOW_S * 1000)
                 assert standing.caps.allowed(row.caps)
                 claims = gate.claims(row, standing.caps)
                 return await store.commit(_record(row.campaign.id), Reservation(row.budget, 1_000), claims)
 
             outcomes = list(await asyncio.gather(*(request(store) for _ in range(5) for store in (a, b))))
-            standing = await a.read(viewer, None, None, NOW_S * 1000, 0.0)
+            standing = await a.read(viewer, None, None, NOW_S * 1000)
             assert not standing.caps.allowed(row.caps), "what is under way is seen before ranking"
             return outcomes
 
@@ -164,14 +164,14 @@ def test_a_cap_of_a_stream_is_kept_for_viewers_who_may_not_be_known(
         async with _store(local_services.valkey_url) as store:
             await store.budgets.refresh(inventory)
             for expected in (True, False):
-                standing = await store.read(None, None, session, NOW_S * 1000, 0.0)
+                standing = await store.read(None, None, session, NOW_S * 1000)
                 assert standing.caps.allowed(row.caps) is expected
                 claims = gate.claims(row, standing.caps)
                 committed = await store.commit(_record(row.campaign.id), None, claims)
                 assert committed is (Commit.DONE if expected else Commit.CAPPED)
-            other = await store.read(None, None, "another", NOW_S * 1000, 0.0)
+            other = await store.read(None, None, "another", NOW_S * 1000)
             assert other.caps.allowed(row.caps)
-            unknown = await store.read(None, None, None, NOW_S * 1000, 0.0)
+            unknown = await store.read(None, None, None, NOW_S * 1000)
             assert not unknown.caps.allowed(row.caps), "what can't be counted stays away"
 
     asyncio.run(run())
@@ -331,11 +331,11 @@ def test_standing_reads_the_viewers_counters(local_services: Endpoints, valkey: 
 
     async def run() -> None:
         async with _store(local_services.valkey_url) as store:
-            standing = await store.read(pseudonym, household, None, NOW_S * 1000, 0.0)
+            standing = await store.read(pseudonym, household, None, NOW_S * 1000)
             assert standing.viewer is standing.user is not None and standing.household is None
-            unknown = await store.read(None, household, None, NOW_S * 1000, 0.0)
+            unknown = await store.read(None, household, None, NOW_S * 1000)
             assert unknown.user is None and unknown.read and unknown.viewer is not None
-            nobody = await store.read(None, None, None, NOW_S * 1000, 0.0)
+            nobody = await store.read(None, None, None, NOW_S * 1000)
             assert nobody.viewer is None and nobody.read
             for found, seen in ((standing, 2), (unknown, 5)):
                 for limit, expected in ((seen, False), (seen + 1, True)):
@@ -360,7 +360,7 @@ def test_open_wins_are_read_by_campaign(local_services: Endpoints, valkey: Valke
 def test_a_server_that_is_away_is_an_answer_not_an_exception(campaign: str) -> None:
     async def run() -> None:
         async with _store("redis://127.0.0.1:9/0", timeout_s=0.05) as store:
-            standing = await store.read("v1:x", None, None, NOW_S * 1000, 0.0)
+            standing = await store.read("v1:x", None, None, NOW_S * 1000)
             assert (standing.read, standing.user, store.budgets.known) == (False, None, False)
             assert await store.commit(_record(campaign), None) is Commit.NOT_REGISTERED
 

@@ -202,3 +202,32 @@ def test_drain_answers_what_was_asked_and_refuses_new_connections() -> None:
         idle_writer.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_a_handler_can_tell_whether_its_client_got_the_answer(stays: bool) -> None:
+    async def run() -> bool:
+        loop = asyncio.get_running_loop()
+        asked: asyncio.Future[Request] = loop.create_future()
+        told: asyncio.Future[bool] = loop.create_future()
+
+        async def keep(request: Request) -> Response:
+            asked.set_result(request)
+            await asyncio.sleep(0.2)
+            loop.call_soon(lambda: told.set_result(request.connected()))
+            return Response(200, b"done")
+
+        server = HttpServer(keep, LIMITS)
+        await server.start("127.0.0.1", 0)
+        assert server._server is not None
+        _reader, writer = await asyncio.open_connection(*server._server.sockets[0].getsockname())
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await asked).connected()
+        if not stays:
+            writer.transport.abort()
+        found = await told
+        writer.close()
+        await server.drain(0.5)
+        return found
+
+    assert asyncio.run(run()) is stays

@@ -173,8 +173,9 @@ class PlannedStore:
         household: str | None,
         session: str | None,
         now_ms: int,
-        spare_s: float,
+        waits: Callable[[], bool],
         capped: Callable[[], bool],
+        by_s: float = float("inf"),
     ) -> Standing:
         viewer = self._user if pseudonym else self._household if household else None
         key = None if viewer is None else pending_key(user_key(pseudonym or household or ""))

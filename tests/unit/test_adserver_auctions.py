@@ -73,8 +73,8 @@ class Watched(Decider):
 
     decisions: tuple[Decision, ...] = ()
 
-    async def decide(self, request: Any, arrived_s: float, body: bytes = b"") -> list[Decision]:
-        decided = await super().decide(request, arrived_s, body)
+    async def decide(self, *asked: Any, **named: Any) -> list[Decision]:
+        decided = await super().decide(*asked, **named)
         self.decisions = tuple(decided)
         return decided
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from connectors.valkey_wire import Timer
 from schemas.errors import TimedOut, Unavailable
 from serving.adserver.features.breaker import BreakerLimits, FeatureBreaker, State
 from serving.adserver.limits.budgets import BudgetTimes
@@ -115,16 +118,21 @@ class PlannedValkey:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.failure: Exception | None = None
+        self.patience_s = 0.0
+        self.longer: Callable[[], bool] = lambda: False
+        self.takes_s = 0.0
 
-    async def pipeline(self, commands: list[Any], timeout_s: float) -> list[Any]:
+    async def pipeline(self, commands: list[Any], timeout_s: float, longer: Callable[[], bool]) -> list[Any]:
         self.asked.append(commands)
+        self.patience_s, self.longer = timeout_s, longer
+        await asyncio.sleep(self.takes_s)
         if self.failure is not None:
             raise self.failure
         return [[] for _ in commands]
 
 
 def _read(store: Store, pseudonym: str | None, capped: bool) -> Any:
-    return asyncio.run(store.read(pseudonym, "v1:house", None, 0, 0.0, lambda: capped))
+    return asyncio.run(store.read(pseudonym, "v1:house", None, 0, capped=lambda: capped))
 
 
 def test_while_it_is_open_the_user_is_read_for_caps_only() -> None:
@@ -149,3 +157,55 @@ def test_a_read_that_is_not_answered_is_slow_and_a_connection_that_is_gone_is_no
     for valkey.failure in (Unavailable("gone"), TimedOut("late"), None):
         assert _read(store, "v1:user", capped=True).read is (valkey.failure is None)
     assert len(seen) == 2
+
+
+def test_what_waited_for_our_own_loop_is_no_slowness_of_the_stores() -> None:
+    valkey = PlannedValkey()
+    valkey.takes_s = 0.03
+    lag_s = 0.0
+    store = Store(valkey, 0.02, 3600, BudgetTimes(), lambda: lag_s)  # type: ignore[arg-type]
+    seen: list[float] = []
+    store.breaker.record = seen.append  # type: ignore[method-assign]
+    _read(store, "v1:user", capped=True)
+    lag_s = 10.0
+    _read(store, "v1:user", capped=True)
+    assert seen[0] >= 0.03 and seen[1] == 0.0
+
+
+def test_a_read_may_take_as_long_as_dsps_are_waited_for_and_never_outlasts_its_request() -> None:
+    valkey = PlannedValkey()
+    store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+    waits = True
+
+    async def patience(left_s: float) -> tuple[float, bool]:
+        await store.read("v1:user", None, None, 0, lambda: waits, by_s=time.monotonic() + left_s)
+        return valkey.patience_s, valkey.longer()
+
+    assert asyncio.run(patience(10.0)) == (0.02, True)
+    waits = False
+    assert asyncio.run(patience(10.0)) == (0.02, False)
+    waits = True
+    patience_s, longer = asyncio.run(patience(-0.005))
+    assert patience_s < 0 and not longer
+
+
+def test_a_wait_is_over_when_there_is_no_more_time() -> None:
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        never: asyncio.Future[list[Any]] = loop.create_future()
+        Timer(loop, never, 0.01, lambda: loop.time() < began_s + 0.05)
+        with pytest.raises(TimedOut):
+            await never
+        return loop.time() - began_s
+
+    assert 0.05 <= asyncio.run(run()) < 1.0
+
+
+def test_an_answer_is_given_up_in_time_to_be_one() -> None:
+    valkey = PlannedValkey()
+    store = Store(valkey, 0.02, 3600, BudgetTimes())  # type: ignore[arg-type]
+    assert store._patience_s(time.monotonic() + 10) == 0.02
+    assert store._patience_s(time.monotonic() + 0.015) <= 0.010
+    with pytest.raises(TimedOut):
+        store._patience_s(time.monotonic() + 0.005)

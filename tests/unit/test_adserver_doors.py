@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import msgspec
 import pytest
 
 from connectors.http_messages import Request, Response
+from serving.adserver.decider import Decider
 from serving.adserver.doors.app import Doors
 from serving.adserver.overload import Overload
-from tests.samples.adserver import PlannedStore, bid_request, decider
+from tests.samples.adserver import VAST_MARKUP, KeptLog, PlannedBidders, PlannedStore, bid_request, decider
 
 _ADS = [{"id": "a", "pricing": "cpm", "bid_micros": 2_000_000}]
 
@@ -86,3 +88,99 @@ def test_a_play_that_many_see_reserves_and_costs_what_they_all_do(tmp_path: Path
     assert reserved is not None and reserved.price_micros == record.impression_cost_micros == 60_600
     bid = msgspec.json.decode(answer.body)["seatbid"][0]["bid"][0]
     assert (bid["price"], bid["ext"]["headwater"]["impression_cost_micros"]) == (2.0, 60_600)
+
+
+def _with_notices() -> dict[str, Any]:
+    """A DSP's bid with a win notice above another's with a loss notice."""
+    bid = {"id": "b", "impid": "1", "crid": "c", "mtype": 2, "adm": VAST_MARKUP, "adomain": ["x.example"]}
+    said = {
+        "win": {"price": 9.0, "nurl": "https://d.example/won"},
+        "lose": {"price": 8.0, "lurl": "https://d.example/no"},
+    }
+    return {n: {"response": {"id": "req-1", "cur": "USD", "seatbid": [{"bid": [bid | s]}]}} for n, s in said.items()}
+
+
+@pytest.mark.parametrize(
+    ("connected", "takes_s", "told"),
+    [
+        (True, 0.0, ["https://d.example/won", "https://d.example/no"]),
+        (False, 0.0, ["https://d.example/no"]),
+        (True, 0.03, ["https://d.example/no"]),
+    ],
+    ids=["answered", "the client is gone", "too late"],
+)
+def test_a_bidder_has_won_when_somebody_got_the_answer_in_time(
+    tmp_path: Path, connected: bool, takes_s: float, told: list[str]
+) -> None:
+    class Slow(PlannedStore):
+        async def commit(self, *given: Any, **named: Any) -> Any:
+            await asyncio.sleep(takes_s)
+            return await super().commit(*given, **named)
+
+    notices: list[str] = []
+    made, serving = decider(tmp_path, _ADS, Slow(), PlannedBidders(_with_notices()), notify=notices.append)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
+    body = msgspec.json.encode(bid_request(tmax=20 if takes_s else 10_000))
+
+    async def run() -> Any:
+        return await doors.handle(Request("POST", "/openrtb2/auction", b"", {}, body, "", lambda: connected))
+
+    assert asyncio.run(run()).status == 200
+    assert sorted(notices) == sorted(told)
+
+
+def test_the_answer_leaves_before_its_decision_is_written_down(tmp_path: Path) -> None:
+    log = KeptLog()
+    made, serving = decider(tmp_path, _ADS, log=log)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
+
+    async def run() -> tuple[int, int]:
+        await doors.handle(Request("POST", "/openrtb2/auction", b"", {}, _BODY, ""))
+        at_once = len(log.decisions)
+        await asyncio.sleep(0)
+        return at_once, len(log.decisions)
+
+    assert asyncio.run(run()) == (0, 1)
+
+
+def test_a_loop_that_is_late_counts_as_time_that_the_request_waited(tmp_path: Path) -> None:
+    arrived_s: list[float] = []
+
+    class Seen(Decider):
+        async def decide(self, request: Any, at_s: float, *given: Any, **named: Any) -> Any:
+            arrived_s.append(at_s)
+            return await super().decide(request, at_s, *given, **named)
+
+    made, serving = decider(tmp_path, _ADS, kind=Seen)
+    overload = Overload(1e6, 100)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), overload)
+
+    async def run() -> float:
+        overload.observe(0.25)
+        began_s = asyncio.get_running_loop().time()
+        await doors.handle(Request("POST", "/openrtb2/auction", b"", {}, _BODY, ""))
+        return began_s
+
+    assert asyncio.run(run()) - arrived_s[0] == pytest.approx(0.25, abs=0.1)
+
+
+def test_an_auction_leaves_nothing_for_the_collector(tmp_path: Path) -> None:
+    made, serving = decider(tmp_path, _ADS)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
+
+    async def auctions(count: int) -> None:
+        for _ in range(count):
+            await doors.handle(Request("POST", "/openrtb2/auction", b"", {}, _BODY, ""))
+        await asyncio.sleep(0.01)
+
+    async def run() -> int:
+        await auctions(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await auctions(50)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(run()) < 50, "cycles would be frozen with the next catalogue, and stay"

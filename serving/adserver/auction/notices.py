@@ -32,8 +32,8 @@ def billing_url(candidate: Candidate, macros: Mapping[str, str]) -> str:
     return _address(candidate.bid.burl, macros) if candidate.bid is not None else ""
 
 
-def notices(decision: Decision, request_id: str, rates: Rates) -> Iterator[tuple[str, str]]:
-    """(bidder id, URL) of an imp's win and loss notices."""
+def notices(decision: Decision, request_id: str, rates: Rates, is_shown: bool = True) -> Iterator[tuple[str, str]]:
+    """(bidder id, URL) of an imp's win and loss notices; without the win when nobody got the answer in time."""
     winner, place = decision.winner, decision.opportunity
     least = winner.price_cpm_micros if winner is not None and winner.pricing != "house" else place.floor_cpm_micros
     for candidate in decision.candidates:
@@ -41,7 +41,7 @@ def notices(decision: Decision, request_id: str, rates: Rates) -> Iterator[tuple
         if bid is None:
             continue
         if candidate is winner:
-            if bid.nurl and bid.adm:  # without markup of its own, whoever shows the ad loads it from there
+            if is_shown and bid.nurl and bid.adm:  # without markup of its own, whoever shows the ad loads it from there
                 url = _address(bid.nurl, macro_values(decision, candidate, request_id, rates))
             else:
                 url = ""

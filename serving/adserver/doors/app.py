@@ -79,7 +79,8 @@ class Doors:
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one HTTP request."""
-        arrived_s = asyncio.get_running_loop().time()
+        # a loop that is late has found the request late too: it may have waited that long, and its client with it
+        arrived_s = asyncio.get_running_loop().time() - self._overload.lag_s
         if request.path == "/vast":
             if request.method == "GET":
                 if why := self._overload.refuses():
@@ -138,7 +139,7 @@ class Doors:
         if currency is None:
             return _no_bid(asked, [Degraded.NO_CANDIDATE], UNKNOWN_ERROR)
         try:
-            decisions = await self._decider.decide(asked, arrived_s, body)
+            decisions = await self._decider.decide(asked, arrived_s, body, request.connected)
             made = bid_response(asked, decisions, rates, currency)
         except Exception:
             logger.exception("auction failed")
@@ -164,7 +165,7 @@ class Doors:
         if isinstance(asked, Response):
             return asked
         try:
-            decisions = await self._decider.decide(asked, arrived_s)
+            decisions = await self._decider.decide(asked, arrived_s, connected=request.connected)
         except Exception:
             logger.exception("vast failed")
             return _vast_answer(vast.EMPTY, _reasons([Outcome.INTERNAL_ERROR]))

@@ -42,6 +42,11 @@ class Fanout:
         self._timer: asyncio.TimerHandle | None = None
         self._looked_again = False
 
+    @property
+    def waits(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._pending > 0
+
     async def collect(self) -> list[Turn]:
         """Every DSP's turn, once all have answered or their time is over."""
         if self._pending:
