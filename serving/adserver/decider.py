@@ -14,6 +14,7 @@ Every part may be missing; what that costs is a numbered reason (`schemas.decisi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -47,6 +48,8 @@ from serving.adserver.scoring.service import score
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing, Store
 from serving.adserver.traffic.integrity import Integrity
+
+logger = logging.getLogger(__name__)
 
 #: Winners that may lose their budget or turn out to be unshowable before the imp goes to the house.
 MAX_WINNERS = 32
@@ -341,7 +344,11 @@ class Decider:
         decision.winner = house
         decision.markup_format = shown_as(house)
         named, imp = identity(house, "", inventory.currency), contest.opportunity.imp
-        decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
+        try:
+            decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
+        except Unshowable as e:
+            house.outcome, decision.winner = e.outcome, None
+            decision.reasons.add(Degraded.NO_CANDIDATE)
 
     def _report(self, decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> None:
         """Logs and counts a decision, and tells its bidders. Test traffic is counted alone."""
@@ -350,6 +357,10 @@ class Decider:
         metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()
         if context.request.test:
             return
-        for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
-            self._notify(url)
+        try:
+            for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
+                self._notify(url)
+        except Exception:  # URLs are strangers' text, and the answer, which is paid for by now, must not be lost to one
+            logger.exception("notices failed")
+            metrics.NOTICES.labels("failed").inc()
         keep(self._log, decision, context, currency, latency_ms)

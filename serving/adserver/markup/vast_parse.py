@@ -7,6 +7,7 @@ Source: OWASP "XML External Entity Prevention"; VAST 4.2 §3.1 to §3.4 (VAST, A
 from __future__ import annotations
 
 from collections.abc import Iterator
+from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
@@ -91,5 +92,5 @@ def seconds(text: str) -> float | None:
 def elements(parent: etree._Element, xml: str) -> list[etree._Element]:
     """Elements of a fragment of ours, in the parent's namespace, so that readers find them beside the others."""
     namespace = etree.QName(parent).namespace
-    declared = f' xmlns="{namespace}"' if namespace else ""
+    declared = f" xmlns={quoteattr(namespace)}" if namespace else ""
     return list(etree.fromstring(f"<x{declared}>{xml}</x>", _OWN))

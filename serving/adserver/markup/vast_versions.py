@@ -142,9 +142,14 @@ def name_of(element: etree._Element) -> str:
 
 
 def put(parent: etree._Element, child: etree._Element, version: Version) -> None:
-    """Inserts a child where the version wants it: after the last one that may stand before it."""
-    order = version.order[name_of(parent)]
-    rank = order.index(name_of(child))
+    """Inserts a child where the version wants it: after the last one that may stand before it. One that the version
+    does not know goes last.
+    """
+    order, name = version.order.get(name_of(parent), ()), name_of(child)
+    if name not in order:
+        parent.append(child)
+        return
+    rank = order.index(name)
     before = frozenset(order[: rank + 1])
     last = 0
     for position, other in enumerate(parent, 1):
