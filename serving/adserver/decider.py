@@ -138,7 +138,7 @@ class Decider:
         collected_s = min(loop.time(), due_s)
 
         for contest in contests:
-            contest.enter_bids(turns, context, inventory.rates)
+            contest.enter_bids(turns, context, inventory.rates, self._settings.dsp_vast_bytes)
         decisions: list[Decision] = []
         labels = podding.PageLabels(self._settings.apart_in_pods)
         breaks = list(podding.groups(contests))

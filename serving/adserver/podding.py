@@ -31,7 +31,7 @@ _SHORTEST_S = 5
 _MOST_ROUNDS = 8
 #: A deal of a higher priority outweighs any bid of a lower one.
 _PRIORITY_MICROS = 10**13
-_DURATION = re.compile(r"<(?:\w+:)?Duration>\s*(?:<!\[CDATA\[)?\s*([\d:.]{8,12})")
+_DURATION = re.compile(r"<(?:\w++:)?Duration>\s*+(?:<!\[CDATA\[)?+\s*+([\d:.]{8,12})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,16 @@ from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatB
 
 _MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
 _LONGEST_DOMAIN = 253
-_DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
+_DOMAIN = re.compile(r"[^\s/:@.]++(?:\.[^\s/:@.]++)++", re.ASCII)
 
 
-def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str]) -> list[Candidate]:
+def candidates(
+    response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str], markup_chars: int
+) -> list[Candidate]:
     """Candidates of an imp in a DSP's response, the refused ones with their reason.
 
-    A bid for an imp that the request does not have is given with the first imp, so that it is told of once.
+    A bid for an imp that the request does not have is given with the first imp, so that it is told of once. Nobody
+    looks into markup of more than `markup_chars`.
     """
     known_response = response.id == rules.request_id
     seen: set[tuple[str, str]] = set()
@@ -37,7 +40,8 @@ def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Ra
             twice = named in seen and bid.id != ""
             seen.add(named)
             if bid.impid == rules.imp.id or (rules.place.is_first and bid.impid not in imps):
-                found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
+                broken = twice, max(len(bid.adm), len(bid.nurl)) > markup_chars
+                found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, *broken))
     return found
 
 
@@ -50,12 +54,14 @@ def _candidate(
     rates: Rates,
     known_response: bool,
     twice: bool,
+    too_long: bool,
 ) -> Candidate:
     price_micros = micros_of(bid.price)
     bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
     ad_format = format_of(bid, rules.formats)
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
+    outcome = outcome or (Outcome.INVALID_RESPONSE if too_long else None)
     outcome = outcome or _malformed(bid, rules, twice, price_micros) or _unwanted_seat(seat, bidder, rules)
     if outcome is None and bid_micros is None:
         outcome = Outcome.CURRENCY_UNKNOWN

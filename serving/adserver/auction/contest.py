@@ -56,8 +56,10 @@ class Contest:
         """Why a targeted creative can't run in this imp now; None when it can."""
         return self.imp_rules.refuses(row) if row.runs_at(now_ms) else Outcome.NOT_ACTIVE
 
-    def enter_bids(self, turns: Sequence[Turn], context: RequestContext, rates: Rates) -> None:
-        """Adds what the DSPs said to an imp's candidates, one entry for each that has no bid for it."""
+    def enter_bids(self, turns: Sequence[Turn], context: RequestContext, rates: Rates, markup_chars: int) -> None:
+        """Adds what the DSPs said to an imp's candidates, one entry for each that has no bid for it. Longer markup than
+        `markup_chars` is refused.
+        """
         if not turns:
             return
         imps = {imp.id for imp in context.request.imp}
@@ -66,7 +68,7 @@ class Contest:
         for turn in turns:
             found: list[Candidate] = []
             if turn.outcome is None and turn.response is not None:
-                found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps)
+                found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps, markup_chars)
                 self.decision.candidates.extend(found)
             if not found:
                 self.decision.candidates.append(silent(turn.bidder.id, turn.outcome or Outcome.NO_BID))

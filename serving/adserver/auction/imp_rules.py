@@ -26,8 +26,8 @@ _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12:
 _VPAID = (1, 2)
 _CONTENT_TAXONOMY_1 = 1
 _NO_LANGUAGE = "xx"
-_VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
-_VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID")
+_VAST_VERSION = re.compile(r"<(?:\w++:)?VAST\b[^<>]*?\bversion\s*+=\s*+[\"'](\d)")
+_VPAID_MEDIA = re.compile(r"apiFramework\s*+=\s*+[\"']VPAID")
 
 _encode = msgspec.msgpack.Encoder().encode
 

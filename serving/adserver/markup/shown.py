@@ -74,6 +74,8 @@ def _made(
     if bid is None:
         raise Unshowable("no bid")
     markup = substitute(bid.adm or bid.nurl, macros)
+    if len(markup) > limit_bytes:
+        raise Unshowable(f"longer than {limit_bytes} bytes")
     if ad_format == "banner":
         return banner.with_trackers(markup if bid.adm else _frame(markup, bid.w, bid.h), trackers)
     try:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 MOST_WRAPPERS = 5
 _MOST_WAITING = 256
 _WORKERS = 4
-_WRAPPED = re.compile(r"<(?:\w+:)?Wrapper[\s>]")
+_WRAPPED = re.compile(r"<(?:\w++:)?Wrapper[\s>]")
 _CACHEBUSTING = re.compile(r"(?:\[|%5[Bb])(?:CACHEBUSTING|RANDOM)(?:\]|%5[Dd])")
 
 

@@ -1,0 +1,88 @@
+"""What looks into strangers' text takes time in proportion to it: four times the text is never ten times the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from serving.adserver.auction import bids, imp_rules, macros
+from serving.adserver.auction.rules import Candidate
+from serving.adserver.markup.insecure import loads_insecurely
+from serving.adserver.markup.unwrap import _CACHEBUSTING, _WRAPPED
+from serving.adserver.openrtb.messages import Bid
+from serving.adserver.podding import _duration_s
+
+_LENGTH = 30_000
+#: Linear is 4, quadratic 16; what lies between is the machine's noise.
+_MOST = 9.0
+_BEGINNINGS = ("", "src=", "url(", "<Duration>", "<a>", "<a ", "<VAST ", "<VAST version", "apiFramework", "${AUCTION_")
+_REPEATED = (
+    *(" ", "\n", "<a ", "<a", "<a '", '<a "', "<a \"<a '", "<a '' \"<a\" ", "<w:", "w", "w:", "<![CDATA[", "<a>"),
+    *("src=", "src =' ", "url( ", "<VAST version ", "<VAST version=", "version ", "<Duration> ", "${AUCTION_A", "a."),
+)
+
+
+def _duration(text: str) -> object:
+    return _duration_s(Candidate("dsp", "rtb", "a", "c", "cr", bid=Bid(adm=text)))
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "insecure html": lambda text: loads_insecurely(text + " http://", "banner"),
+    "insecure vast": lambda text: loads_insecurely(text + " http://", "video"),
+    "duration": _duration,
+    "wrapped": _WRAPPED.search,
+    "cache busting": _CACHEBUSTING.search,
+    "version": imp_rules._VAST_VERSION.search,
+    "vpaid": imp_rules._VPAID_MEDIA.search,
+    "domain": bids._DOMAIN.fullmatch,
+    "macros": lambda text: macros.substitute(text, {"A": "1"}),
+    "format": lambda text: bids.format_of(Bid(adm=text)),
+}
+
+
+def _shortest_s(read: Callable[[str], object], text: str, times: int) -> float:
+    best = float("inf")
+    for _ in range(5):
+        began_s = time.process_time()
+        for _ in range(times):
+            read(text)
+        best = min(best, time.process_time() - began_s)
+    return best
+
+
+@pytest.mark.parametrize("reader", _READERS.values(), ids=_READERS)
+def test_reading_is_linear(reader: Callable[[str], object]) -> None:
+    for beginning in _BEGINNINGS:
+        for repeated in _REPEATED:
+            whole = beginning + repeated * (4 * _LENGTH // len(repeated))
+            short = whole[:_LENGTH]
+            began_s = time.process_time()
+            reader(short)
+            first_s = time.process_time() - began_s
+            if first_s < 0.000_5:  # too quick to be compared, and too quick to harm: sixteen of it are nothing
+                continue
+            ratio = _shortest_s(reader, whole, 1) / _shortest_s(reader, short, 1)
+            assert ratio < _MOST, f"{beginning!r} and {repeated!r}"
+
+
+def test_macros_do_not_make_a_bomb_of_a_long_id() -> None:
+    markup = "${AUCTION_BID_ID}" * 5_000
+    assert macros.substitute(markup, {"BID_ID": "x" * 100_000}) == ""
+    assert macros.substitute(markup, {"BID_ID": "\U0001f600" * 100}) == "", "written as twelve characters each"
+    assert len(macros.substitute(markup, {"BID_ID": "x" * 512})) == 512 * 5_000
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<VAST><MediaFile type="a>b">http://m.test/</MediaFile></VAST>',
+        "<VAST><MediaFile  x = 'a' >\n <![CDATA[ http://m.test/]]></MediaFile></VAST>",
+        "<v:VAST><v:MediaFile>http://m.test/</v:MediaFile></v:VAST>",
+        "<VAST><a/><MediaFile>http://m.test/</MediaFile></VAST>",
+    ],
+)
+def test_what_is_loaded_plainly_is_still_seen(markup: str) -> None:
+    assert loads_insecurely(markup, "video")
+    assert not loads_insecurely(markup.replace("MediaFile", "ClickThrough"), "video")
