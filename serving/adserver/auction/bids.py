@@ -173,9 +173,13 @@ def format_of(bid: Bid, offered: Sequence[str] = ()) -> str:
     return next((f for f in likely if f in offered), likely[0])
 
 
-@lru_cache(maxsize=4096)
 def _is_domain(text: str) -> bool:
-    return _DOMAIN.fullmatch(text) is not None and text.isprintable() and len(text) <= _LONGEST_DOMAIN
+    return len(text) <= _LONGEST_DOMAIN and _looks_like_domain(text)
+
+
+@lru_cache(maxsize=4096)
+def _looks_like_domain(text: str) -> bool:
+    return _DOMAIN.fullmatch(text) is not None and text.isprintable()
 
 
 def _within(domain: str, domains: frozenset[str]) -> bool:
