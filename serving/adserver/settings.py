@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.adserver.auction.pods import Apart
+from serving.adserver.auction.pod_order import Apart
 from serving.adserver.limits.budgets import BudgetTimes
 from serving.adserver.markup.unwrap import Limits as UnwrapLimits
 
