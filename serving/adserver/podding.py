@@ -112,7 +112,11 @@ class _Slot:
         imp = self.contest.opportunity.imp
         part = timed_part(imp)
         fixed = [ad for ad, _ in self.sold]
-        running = {k: c for k, c in enumerate(self.contest.decision.candidates) if c.runs and c.bid_cpm_micros > 0}
+        running = {
+            k: c
+            for k, c in enumerate(self.contest.decision.candidates)
+            if c.runs and (c.bid_cpm_micros > 0 or c.under_deal)
+        }
         ads = [ad for k, c in running.items() if (ad := self._ad(k, c)) is not None]
         if part is None:
             return Section([], 0, 0)
@@ -149,7 +153,7 @@ class _Slot:
                 return None
         in_pod, adjacent = separators(candidate, self.apart)
         said = candidate.bid.slotinpod if candidate.bid is not None and part.poddur else None
-        weight = candidate.bid_cpm_micros + candidate.priority * _PRIORITY_MICROS
+        weight = max(candidate.bid_cpm_micros, 1) + candidate.priority * _PRIORITY_MICROS
         ad = PodAd(key, duration_s, weight, in_pod, adjacent, _place(said))
         self._ads[key] = ad
         return ad

@@ -23,6 +23,8 @@ _HOUR_MS = 3_600_000
 _EPOCH_HOUR_OF_WEEK = 3 * 24
 _CLOCKS = ("utc", "viewer")
 _KEPT_ANSWERS = 8192
+#: Positions that all answers together hold at most.
+_KEPT_POSITIONS = 8_000_000
 
 
 class Audience(NamedTuple):
@@ -103,7 +105,7 @@ class TargetingIndex:
             self._by_hour([h if t.daypart_clock == clock else set() for h, t in zip(hours, listed, strict=True)])
             for clock in _CLOCKS
         )
-        self.find = lru_cache(maxsize=_KEPT_ANSWERS)(self._find)
+        self.find = lru_cache(maxsize=min(_KEPT_ANSWERS, _KEPT_POSITIONS // (len(lines) + 1) + 1))(self._find)
 
     def bits(self, positions: Iterable[int]) -> int:
         """A mask of positions."""

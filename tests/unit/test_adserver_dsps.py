@@ -166,6 +166,20 @@ def test_early_end_partial_bids_and_late_bids() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("body", [b"", b" \r\n"])
+def test_an_empty_answer_is_no_bid(body: bytes) -> None:
+    async def run() -> None:
+        made, pools = _bidders(_row("empty"))
+        fanout = _call(made)
+        _, taker, tag = pools["empty"].sent[0]
+        taker.answered(tag, BIDS, body, 0.001)
+        assert [turn.outcome for turn in await fanout.collect()] == [Outcome.NO_BID]
+        tally = made.desks["empty"].tally
+        assert (tally.no_bids, tally.invalid) == (1, 0)
+
+    asyncio.run(run())
+
+
 def test_worth_and_tiers() -> None:
     tallies = {
         "best": Tally(calls=1_000, bids=600, wins=300, gained_cpm_micros=900_000_000),

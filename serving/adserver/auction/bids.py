@@ -56,10 +56,10 @@ def _candidate(
     twice: bool,
     too_long: bool,
 ) -> Candidate:
-    price_micros = micros_of(bid.price)
+    terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
+    price_micros = 0 if terms is not None and bid.price == 0 else micros_of(bid.price)  # a deal may ask for nothing
     bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
     ad_format = format_of(bid, rules.formats)
-    terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
     outcome = outcome or (Outcome.INVALID_RESPONSE if too_long else None)
     outcome = outcome or _malformed(bid, rules, twice, price_micros) or _unwanted_seat(seat, bidder, rules)

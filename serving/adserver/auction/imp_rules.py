@@ -16,6 +16,7 @@ from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
 from serving.adserver.markup import native
 from serving.adserver.markup.insecure import loads_insecurely
+from serving.adserver.markup.vast_versions import newest_of
 from serving.adserver.openrtb.context import Opportunity
 from serving.adserver.openrtb.impressions import Audio, Banner, Video
 from serving.adserver.openrtb.messages import Bid, BidRequest
@@ -24,6 +25,8 @@ from serving.adserver.openrtb.native_request import native_request
 #: Protocol codes of AdCOM -> major version of VAST (DAAST, 9 and 10, is none).
 _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12: 4, 13: 4, 14: 4, 15: 4, 16: 4}
 _VPAID = (1, 2)
+#: `video.linearity` of an overlay beside the content (AdCOM 1.0 "Linearity Modes").
+_NON_LINEAR = 2
 _CONTENT_TAXONOMY_1 = 1
 _NO_LANGUAGE = "xx"
 _VAST_VERSION = re.compile(r"<(?:\w++:)?VAST\b[^<>]*?\bversion\s*+=\s*+[\"'](\d)")
@@ -70,6 +73,8 @@ class ImpRules:
         if timed is not None:
             if not _lasts(timed, creative.duration_s or 0) or (creative.mime and creative.mime not in timed.mimes):
                 return Outcome.FORMAT
+            if newest_of(timed.protocols) is None or (isinstance(timed, Video) and timed.linearity == _NON_LINEAR):
+                return Outcome.FORMAT  # ours are Linear, in VAST 2.0 to 4.2
         elif creative.format == "banner":
             if not self.size_allowed(creative.width, creative.height):
                 return Outcome.FORMAT
@@ -190,6 +195,8 @@ def _lasts(timed: Video | Audio, duration_s: int) -> bool:
 def _playable(bid: Bid, timed: Video | Audio) -> bool:
     """Whether a player that knows these protocols and frameworks can play the markup, as far as that tells."""
     if timed.protocols:
+        if newest_of(timed.protocols) is None:
+            return False
         if bid.protocol and bid.protocol not in timed.protocols:
             return False
         found = _VAST_VERSION.search(bid.adm, 0, 1024)

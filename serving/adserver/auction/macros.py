@@ -69,10 +69,10 @@ def values_of(
     }
     if least_cpm_micros is not None and loss in _DECIDED_BY_PRICE:
         values["MIN_TO_WIN"] = _in_bids_currency(least_cpm_micros, candidate, rates)
-    if loss is Outcome.WON and bid.price:
+    if loss is Outcome.WON and bid.price is not None:
         paid = _in_bids_currency(candidate.price_cpm_micros, candidate, rates)
         values["PRICE"] = paid
-        values["MBR"] = f"{min(float(paid or 0) / bid.price, 1.0):.4g}"
+        values["MBR"] = f"{min(float(paid or 0) / bid.price, 1.0):.4g}" if bid.price else "1"
     return values
 
 

@@ -99,7 +99,11 @@ def tracked_as(winner: Candidate, ad_format: str, imp: Imp) -> str:
 
 
 def _player(imp: Imp) -> vast.Player:
-    return vast.player_of(imp) or vast.ANY_PLAYER
+    """The imp's player. Errors: Unshowable for one that knows no version of VAST that we answer in."""
+    player = vast.player_of(imp)
+    if player is None:
+        raise Unshowable("no version of VAST that the player knows", Outcome.FORMAT)
+    return player
 
 
 def _frame(url: str, w: int | None, h: int | None) -> str:
