@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from schemas.ids import encode_id
 from serving.adserver.auction import bids, imp_rules, macros
 from serving.adserver.auction.rules import Candidate
+from serving.adserver.markup import vast
 from serving.adserver.markup.insecure import loads_insecurely
+from serving.adserver.markup.trackers import Trackers
 from serving.adserver.markup.unwrap import _CACHEBUSTING, _WRAPPED
 from serving.adserver.openrtb.messages import Bid
 from serving.adserver.podding import _duration_s
@@ -86,3 +89,47 @@ def test_macros_do_not_make_a_bomb_of_a_long_id() -> None:
 def test_what_is_loaded_plainly_is_still_seen(markup: str) -> None:
     assert loads_insecurely(markup, "video")
     assert not loads_insecurely(markup.replace("MediaFile", "ClickThrough"), "video")
+
+
+_IDENTITY = vast.AdIdentity(encode_id(bytes(16)), "adv", "cmp", "li", "cr", "rtb", 1_000_000, "USD")
+_TRACKERS = Trackers({e: f"https://t.test/{e}" for e in ("impression", "viewable", "click", "error", "start")}, {})
+_BODY = "<AdSystem>d</AdSystem>{many}<Creatives>{creatives}</Creatives>"
+_LINEAR = "<Creative><Linear>{many}</Linear></Creative>"
+
+
+def _vast(kind: str, many: str, creatives: str = _LINEAR.format(many="")) -> str:
+    body = _BODY.format(many=many, creatives=creatives)
+    return f'<VAST version="4.2"><Ad id="1"><{kind}>{body}</{kind}></Ad></VAST>'
+
+
+def _merged(wrapper: str, inline: str) -> str:
+    return vast.with_trackers(wrapper, _IDENTITY, _TRACKERS, 262_144, vast.ANY_PLAYER, inline.encode())
+
+
+def test_merging_is_linear_in_a_wrappers_trackers() -> None:
+    inline = _vast("InLine", "")
+    few, many = (_vast("Wrapper", "<Impression/><Error/>" * n) for n in (300, 1_200))
+
+    def read(wrapper: str) -> object:
+        return _merged(wrapper, inline)
+
+    assert _shortest_s(read, many, 1) / _shortest_s(read, few, 1) < _MOST
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "inline"),
+    [
+        (_vast("Wrapper", "<Impression/>" * 4_000), _vast("InLine", "")),
+        (_vast("Wrapper", "", _LINEAR.format(many="<Icons><Icon/></Icons>") * 60), _vast("InLine", "", _LINEAR * 60)),
+        (_vast("Wrapper", ""), _vast("InLine", "", _LINEAR.format(many="") * 33)),
+        (_vast("InLine", "<Impression/>" * 6_000), ""),
+        (_vast("InLine", "", _LINEAR.format(many="") * 33), ""),
+    ],
+    ids=["impressions", "creatives of both", "creatives behind", "elements", "creatives"],
+)
+def test_more_than_any_ad_has_is_refused(wrapper: str, inline: str) -> None:
+    with pytest.raises(vast.NotVast, match="more"):
+        if inline:
+            _merged(wrapper, inline)
+        else:
+            vast.with_trackers(wrapper, _IDENTITY, _TRACKERS, 262_144)

@@ -22,6 +22,9 @@ _HOSTILE = etree.XMLParser(
     remove_pis=True,
     strip_cdata=False,
 )
+#: Elements of a document, and creatives of an ad: whoever shows an ad adds to each of them.
+_MOST_ELEMENTS, MOST_CREATIVES = 5_000, 32
+_count = etree.XPath("count(//*)")
 _OWN = etree.XMLParser(strip_cdata=False)
 
 
@@ -37,6 +40,8 @@ def parsed(text: bytes, limit_bytes: int) -> etree._Element:
         root = etree.fromstring(text, _HOSTILE)
     except (etree.XMLSyntaxError, ValueError, LookupError) as e:
         raise NotVast(f"100: not XML: {e}") from e
+    if _count(root) > _MOST_ELEMENTS:
+        raise NotVast(f"more than {_MOST_ELEMENTS} elements")
     if root.getroottree().docinfo.doctype:
         raise NotVast("100: a document type is not allowed")
     if name_of(root) != "VAST":
