@@ -26,7 +26,7 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.auction import rules, together
-from serving.adserver.auction.contest import Contest, reservation, shown_as
+from serving.adserver.auction.contest import Contest, contests_of, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision, ad_record, identity
@@ -121,7 +121,7 @@ class Decider:
         due_s = arrived_s + tmax_ms / 1000 - self._own_time.of(tmax_ms / 1000, arrived_s)
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
-        contests = [Contest(o, inventory, context, arrived_s + tmax_ms / 1000) for o in asked]
+        contests = contests_of(asked, inventory, context, arrived_s + tmax_ms / 1000)
         session = context.session_context if inventory.has_stream_caps else None
         spare_s = due_s - loop.time() if fanout.calls else 0.0
         standing = await self._store.read(

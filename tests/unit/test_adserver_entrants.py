@@ -11,7 +11,7 @@ import pytest
 from connectors.keys import KeyRing
 from schemas.decisions import Outcome
 from serving.adserver import inventory as inventory_module
-from serving.adserver.auction.contest import Contest
+from serving.adserver.auction.contest import Contest, contests_of
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.context import opportunities, resolve
 from serving.adserver.openrtb.messages import decode_request
@@ -42,7 +42,7 @@ def _contest(inventory: Inventory, ring: KeyRing, at_ms: int, **changes: object)
     body = json.dumps(bid_request(**changes)).encode()
     request = decode_request(body)
     context = resolve(request, ring, at_ms, body=body)
-    return Contest(opportunities(request, inventory)[0], inventory, context)
+    return contests_of(opportunities(request, inventory), inventory, context)[0]
 
 
 def _active(contest: Contest) -> set[str]:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from connectors.keys import KeyRing
 from schemas.ids import encode_id
 from serving.adserver.auction import bids, imp_rules, macros
+from serving.adserver.auction.contest import contests_of
 from serving.adserver.auction.rules import Candidate
+from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
 from serving.adserver.markup.insecure import loads_insecurely
 from serving.adserver.markup.trackers import Trackers
 from serving.adserver.markup.unwrap import _CACHEBUSTING, _WRAPPED
-from serving.adserver.openrtb.messages import Bid
+from serving.adserver.openrtb.context import opportunities, resolve
+from serving.adserver.openrtb.messages import Bid, decode_request
 from serving.adserver.podding import _duration_s
+from tests.samples.adserver import NOW_S, bid_request, catalog
 
 _LENGTH = 30_000
 #: Linear is 4, quadratic 16; what lies between is the machine's noise.
@@ -133,3 +141,26 @@ def test_more_than_any_ad_has_is_refused(wrapper: str, inline: str) -> None:
             _merged(wrapper, inline)
         else:
             vast.with_trackers(wrapper, _IDENTITY, _TRACKERS, 262_144)
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        {"badv": [f"a{i}.example" for i in range(20_000)]},
+        {"bcat": [f"IAB{i}" for i in range(40_000)]},
+        {"wlang": [f"x{i}" for i in range(40_000)]},
+        {"user": {"id": "a", "data": [{"segment": [{"id": str(i)} for i in range(20_000)]}]}},
+    ],
+    ids=["blocked advertisers", "blocked categories", "languages", "segments"],
+)
+def test_long_lists_of_a_request_are_read_once_for_all_its_imps(long: dict[str, Any], tmp_path: Path) -> None:
+    inventory, ring = Inventory(catalog([{"id": "a", "pricing": "cpm", "bid_micros": 1}])), KeyRing.load(tmp_path)
+    (imp,) = bid_request()["imp"]
+
+    def read(imps: int) -> Callable[[str], object]:
+        data = bid_request(imp=[imp | {"id": str(i)} for i in range(imps)], **long)
+        request = decode_request(msgspec.json.encode(data))
+        context, asked = resolve(request, ring, NOW_S * 1000), opportunities(request, inventory)
+        return lambda _text: contests_of(asked, inventory, context)
+
+    assert _shortest_s(read(64), "", 1) / _shortest_s(read(1), "", 1) < 8, "64, were it read for each"
