@@ -17,6 +17,7 @@ import pytest
 
 from connectors.http_messages import Request
 from schemas.decisions import Outcome
+from serving.adserver.auction import bids as bids_module
 from serving.adserver.decision import Decision
 from serving.adserver.doors.app import Doors
 from serving.adserver.dsps import notifier
@@ -150,6 +151,20 @@ def test_a_notifier_that_fails_costs_nothing_but_the_notice(tmp_path: Path, capl
     doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
     assert _answers([msgspec.json.encode(bid_request())], doors) == [200]
     assert [r.message for r in caplog.records if r.exc_info] == ["notices failed"]
+
+
+def test_a_candidate_that_fits_no_log_costs_nothing_but_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bids_module, "MOST_MICROS", 10**30)
+    bid = _bid(random.Random(1), "1", VAST_MARKUP, 2) | {"price": 9e8}
+    said = {"response": {"id": "req-1", "cur": "BTC", "seatbid": [{"bid": [bid], "seat": "s"}]}}
+    made, serving = decider(
+        tmp_path, _ADS, bidders=PlannedBidders({"dsp": said}), changes={"rates": {"BTC": 60_000_000_000}}
+    )
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
+    assert _answers([msgspec.json.encode(bid_request())], doors) == [200]
+    assert [r.message for r in caplog.records] == ["decision not logged"]
 
 
 def test_markup_that_fails_costs_that_winner_its_turn(

@@ -14,7 +14,7 @@ from schemas.decisions import Outcome
 from schemas.ids import foreign_id
 from serving.adserver.auction.deals import DealTerms
 from serving.adserver.auction.imp_rules import ImpRules
-from serving.adserver.auction.rates import UNSAID, Rates, micros_of
+from serving.adserver.auction.rates import MOST_MICROS, UNSAID, Rates, micros_of
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
 
@@ -59,6 +59,8 @@ def _candidate(
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
     price_micros = 0 if terms is not None and bid.price == 0 else micros_of(bid.price)  # a deal may ask for nothing
     bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
+    if bid_micros is not None and bid_micros > MOST_MICROS:
+        price_micros = bid_micros = None
     ad_format = format_of(bid, rules.formats)
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
     outcome = outcome or (Outcome.INVALID_RESPONSE if too_long else None)
