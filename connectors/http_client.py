@@ -104,7 +104,11 @@ class HttpPool:
         resolve: Resolver | None = None,
     ) -> None:
         """`keep_headers` are names in lower case. `resolve` chooses the address of each new connection."""
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+            port = parts.port
+        except ValueError as e:
+            raise ConfigError(f"not an http(s) address: {origin!r}: {e}") from e
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"not an http(s) address: {origin!r}")
         self.limits = limits or PoolLimits()
@@ -113,11 +117,12 @@ class HttpPool:
         self._resolve = resolve
         self.host_header = parts.netloc.rpartition("@")[2]
         self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._port = port or (443 if parts.scheme == "https" else 80)
         self._tls = _tls() if parts.scheme == "https" else None
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[_Connection]] = set()
+        self._closed = False
         self.expiry: asyncio.TimerHandle | None = None  # runs while exchanges do
 
     @property
@@ -153,6 +158,8 @@ class HttpPool:
             raise TimedOut(f"{self.host_header}: no answer within {timeout_s} s") from e
 
     def close(self) -> None:
+        """Ends all exchanges; their takers are told, and whoever sends anything later is refused."""
+        self._closed = True
         if self.expiry is not None:
             self.expiry.cancel()
         for task in self._connecting:
@@ -162,27 +169,40 @@ class HttpPool:
 
     def _send_on_new(self, payload: bytes, taker: Taker, tag: int) -> None:
         loop = asyncio.get_running_loop()
-        if len(self._open) + len(self._connecting) >= self.limits.connections:
-            busy = Unavailable(f"{self.host_header}: all {self.limits.connections} connections are busy")
-            loop.call_soon(taker.failed, tag, busy, 0.0)
+        refused = None
+        if self._closed:
+            refused = Unavailable(f"{self.host_header}: its connections were given up")
+        elif len(self._open) + len(self._connecting) >= self.limits.connections:
+            refused = Unavailable(f"{self.host_header}: all {self.limits.connections} connections are busy")
+        if refused is not None:
+            loop.call_soon(taker.failed, tag, refused, 0.0)
             return
-        task = loop.create_task(self._connect(payload, taker, tag))
+        task = loop.create_task(self._connect(loop))
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        task.add_done_callback(lambda done: self._connect_ended(done, payload, taker, tag))
 
-    async def _connect(self, payload: bytes, taker: Taker, tag: int) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            connection = await asyncio.wait_for(self._connected(loop), self.limits.connect_s)
-        except ConnectorError as e:
-            taker.failed(tag, e, 0.0)
+    def _connect_ended(self, task: asyncio.Task[_Connection], payload: bytes, taker: Taker, tag: int) -> None:
+        """Sends on a new connection, or tells why there is none: also when it was given up before it began."""
+        self._connecting.discard(task)
+        if task.cancelled():
+            taker.failed(tag, Unavailable(f"{self.host_header}: its connections were given up"), 0.0)
             return
-        except (OSError, TimeoutError) as e:
-            taker.failed(tag, Unavailable(f"{self.host_header}: {e or 'no connection in time'}"), 0.0)
-            return
-        self._open.add(connection)
-        if not connection.send(payload, taker, tag, again=False):
-            taker.failed(tag, Unavailable(f"{self.host_header}: closed as soon as it was connected"), 0.0)
+        error = task.exception()
+        if error is None:
+            connection = task.result()
+            if self._closed:
+                connection.abort()
+            elif connection.send(payload, taker, tag, again=False):
+                self._open.add(connection)
+                return
+            error = Unavailable(f"{self.host_header}: closed as soon as it was connected")
+        elif not isinstance(error, ConnectorError):
+            # whatever resolving and TLS raise: OSError, TimeoutError, UnicodeError for a name that no DNS can hold, ...
+            error = Unavailable(f"{self.host_header}: {error or 'no connection in time'}")
+        taker.failed(tag, error, 0.0)
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> _Connection:
+        return await asyncio.wait_for(self._connected(loop), self.limits.connect_s)
 
     async def _connected(self, loop: asyncio.AbstractEventLoop) -> _Connection:
         address = self._host if self._resolve is None else await self._resolve(self._host, self._port)

@@ -15,6 +15,8 @@ from pathlib import Path
 from schemas.errors import ConfigError
 
 _REMEMBERED = 65_536
+#: An address of IPv6 with its zone; what is longer is none, and not worth remembering.
+_LONGEST_ADDRESS = 64
 
 Network = IPv4Network | IPv6Network
 #: (IP version, bits after the prefix) to prefixes: a look-up for each length of prefix that the list has.
@@ -33,7 +35,7 @@ class Networks:
     def __init__(self, listed: Iterable[Network] = (), exempt: Iterable[Network] = ()) -> None:
         self._listed = _prefixes(listed)
         self._exempt = _prefixes(exempt)
-        self.has = lru_cache(_REMEMBERED)(self._has)
+        self._known = lru_cache(_REMEMBERED)(self._has)
 
     @classmethod
     def of_lines(cls, lines: Iterable[str]) -> Networks:
@@ -61,6 +63,10 @@ class Networks:
             return cls.of_lines(path.read_text().splitlines())
         except OSError as e:
             raise ConfigError(f"data-centre networks: {e}") from e
+
+    def has(self, address: str) -> bool:
+        """Whether an address is listed; what is none is not."""
+        return len(address) <= _LONGEST_ADDRESS and self._known(address)
 
     def _has(self, address: str) -> bool:
         try:

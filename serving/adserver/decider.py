@@ -14,6 +14,7 @@ Every part may be missing; what that costs is a numbered reason (`schemas.decisi
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -25,7 +26,7 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.auction import rules, together
-from serving.adserver.auction.contest import Contest, reservation, shown_as
+from serving.adserver.auction.contest import Contest, contests_of, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision, ad_record, identity
@@ -47,6 +48,8 @@ from serving.adserver.scoring.service import score
 from serving.adserver.settings import Settings
 from serving.adserver.store import Commit, Standing, Store
 from serving.adserver.traffic.integrity import Integrity
+
+logger = logging.getLogger(__name__)
 
 #: Winners that may lose their budget or turn out to be unshowable before the imp goes to the house.
 MAX_WINNERS = 32
@@ -127,7 +130,7 @@ class Decider:
         due_s = answer_by_s - self._own_time.of(tmax_ms / 1000, arrived_s, len(asked))
 
         fanout = self._ask_dsps(context, asked, inventory, due_s)
-        contests = [Contest(o, inventory, context, answer_by_s) for o in asked]
+        contests = contests_of(asked, inventory, context, answer_by_s)
         session = context.session_context if inventory.has_stream_caps else None
         standing = await self._store.read(
             context.pseudonym,
@@ -146,7 +149,7 @@ class Decider:
         collected_s = min(time.monotonic(), due_s)
 
         for contest in contests:
-            contest.enter_bids(turns, context, inventory.rates)
+            contest.enter_bids(turns, context, inventory.rates, self._settings.dsp_vast_bytes)
         decisions: list[Decision] = []
         labels = podding.PageLabels(self._settings.apart_in_pods)
         breaks = list(podding.groups(contests))
@@ -354,7 +357,11 @@ class Decider:
         decision.winner = house
         decision.markup_format = shown_as(house)
         named, imp = identity(house, "", inventory.currency), contest.opportunity.imp
-        decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
+        try:
+            decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
+        except Unshowable as e:
+            house.outcome, decision.winner = e.outcome, None
+            decision.reasons.add(Degraded.NO_CANDIDATE)
 
     def _report_soon(
         self,
@@ -383,8 +390,12 @@ class Decider:
         metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()
         if context.request.test:
             return
-        for _, url in notices(decision, context.request.id, self._serving.inventory.rates, is_shown):
-            self._notify(url)
+        try:
+            for _, url in notices(decision, context.request.id, self._serving.inventory.rates, is_shown):
+                self._notify(url)
+        except Exception:  # URLs are strangers' text, and the decision is to be logged whatever they hold
+            logger.exception("notices failed")
+            metrics.NOTICES.labels("failed").inc()
         keep(self._log, decision, context, currency, latency_ms)
 
 

@@ -35,7 +35,13 @@ def keep(log: DecisionLog, decision: Decision, context: RequestContext, currency
     """Logs a decision and counts its reasons, of which an unavailable log is one."""
     if not log.available:
         decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
-    if not log.write(log_record(decision, context, currency, latency_ms), log_candidates(decision)):
+    try:
+        written = log.write(log_record(decision, context, currency, latency_ms), log_candidates(decision))
+    except ContractError as e:  # of a candidate; those of the record are the log's own matter
+        metrics.NOT_LOGGED.labels("contract").inc()
+        logger.error("decision not logged", extra={"detail": str(e)[:500]})
+        written = False
+    if not written:
         decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)
     for reason in decision.reasons:
         metrics.DEGRADED.labels(reason.name.lower()).inc()

@@ -57,7 +57,7 @@ class FileWatch:
             text = self._path.read_text()
             self._stamp = stamp
             yield from self._apply(text) or ()
-        except (OSError, UnicodeDecodeError, ConfigError) as e:
+        except (OSError, UnicodeError, ConfigError) as e:
             problem = str(e)
             if problem != self.problem:
                 logger.error("file not used", extra={"path": str(self._path), "detail": problem[:2000]})

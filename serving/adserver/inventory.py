@@ -5,9 +5,10 @@ Immutable: a changed catalogue becomes a new `Inventory`, and requests in flight
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,10 +29,17 @@ from serving.adserver.targeting import Audience, TargetingIndex
 HOUSE, GUARANTEED = "house", "guaranteed"
 PRICINGS = ("cpm", "cpc", "cpv", GUARANTEED, HOUSE)
 FORMATS = ("video", "audio", "banner", "native")
-#: Shapes of imps whose answers are remembered; an exchange's placements have few, and a flood of new ones starts anew.
-_KEPT_SHAPES = 1024
+#: What is remembered of shapes of imps; an exchange's placements have few. Of more, the one asked for longest ago goes.
+_MOST_KEPT_BYTES = 268_435_456
 
-_T = TypeVar("_T")
+
+class Kept(Protocol):
+    """What is remembered of a shape. `kept_bytes` is about what it takes."""
+
+    kept_bytes: int
+
+
+_T = TypeVar("_T", bound=Kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +95,8 @@ class Inventory:
         self.rates = Rates(catalog.currency, catalog.rates)
         self.experiments = Experiments(catalog)
         self._deals = _deals(catalog)
-        self._entrants: dict[bytes, Any] = {}
+        self._entrants: OrderedDict[bytes, Any] = OrderedDict()
+        self._kept_bytes = 0
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
@@ -137,10 +146,18 @@ class Inventory:
         """What is remembered of imps of a shape; `make`'s at first, and gone with this inventory."""
         found: _T | None = self._entrants.get(shape)
         if found is None:
-            if len(self._entrants) >= _KEPT_SHAPES:
-                self._entrants.clear()
             found = self._entrants[shape] = make()
+            self.has_grown(found.kept_bytes + len(shape))
+        else:
+            self._entrants.move_to_end(shape)
         return found
+
+    def has_grown(self, by_bytes: int) -> None:
+        """Takes note of more that is remembered of the shape last asked for; others make room for it."""
+        self._kept_bytes += by_bytes
+        while self._kept_bytes > _MOST_KEPT_BYTES and len(self._entrants) > 1:
+            shape, oldest = self._entrants.popitem(last=False)
+            self._kept_bytes -= oldest.kept_bytes + len(shape)
 
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:
         """Deals that are offered on a placement."""

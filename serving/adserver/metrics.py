@@ -29,3 +29,9 @@ MODEL_PACKED = Gauge("adserver_model_packed", "1: the tree kernel scores the mod
 FEATURE_BREAKER = Gauge("adserver_feature_breaker_state", "Features are asked for: 0 yes, 1 by probes, 2 not at all")
 MODEL_TRAINED = Gauge("adserver_model_trained_timestamp_seconds", "When the model in service was trained")
 CATALOG_VERSION = Gauge("adserver_catalog_version", "Version of the catalogue in service")
+TASKS_ENDED = Counter(
+    "adserver_background_tasks_ended_total", "Tasks beside requests that ended, and began again", ["task"]
+)
+MARKUP_FAILED = Counter(
+    "adserver_markup_failed_total", "Winners passed over because making their markup failed", ["kind"]
+)

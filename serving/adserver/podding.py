@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import copy
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from schemas.decisions import Degraded, Outcome
 from schemas.money import to_micros
 from serving.adserver.auction.contest import Contest, shown_as
-from serving.adserver.auction.pods import Apart, Filling, Place, PodAd, Section, fill, lowest_cpm_micros
+from serving.adserver.auction.pod_order import Apart, Place, PodAd, Section
+from serving.adserver.auction.pods import MOST_STEPS, Filling, fill, lowest_cpm_micros
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
@@ -24,14 +26,16 @@ from serving.adserver.markup.vast_parse import seconds
 from serving.adserver.openrtb.impressions import Audio, Imp, Video
 from serving.adserver.store import Commit
 
-#: Ads that one dynamic imp is given at most, whatever it asks for.
-MOST_ADS = 24
+#: Ads that one dynamic imp is given at most, whatever it asks for, and those of all imps of a pod.
+MOST_ADS, _MOST_IN_POD = 24, 64
+#: Seconds before the answer has to leave from which the dearest ads are taken without a search for a better set.
+_SHORT_S = 0.012
 _SHORTEST_S = 5
 #: Sets that are tried when winners are refused.
 _MOST_ROUNDS = 8
 #: A deal of a higher priority outweighs any bid of a lower one.
 _PRIORITY_MICROS = 10**13
-_DURATION = re.compile(r"<(?:\w+:)?Duration>\s*(?:<!\[CDATA\[)?\s*([\d:.]{8,12})")
+_DURATION = re.compile(r"<(?:\w++:)?Duration>\s*+(?:<!\[CDATA\[)?+\s*+([\d:.]{8,12})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class _Slot:
     contest: Contest
     rates: Rates
     apart: Apart
+    most_ads: int
     sold: list[tuple[PodAd, Contest]] = field(default_factory=list)
     _ads: dict[int, PodAd] = field(default_factory=dict)
 
@@ -107,7 +112,11 @@ class _Slot:
         imp = self.contest.opportunity.imp
         part = timed_part(imp)
         fixed = [ad for ad, _ in self.sold]
-        running = {k: c for k, c in enumerate(self.contest.decision.candidates) if c.runs and c.bid_cpm_micros > 0}
+        running = {
+            k: c
+            for k, c in enumerate(self.contest.decision.candidates)
+            if c.runs and (c.bid_cpm_micros > 0 or c.under_deal)
+        }
         ads = [ad for k, c in running.items() if (ad := self._ad(k, c)) is not None]
         if part is None:
             return Section([], 0, 0)
@@ -116,7 +125,7 @@ class _Slot:
             longest = max([a.duration_s for a in (*ads, *fixed)], default=0)
             return Section(ads, longest, 1, place, fixed)
         shortest = min(part.rqddurs, default=0) or part.minduration or _SHORTEST_S
-        most = min(part.maxseq or part.poddur // shortest, MOST_ADS)
+        most = min(part.maxseq or part.poddur // shortest, self.most_ads)
         return Section(ads, part.poddur, most, place, fixed)
 
     def candidate(self, ad: PodAd) -> Candidate:
@@ -144,7 +153,7 @@ class _Slot:
                 return None
         in_pod, adjacent = separators(candidate, self.apart)
         said = candidate.bid.slotinpod if candidate.bid is not None and part.poddur else None
-        weight = candidate.bid_cpm_micros + candidate.priority * _PRIORITY_MICROS
+        weight = max(candidate.bid_cpm_micros, 1) + candidate.priority * _PRIORITY_MICROS
         ad = PodAd(key, duration_s, weight, in_pod, adjacent, _place(said))
         self._ads[key] = ad
         return ad
@@ -170,16 +179,27 @@ def separators(candidate: Candidate, apart: Apart) -> tuple[frozenset[str], froz
     return frozenset(in_pod), frozenset(adjacent)
 
 
-async def settle(group: Sequence[Contest], rates: Rates, apart: Apart, steps: Steps) -> list[Decision]:
+async def settle(
+    group: Sequence[Contest], rates: Rates, apart: Apart, steps: Steps, clock: Callable[[], float] = time.monotonic
+) -> list[Decision]:
     """Decisions of a pod in playing order: at least one per imp, one for each ad that is shown."""
-    slots = [_Slot(contest, rates, apart) for contest in group]
+    most_ads = _most_ads(group)
+    slots = [_Slot(contest, rates, apart, most_ads) for contest in group]
     for contest in group:
         steps.prepare(contest)
     for _ in range(_MOST_ROUNDS):
-        again, stopped = await _sell(slots, fill([s.section() for s in slots]), steps)
+        left_s = group[0].answer_by_s - clock()
+        filling = fill([s.section() for s in slots], MOST_STEPS if left_s > _SHORT_S else 0)
+        again, stopped = await _sell(slots, filling, steps)
         if stopped or not again:
             break
     return await _decisions(slots, fill([_without_ads(s.section()) for s in slots]), steps)
+
+
+def _most_ads(group: Sequence[Contest]) -> int:
+    """Ads that each dynamic imp of a pod is given at most: they share what the pod has beside its structured ones."""
+    dynamic = sum(is_dynamic(contest.opportunity.imp) for contest in group)
+    return max(1, min(MOST_ADS, (_MOST_IN_POD - len(group) + dynamic) // max(dynamic, 1)))
 
 
 async def _sell(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> tuple[bool, bool]:
@@ -224,6 +244,7 @@ async def _decisions(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> 
     """Decisions in playing order, each ad's place in its `sequence`; house ads where an imp sold nothing."""
     found: list[Decision] = []
     shown = [c for slot in slots for ad, own in slot.sold if (c := own.decision.winner) is not None]
+    creatives = {c.creative_id for c in shown}
     for i in filling.order:
         slot = slots[i]
         first = slot.contest.decision
@@ -233,7 +254,9 @@ async def _decisions(slots: Sequence[_Slot], filling: Filling, steps: Steps) -> 
         by_ad = {id(ad): own.decision for ad, own in slot.sold}
         in_order = [by_ad[id(ad)] for ad in filling.sections[i]]
         if not in_order:
+            slot.contest.house = tuple(r for r in slot.contest.house if r.creative.id not in creatives)
             await steps.house(slot.contest)
+            creatives |= {c.creative_id for c in (first.winner,) if c is not None}
             in_order = [first]
         found += in_order
     for place, decision in enumerate([d for d in found if d.winner is not None], 1):

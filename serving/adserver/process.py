@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from connectors.valkey import AsyncValkey
 from schemas.catalog import Catalog, catalog_in_steps, load_bidders
 from schemas.errors import ConfigError
 from serving.adserver import metrics
+from serving.adserver.background import Background
 from serving.adserver.decider import Decider, Serving
 from serving.adserver.decision_log import DecisionLog
 from serving.adserver.doors.ads_manager import AdsManager
@@ -46,8 +47,6 @@ from serving.adserver.settings import Settings
 from serving.adserver.store import CountersRefresher, Store
 from serving.adserver.traffic.integrity import Integrity
 from serving.adserver.traffic.suspects import Suspects
-
-logger = logging.getLogger(__name__)
 
 #: Shows nothing of its own: until the catalogue has been read.
 _NO_CATALOG = Catalog(0, "USD", [], [], [], [], [], [])
@@ -147,6 +146,8 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             ends.mlflow_url, settings.model_name, settings.challenger_alias, settings.model_poll_s, use_challenger
         )
 
+    background = Background()
+
     def status() -> tuple[bool, dict[str, Any]]:
         ready = bool(serving.inventory.rows) or len(bidders) > 0
         return ready, {
@@ -160,7 +161,10 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             "budgets_known": store.budgets.known,
             "user_features": store.breaker.state.name.lower(),
             "decision_log": log.available,
-            "problems": [p for p in (*(f.problem for f in files), champion.problem) if p],
+            "problems": [
+                *(p for p in (*(f.problem for f in files), champion.problem) if p),
+                *background.problems,
+            ],
         }
 
     files = (catalog_file, bidders_file, *lists)
@@ -189,24 +193,21 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_soon)
     await valkey.start()
     log.start()
-    background = [
-        asyncio.create_task(task)
-        for task in (
-            catalog_file.run(settings.files_poll_s),
-            bidders_file.run(settings.files_poll_s),
-            counters.run(),
-            unwrapper.run(),
-            suspects.run(settings.traffic_verdicts_s),
-            *(file.run(settings.files_poll_s) for file in lists),
-            store.budgets.run(lambda: serving.inventory),
-            champion.run(),
-            *([challenger.run()] if challenger is not None else []),
-            overload.run(),
-            tier_keeper.run(),
-        )
-    ]
-    for task in background:
-        task.add_done_callback(_must_not_end)
+    tasks: dict[str, Callable[[], Awaitable[None]]] = {
+        "catalog file": lambda: catalog_file.run(settings.files_poll_s),
+        "bidders file": lambda: bidders_file.run(settings.files_poll_s),
+        **{f"list {i}": partial(file.run, settings.files_poll_s) for i, file in enumerate(lists, 1)},
+        "counters": counters.run,
+        "unwrapper": unwrapper.run,
+        "suspects": lambda: suspects.run(settings.traffic_verdicts_s),
+        "budgets": lambda: store.budgets.run(lambda: serving.inventory),
+        "champion": champion.run,
+        **({"challenger": challenger.run} if challenger is not None else {}),
+        "overload": overload.run,
+        "tiers": tier_keeper.run,
+    }
+    for name, run in tasks.items():
+        background.start(name, run)
     doors = Doors(
         decider,
         lambda: serving.inventory,
@@ -226,8 +227,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         if siblings is not None:
             siblings.close()
         REGISTRY.unregister(dsp_metrics)
-        for task in background:
-            task.cancel()
+        background.cancel()
         champion.close()
         if challenger is not None:
             challenger.close()
@@ -237,12 +237,6 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         await log.close(settings.drain_s)
         await store.budgets.close()
         await valkey.close()
-
-
-def _must_not_end(task: asyncio.Task[None]) -> None:
-    """A background task that dies is a defect: say so, since nothing waits for it."""
-    if not task.cancelled() and task.exception() is not None:
-        logger.critical("background task died", exc_info=task.exception())
 
 
 def _keep_out_of_collections() -> None:

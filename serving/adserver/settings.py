@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.adserver.auction.pods import Apart
+from serving.adserver.auction.pod_order import Apart
 from serving.adserver.limits.budgets import BudgetTimes
 from serving.adserver.markup.unwrap import Limits as UnwrapLimits
 
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     dsp_probe_share: float = Field(default=0.02, ge=0, le=1, description="calls that wait as long as its row allows")
     dsp_tiers_s: int = Field(default=3600, ge=1, description="period over which DSPs are judged and put into tiers")
     dsp_response_bytes: int = Field(default=262_144, ge=1024, description="largest DSP answer")
-    dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest VAST document of a DSP")
+    dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest markup of a bid, VAST or other")
     log_queue_messages: int = Field(default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped")
     workers: int = Field(default=1, ge=1, le=256, description="processes behind the port")
     shed_lag_ms: float = Field(

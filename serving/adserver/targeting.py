@@ -23,6 +23,8 @@ _HOUR_MS = 3_600_000
 _EPOCH_HOUR_OF_WEEK = 3 * 24
 _CLOCKS = ("utc", "viewer")
 _KEPT_ANSWERS = 8192
+#: Positions that all answers together hold at most.
+_KEPT_POSITIONS = 8_000_000
 
 #: Of one kind of targeting: value -> mask of who lists it or lists nothing; mask of who lists nothing.
 _Masks = tuple[dict[str | None, int], int]
@@ -107,7 +109,7 @@ class TargetingIndex:
             for clock in _CLOCKS
         )
         # of the parts, not of `self`: a cycle would live until the collector looks, which what is frozen never sees
-        self.find = lru_cache(maxsize=_KEPT_ANSWERS)(
+        self.find = lru_cache(maxsize=min(_KEPT_ANSWERS, _KEPT_POSITIONS // (len(lines) + 1) + 1))(
             partial(_find, self._single, self._several, self._hours, self._width)
         )
 

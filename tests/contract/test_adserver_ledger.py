@@ -381,3 +381,11 @@ def test_scopes_that_nothing_limits_are_only_counted(valkey: Valkey) -> None:
         assert valkey.eval(WINS, (key,), claim.win(_id())[4:]) == 0
     pending = PendingWins(valkey.call("HGETALL", key))
     assert [pending.waiting("11:1", counted, _now_ms()) for counted in (2, 3, 5, 9)] == [4, 3, 1, 0]
+
+
+def test_a_win_replaces_what_is_of_another_layout(valkey: Valkey) -> None:
+    key = pending_key(user_key(f"v1:{uuid.uuid4().hex}"))
+    valkey.call("HSET", key, "11:1", "of another layout")
+    claim = Claim(key, LONG_MS, 0, (("11:1", 3, 1),))
+    assert [valkey.eval(WINS, (key,), claim.win(_id())[4:]) for _ in range(2)] == [0, 1]
+    assert PendingWins(valkey.call("HGETALL", key)).waiting("11:1", 3, _now_ms()) == 1

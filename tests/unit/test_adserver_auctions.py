@@ -51,8 +51,9 @@ STORE_KEYS = {"spend_micros", "reads", "writes", "refused_budgets"}
 OF_IMP_KEYS = {"winner", "price_cpm_micros", "outcomes", "reasons", "costs", "propensity"}
 #: status and path of the HTTP answer; `response` (a part of) its JSON; `imps` what is expected by imp; `outbound` a
 #: part of what a DSP was sent, null when it was not asked, and a field that is null must not be in it; `notices` URLs
-#: that were called; `record` fields of the registry's record; `markup` texts that the first imp's markup has;
-#: `taken_back` how many wins were written down and not answered.
+#: that were called; `pod` all that is shown, in playing order: [imp, creative, place in its pod]; `lost` outcomes of
+#: those who are not, in whichever imp, by creative; `record` fields of the registry's record; `markup` texts that the
+#: first imp's markup has; `taken_back` how many wins were written down and not answered.
 EXPECTED_KEYS = OF_IMP_KEYS | {
     "status",
     "path",
@@ -62,6 +63,8 @@ EXPECTED_KEYS = OF_IMP_KEYS | {
     "notices",
     "record",
     "markup",
+    "pod",
+    "lost",
     "taken_back",
 }
 MARKUPS = {"banner": "<a>ad</a>", "video": VAST_MARKUP, "audio": VAST_MARKUP, "native": NATIVE_MARKUP}
@@ -107,7 +110,8 @@ def _dsp(said: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
 def _run(case: Mapping[str, Any], secrets: Path) -> tuple[Watched, Any, PlannedStore, PlannedBidders, KeptLog, list]:
     seen = [user_blob(case.get(name, ())) for name in ("user_counters", "household_counters")]
     store, log, notices = PlannedStore(*seen, **case.get("store", {})), KeptLog(case.get("log", True)), []
-    data = {name: value for name, value in bid_request(**case.get("request", {})).items() if value is not None}
+    asked = {"tmax": 1000} | case.get("request", {})  # no case is about a machine that stands still for 150 ms
+    data = {name: value for name, value in bid_request(**asked).items() if value is not None}
     bidders = PlannedBidders({name: _dsp(said, data) for name, said in case.get("dsps", {}).items()})
     changes: dict[str, Any] = dict(case.get("catalog", {}))
     if "deals" in changes:
@@ -193,6 +197,13 @@ def test_auction_ends_as_its_case_says(path: Path, tmp_path: Path) -> None:
         kept = sorted(kept, key=lambda record: record.imp_id)
         assert len(store.records) - len(kept) == expected["taken_back"]
         store.records = sorted((r for r in store.records if r in kept), key=lambda record: record.imp_id)
+    if "pod" in expected:  # written down by what they bring, shown in playing order
+        kept.sort(key=lambda record: store.records.index(record))
+        ads = [(d.opportunity.imp.id, d.winner.creative_id, d.sequence) for d in decisions if d.winner is not None]
+        assert [list(ad) for ad in ads] == expected["pod"]
+    if "lost" in expected:
+        lost = {c.creative_id: c.outcome.name for d in decisions for c in d.candidates if c is not d.winner}
+        assert {name: lost[name] for name in expected["lost"]} == expected["lost"]
     assert store.records == kept
     shown = any(d.winner is not None for d in decisions)
     assert answer.status == expected.get("status", 200 if shown else 204), answer.body

@@ -52,6 +52,29 @@ def test_no_bid_says_why(tmp_path: Path) -> None:
     assert headers["x-openrtb-version"] == "2.6"
 
 
+def test_every_door_that_decides_is_shed(tmp_path: Path) -> None:
+    async def outside(_: Request) -> Response:
+        raise AssertionError("not even read")
+
+    made, serving = decider(tmp_path, _ADS)
+    overload = Overload(1e6, 0)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), overload, outside=outside)
+    asked = [
+        ("POST", "/openrtb2/auction"),
+        ("GET", "/vast"),
+        ("GET", "/ads-manager/vast"),
+        ("POST", "/ads-manager/vast"),
+    ]
+
+    async def run() -> list[Any]:
+        return [doors.handle(Request(method, path, b"placement=pl-video", {}, _BODY, "")) for method, path in asked]
+
+    answers = asyncio.run(run())
+    assert [a.status for a in answers] == [204, 200, 200, 200]
+    assert all(dict(a.headers)["X-Headwater-Reason"] == "2030" for a in answers)
+    assert all(b"<Ad" not in a.body for a in answers)
+
+
 def test_what_nobody_foresaw_of_an_outside_ad_is_an_empty_answer(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,6 +166,46 @@ def test_early_end_partial_bids_and_late_bids() -> None:
         assert [t.outcome for t in await gone.collect()] == [Outcome.EXPIRED, Outcome.DSP_ERROR]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n"])
+def test_an_empty_answer_is_no_bid(body: bytes) -> None:
+    async def run() -> None:
+        made, pools = _bidders(_row("empty"))
+        fanout = _call(made)
+        _, taker, tag = pools["empty"].sent[0]
+        taker.answered(tag, BIDS, body, 0.001)
+        assert [turn.outcome for turn in await fanout.collect()] == [Outcome.NO_BID]
+        tally = made.desks["empty"].tally
+        assert (tally.no_bids, tally.invalid) == (1, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "seats",
+    [
+        [{"bid": [{"id": "b", "impid": "1", "price": 1.0}] * 257}],
+        [{"bid": [{"id": "b"}]}] * 257,
+        [{"bid": [{"id": 1}] * 257}],
+        [{}] * 257,
+        [1] * 257,
+    ],
+    ids=["bids", "seats", "broken bids", "empty seats", "broken seats"],
+)
+def test_a_flood_of_bids_is_no_answer(seats: list[Any]) -> None:
+    for count, outcome in ((256, None), (257, Outcome.INVALID_RESPONSE)):
+        kept = [{"bid": seats[0]["bid"][:count]}] if len(seats) == 1 else seats[:count]
+
+        async def run(kept: list[Any] = kept) -> Outcome | None:
+            made, pools = _bidders(_row("flood"))
+            fanout = _call(made)
+            _, taker, tag = pools["flood"].sent[0]
+            taker.answered(tag, BIDS, json.dumps({"id": "1", "seatbid": kept}).encode(), 0.001)
+            (turn,) = await fanout.collect()
+            return turn.outcome
+
+        assert asyncio.run(run()) in ((outcome,) if outcome else (None, Outcome.NO_BID))
 
 
 def test_worth_and_tiers() -> None:

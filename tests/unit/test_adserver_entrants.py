@@ -10,7 +10,8 @@ import pytest
 
 from connectors.keys import KeyRing
 from schemas.decisions import Outcome
-from serving.adserver.auction.contest import Contest
+from serving.adserver import inventory as inventory_module
+from serving.adserver.auction.contest import Contest, contests_of
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.context import opportunities, resolve
 from serving.adserver.openrtb.messages import decode_request
@@ -41,7 +42,7 @@ def _contest(inventory: Inventory, ring: KeyRing, at_ms: int, **changes: object)
     body = json.dumps(bid_request(**changes)).encode()
     request = decode_request(body)
     context = resolve(request, ring, at_ms, body=body)
-    return Contest(opportunities(request, inventory)[0], inventory, context)
+    return contests_of(opportunities(request, inventory), inventory, context)[0]
 
 
 def _active(contest: Contest) -> set[str]:
@@ -63,6 +64,21 @@ def test_what_one_imp_does_to_its_candidates_no_other_sees(inventory: Inventory,
     assert _active(second) == {"always", "ending"}
     assert all(c.bid_cpm_micros == 0 for _, c in second.internal)
     assert all(c.row is row for row, c in second.internal)
+
+
+def test_what_is_remembered_is_bounded(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty creatives of 400 bytes: there is room for about five shapes of imps, and they come by the hundred."""
+    most_bytes = 100_000
+    monkeypatch.setattr(inventory_module, "_MOST_KEPT_BYTES", most_bytes)
+    large = Inventory(catalog([{"id": f"a{n}", **AD} for n in range(40)]))
+    usual = _contest(large, ring, NOW_MS).internal[0][1]
+    for n in range(100):
+        imp = [{"id": "1", "tagid": "pl-video", "video": {"mimes": ["video/mp4"], "maxduration": 100 + n}}]
+        _contest(large, ring, NOW_MS, imp=imp)
+        assert _contest(large, ring, NOW_MS).internal[0][1].named is usual.named
+        kept = sum(entrants.kept_bytes + len(shape) for shape, entrants in large._entrants.items())
+        assert kept == large._kept_bytes <= most_bytes
+    assert 2 <= len(large._entrants) <= 6
 
 
 def test_imps_of_another_shape_have_their_own_field(inventory: Inventory, ring: KeyRing) -> None:

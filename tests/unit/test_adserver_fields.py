@@ -73,6 +73,7 @@ def _request() -> dict[str, Any]:
     imp |= {"tagid": "", "bidfloorcur": "USD"}
     imp["native"]["request"] = json.dumps(_native_request())
     imp["pmp"]["private_auction"] = 0
+    imp["video"]["protocol"] = 2  # a player of VAST 1 gets no ad
     for timed in (imp["video"], imp["audio"]):
         timed |= {"mimes": ["video/mp4"], "minduration": 0, "maxduration": 60, "protocols": [], "battr": [], "api": []}
         for name in ("rqddurs", "podid", "poddur", "durfloors"):

@@ -1,4 +1,4 @@
-"""Files of the ad server: read again while requests are answered, and refused as a whole."""
+"""Files of the ad server: read again while requests are answered, and refused as a whole, whatever is wrong."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from schemas.catalog import catalog_in_steps, dump, load_catalog
+from schemas.catalog import catalog_in_steps, dump, load_bidders, load_catalog
 from schemas.errors import ConfigError
 from serving.adserver.auction.entrants import Entrants
+from serving.adserver.dsps.bidders import Bidders, call_rules
 from serving.adserver.files import FileWatch
 from serving.adserver.inventory import Inventory
+from serving.adserver.settings import Settings
 from serving.adserver.targeting import Audience
 from tests.samples.adserver import catalog
 
@@ -125,3 +127,22 @@ def test_an_inventory_that_was_replaced_is_gone_at_once() -> None:
         assert [reference() for reference in gone] == [None, None]
     finally:
         gc.enable()
+
+
+_GOOD = "https://dsp.test/bid"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://d\u00e9.test/bid", "https://dsp.test/?x=\u00e9", "https://[oops/", "https://a:99999/", "ftp://a"],
+)
+def test_an_endpoint_that_can_not_be_called_is_a_problem_of_the_file(endpoint: str, tmp_path: Path) -> None:
+    bidders, path = Bidders(call_rules(Settings(), 1)), tmp_path / "bidders.json"
+    watch = FileWatch(path, lambda text: bidders.replace(load_bidders(text).bidders))
+    path.write_text(json.dumps({"bidders": [{"id": "good", "endpoint": _GOOD}]}))
+    watch.look()
+    assert watch.problem is None
+    path.write_text(json.dumps({"bidders": [{"id": "good", "endpoint": _GOOD}, {"id": "bad", "endpoint": endpoint}]}))
+    watch.look()
+    assert watch.problem
+    assert list(bidders.desks) == ["good"]

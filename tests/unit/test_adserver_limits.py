@@ -20,7 +20,7 @@ from serving.adserver.limits.budgets import Budgets
 from serving.adserver.limits.leases import Demand, Lease
 from serving.adserver.limits.ledger import Account, Budget
 from serving.adserver.limits.pacing import threshold
-from serving.adserver.limits.pending import Scope
+from serving.adserver.limits.pending import PendingWins, Scope
 from serving.adserver.targeting import Audience
 from tests.samples.adserver import NOW_S, catalog, user_blob
 
@@ -209,3 +209,15 @@ def test_leases_are_as_large_as_what_is_won_in_their_life() -> None:
     assert demand.wins_per_s == pytest.approx(100, rel=0.01)
     assert size_micros == pytest.approx(100 * 2_000 * 5 * 1.5, rel=0.01)
     assert least_micros == pytest.approx(16_000, rel=0.01)
+
+
+@pytest.mark.parametrize("bad", [b"", b" ", b"x", b"1 a:b", b"1.5 a:1", b"\xff", b"9" * 5_000, b"1 a:"])
+def test_bad_values_of_wins_under_way_count_as_none(bad: bytes) -> None:
+    pending = PendingWins([b"12:9", bad, b"11:1", b"2 r1:9000000000000 r2:9000000000000"])
+    assert pending.waiting("12:9", 5, 0) == 0
+    assert pending.waiting("11:1", 2, 0) == 2
+    assert pending.scopes() == [1]
+
+
+def test_a_field_of_another_layout_is_none() -> None:
+    assert not PendingWins([b"12:x", b"1 a:1", b"\xff", b"1 a:1"])

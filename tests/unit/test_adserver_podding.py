@@ -13,6 +13,9 @@ from lxml import etree
 
 from schemas.catalog import Catalog
 from schemas.decisions import Degraded, Outcome
+from serving.adserver import podding
+from serving.adserver.auction import pods
+from serving.adserver.auction.pods import MOST_STEPS
 from serving.adserver.decider import Decider
 from serving.adserver.decision import Decision
 from serving.adserver.inventory import Inventory
@@ -152,6 +155,43 @@ def test_seconds_have_a_floor(tmp_path: Path, per_second: float, shown: list[str
     imp = _imp("1", poddur=60, maxseq=4, mincpmpersec=per_second)
     decisions, _, _ = _decide(tmp_path, [_ad("a", 9), _ad("b", 7)], [imp])
     assert [w for _, w, _ in _shown(decisions)] == shown
+
+
+def test_house_ads_of_a_pod_do_not_repeat_a_creative(tmp_path: Path) -> None:
+    ads = [_ad("a", 9), *(_ad(f"h{n}", 0, pricing="house") for n in range(2))]
+    imps = [_imp(str(n), podid="p", maxduration=15) for n in range(4)]
+    decisions, _, _ = _decide(tmp_path, ads, imps)
+    shown = [creative for _, creative, _ in _shown(decisions)]
+    assert sorted(shown) == ["cr-a", "cr-h0", "cr-h1"], "the fourth slot stays empty"
+    assert [d.sequence for d in decisions if d.winner is not None] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("late_s", "searched"), [(0.0, True), (1.0, False)])
+def test_a_pod_that_is_short_of_time_takes_the_dearest(
+    late_s: float, searched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[int] = []
+
+    def fill(sections: Any, most_steps: int = MOST_STEPS) -> Any:
+        allowed.append(most_steps)
+        return pods.fill(sections, most_steps)
+
+    monkeypatch.setattr(podding, "fill", fill)
+    made, _ = decider(tmp_path, [_ad("a", 9), _ad("b", 8)])
+    request = decode_request(msgspec.json.encode(bid_request(imp=[_imp("1", poddur=30, maxseq=2)])))
+
+    async def run() -> list[Decision]:
+        return await made.decide(request, asyncio.get_running_loop().time() - late_s)
+
+    assert len(_shown(asyncio.run(run()))) == 2
+    assert (allowed[0] > 0) == searched
+
+
+def test_a_pod_of_any_length_is_given_a_bounded_number_of_ads(tmp_path: Path) -> None:
+    ads = [_ad(f"a{n}", 5) for n in range(200)]
+    imps = [_imp(str(n), podid="p", poddur=999_999, maxseq=1_000) for n in range(4)]
+    assert len(_shown(_decide(tmp_path, ads, imps)[0])) == 64
+    assert len(_shown(_decide(tmp_path, ads, imps[:1])[0])) == podding.MOST_ADS
 
 
 def test_without_the_registry_a_pod_shows_the_house_and_charges_nobody(tmp_path: Path) -> None:

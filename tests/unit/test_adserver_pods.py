@@ -8,7 +8,9 @@ from itertools import combinations, pairwise, permutations, product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.adserver.auction.pods import DurationRule, Place, PodAd, Section, fill, lowest_cpm_micros
+from serving.adserver.auction import pods as pods_module
+from serving.adserver.auction.pod_order import Place, PodAd, Section
+from serving.adserver.auction.pods import fill, lowest_cpm_micros
 
 SEPARATORS = st.frozensets(st.sampled_from("abcd"), max_size=2)
 
@@ -116,7 +118,35 @@ def test_labels_that_can_never_be_arranged_do_not_take_for_ever() -> None:
     assert found.cpm_micros == 10
 
 
-def test_durations_and_floors_of_an_imp() -> None:
-    assert DurationRule(required_s=frozenset({15, 30})).allows(15) and not DurationRule(5, 30).allows(31)
-    assert not DurationRule(required_s=frozenset({15, 30})).allows(20) and DurationRule(5).allows(600)
+def _market(section: int, ads: int, advertisers: int) -> list[PodAd]:
+    """Ads of one section: creatives of its own, advertisers that all sections share, seconds of 5 to 60."""
+    return [
+        PodAd(
+            section * ads + k,
+            5 + (7 * k) % 56,
+            1_000 + (k * 7919) % 4_999,
+            frozenset({f"creative {section}-{k}", f"advertiser {k % advertisers}"}),
+        )
+        for k in range(ads)
+    ]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 64), st.integers(1, 40), st.sampled_from([15, 60, 3_600, 999_999]), st.integers(1, 24))
+def test_no_pod_is_filled_with_less_than_its_dearest(sections: int, ads: int, seconds: int, most: int) -> None:
+    pod = [Section(_market(i, ads, 17), seconds, most) for i in range(sections)]
+    found, dearest = fill(pod), fill(pod, 0)
+    assert _in_line(pod, found.sections, found.order) and _in_line(pod, dearest.sections, dearest.order)
+    assert found.cpm_micros >= dearest.cpm_micros > 0
+
+
+def test_what_a_filling_costs_does_not_follow_what_is_asked_for() -> None:
+    """Tables of one day would have 86,400 seconds, 24 ads and 300 buyers: 600 million cells."""
+    search = pods_module._Search([Section(_market(0, 300, 300), 86_400, 24)], 10)
+    search.best()
+    assert sum(table.size for table in search._tables) < 500_000
+    assert search._steps <= 11
+
+
+def test_the_floor_of_an_ad_of_a_dynamic_imp() -> None:
     assert lowest_cpm_micros(5_000_000, 100_000, 30) == 5_000_000

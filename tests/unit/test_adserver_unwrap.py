@@ -157,6 +157,35 @@ def test_a_broken_creative_is_quarantined_for_a_time(page: str | Exception, code
     assert found == [None, code, code, None]
 
 
+def test_what_nobody_foresaw_of_a_chain_is_that_chains_alone(caplog: pytest.LogCaptureFixture) -> None:
+    web = Web({"https://b.test/": ZeroDivisionError("x"), "https://c.test/": inline()})
+
+    async def run() -> list[Any]:
+        unwrapper = Unwrapper(web, Limits())
+        worker = asyncio.create_task(unwrapper.run())
+        for n in range(9):  # more than there are workers
+            unwrapper.look(f"x-d-{n}", "https://b.test/")
+        unwrapper.look("x-d-good", "https://c.test/")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not worker.done()
+        worker.cancel()
+        with pytest.raises(Broken, match=r"^900"):
+            unwrapper.look("x-d-1", "https://b.test/")
+        return [unwrapper.look("x-d-good", "https://c.test/")]
+
+    assert asyncio.run(run()) != [None]
+    assert len([r for r in caplog.records if r.exc_info]) == 9
+
+
+def test_elements_that_no_version_knows_are_kept_last() -> None:
+    odd = wrapper("b", "https://c.test/").replace("<VideoClicks>", "<VideoClicks><Odd>o</Odd>")
+    root, _ = _follow(wrapper("a", "https://b.test/"), b=odd, c=inline())
+    (clicks,) = (e for e in root.iter(etree.Element) if etree.QName(e).localname == "VideoClicks")
+    names = [etree.QName(e).localname for e in clicks]
+    assert sorted(names) == ["ClickThrough", "ClickTracking", "Odd"] and _texts(root, "Odd") == ["o"]
+
+
 def test_memory_is_bounded() -> None:
     web = Web({"https://b.test/": inline()})
 

@@ -65,6 +65,26 @@ def test_encodings_that_are_not_what_they_say(encoding: str) -> None:
         assert len(ads) == 1 and etree.tostring(root)
 
 
+@pytest.mark.parametrize(
+    "namespace", ["a&amp;b", "a&amp;amp;b", "&#38;", "'", "urn:x:&#x27;", "a&#10;b", "&lt;", "&quot;"]
+)
+def test_a_namespace_is_any_text(namespace: str) -> None:
+    odd = GOOD.replace("http://www.iab.com/VAST", namespace)
+    odd = odd if odd != GOOD else GOOD.replace("<VAST ", f'<VAST xmlns="{namespace}" ')
+    try:
+        answer = vast.with_trackers(odd, IDENTITY, TRACKERS, LIMIT)
+    except vast.NotVast:
+        return  # libxml2's own opinion of what is a URI
+    root = etree.fromstring(answer.encode())
+    ours = [e for e in root.iter(etree.Element) if e.text == TRACKERS.urls["impression"]]
+    assert [etree.QName(e).namespace for e in ours] == [etree.QName(root).namespace]
+    outside, ads = outside_ads(odd.encode(), LIMIT)
+    for ad in ads:
+        ad.fill(lambda event, ordinal: f"https://t.test/{event}/{ordinal}")
+        vast.insert(ad.body, ad.version, IDENTITY, TRACKERS)
+    assert etree.fromstring(etree.tostring(outside, encoding="UTF-8")) is not None
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(

@@ -14,19 +14,22 @@ from schemas.decisions import Outcome
 from schemas.ids import foreign_id
 from serving.adserver.auction.deals import DealTerms
 from serving.adserver.auction.imp_rules import ImpRules
-from serving.adserver.auction.rates import UNSAID, Rates, micros_of
+from serving.adserver.auction.rates import MOST_MICROS, UNSAID, Rates, micros_of
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.openrtb.messages import Bid, BidResponse, BrokenBid, SeatBid
 
 _MTYPES = {1: "banner", 2: "video", 3: "audio", 4: "native"}
 _LONGEST_DOMAIN = 253
-_DOMAIN = re.compile(r"[^\s/:@.]+(?:\.[^\s/:@.]+)+", re.ASCII)
+_DOMAIN = re.compile(r"[^\s/:@.]++(?:\.[^\s/:@.]++)++", re.ASCII)
 
 
-def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str]) -> list[Candidate]:
+def candidates(
+    response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Rates, imps: set[str], markup_chars: int
+) -> list[Candidate]:
     """Candidates of an imp in a DSP's response, the refused ones with their reason.
 
-    A bid for an imp that the request does not have is given with the first imp, so that it is told of once.
+    A bid for an imp that the request does not have is given with the first imp, so that it is told of once. Nobody
+    looks into markup of more than `markup_chars`.
     """
     known_response = response.id == rules.request_id
     seen: set[tuple[str, str]] = set()
@@ -37,7 +40,8 @@ def candidates(response: BidResponse, bidder: Bidder, rules: ImpRules, rates: Ra
             twice = named in seen and bid.id != ""
             seen.add(named)
             if bid.impid == rules.imp.id or (rules.place.is_first and bid.impid not in imps):
-                found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, twice))
+                broken = twice, max(len(bid.adm), len(bid.nurl)) > markup_chars
+                found.append(_candidate(response, seat, bid, bidder, rules, rates, known_response, *broken))
     return found
 
 
@@ -50,12 +54,16 @@ def _candidate(
     rates: Rates,
     known_response: bool,
     twice: bool,
+    too_long: bool,
 ) -> Candidate:
-    price_micros = micros_of(bid.price)
-    bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
-    ad_format = format_of(bid, rules.formats)
     terms = rules.place.deals.get(bid.dealid) if bid.dealid else None
+    price_micros = 0 if terms is not None and bid.price == 0 else micros_of(bid.price)  # a deal may ask for nothing
+    bid_micros = rates.to_ours(price_micros, response.cur) if price_micros is not None else None
+    if bid_micros is not None and bid_micros > MOST_MICROS:
+        price_micros = bid_micros = None
+    ad_format = format_of(bid, rules.formats)
     outcome = Outcome.INVALID_AUCTION_ID if not known_response else None
+    outcome = outcome or (Outcome.INVALID_RESPONSE if too_long else None)
     outcome = outcome or _malformed(bid, rules, twice, price_micros) or _unwanted_seat(seat, bidder, rules)
     if outcome is None and bid_micros is None:
         outcome = Outcome.CURRENCY_UNKNOWN
@@ -167,9 +175,13 @@ def format_of(bid: Bid, offered: Sequence[str] = ()) -> str:
     return next((f for f in likely if f in offered), likely[0])
 
 
-@lru_cache(maxsize=4096)
 def _is_domain(text: str) -> bool:
-    return _DOMAIN.fullmatch(text) is not None and text.isprintable() and len(text) <= _LONGEST_DOMAIN
+    return len(text) <= _LONGEST_DOMAIN and _looks_like_domain(text)
+
+
+@lru_cache(maxsize=4096)
+def _looks_like_domain(text: str) -> bool:
+    return _DOMAIN.fullmatch(text) is not None and text.isprintable()
 
 
 def _within(domain: str, domains: frozenset[str]) -> bool:

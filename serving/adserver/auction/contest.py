@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from schemas.decisions import Degraded, Outcome
 from serving.adserver.auction import bids
 from serving.adserver.auction.entrants import Entrants, silent
-from serving.adserver.auction.imp_rules import ImpRules
+from serving.adserver.auction.imp_rules import ImpRules, RequestRules
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
@@ -17,7 +17,8 @@ from serving.adserver.features.inputs import Inputs
 from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits.budget import price_of_win
 from serving.adserver.limits.ledger import Reservation
-from serving.adserver.openrtb.context import Opportunity, RequestContext, audience
+from serving.adserver.openrtb.context import Opportunity, RequestContext, audience, viewer_of
+from serving.adserver.targeting import Audience
 
 
 class Contest:
@@ -26,15 +27,20 @@ class Contest:
     __slots__ = ("answer_by_s", "decision", "house", "imp_rules", "inputs", "internal", "opportunity", "places")
 
     def __init__(
-        self, opportunity: Opportunity, inventory: Inventory, context: RequestContext, answer_by_s: float = math.inf
+        self,
+        opportunity: Opportunity,
+        inventory: Inventory,
+        context: RequestContext,
+        shared: RequestRules,
+        viewer: Audience,
+        answer_by_s: float,
     ) -> None:
-        """`answer_by_s`: the monotonic time at which the answer must leave."""
         self.answer_by_s = answer_by_s
         self.opportunity = opportunity
         self.decision = Decision(opportunity)
-        self.imp_rules = ImpRules(opportunity, context.request)
+        self.imp_rules = ImpRules(opportunity, shared)
         self.inputs: Inputs | None = None  # while they are borrowed
-        wanted = inventory.audience(audience(context, opportunity))
+        wanted = inventory.audience(audience(viewer, opportunity))
         entrants = inventory.entrants_of(self.imp_rules.shape, Entrants)
         field = entrants.field(inventory, wanted, self.imp_rules, context.now_ms)
         self.internal = field.enter(opportunity.deals)
@@ -56,8 +62,10 @@ class Contest:
         """Why a targeted creative can't run in this imp now; None when it can."""
         return self.imp_rules.refuses(row) if row.runs_at(now_ms) else Outcome.NOT_ACTIVE
 
-    def enter_bids(self, turns: Sequence[Turn], context: RequestContext, rates: Rates) -> None:
-        """Adds what the DSPs said to an imp's candidates, one entry for each that has no bid for it."""
+    def enter_bids(self, turns: Sequence[Turn], context: RequestContext, rates: Rates, markup_chars: int) -> None:
+        """Adds what the DSPs said to an imp's candidates, one entry for each that has no bid for it. Longer markup than
+        `markup_chars` is refused.
+        """
         if not turns:
             return
         imps = {imp.id for imp in context.request.imp}
@@ -66,10 +74,19 @@ class Contest:
         for turn in turns:
             found: list[Candidate] = []
             if turn.outcome is None and turn.response is not None:
-                found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps)
+                found = bids.candidates(turn.response, turn.bidder, self.imp_rules, rates, imps, markup_chars)
                 self.decision.candidates.extend(found)
             if not found:
                 self.decision.candidates.append(silent(turn.bidder.id, turn.outcome or Outcome.NO_BID))
+
+
+def contests_of(
+    asked: Sequence[Opportunity], inventory: Inventory, context: RequestContext, answer_by_s: float = math.inf
+) -> list[Contest]:
+    """The imps of a request, with what they share. `answer_by_s`: the monotonic time at which the answer must leave."""
+    shared = RequestRules(context.request)
+    viewer = inventory.audience(viewer_of(context))
+    return [Contest(place, inventory, context, shared, viewer, answer_by_s) for place in asked]
 
 
 def shown_as(candidate: Candidate) -> str:

@@ -23,6 +23,8 @@ from serving.adserver.targeting import Audience
 
 #: Audiences that are remembered of a shape.
 _KEPT_AUDIENCES = 128
+#: About what a candidate takes in memory, and a place in a field.
+_CANDIDATE_BYTES, _PLACE_BYTES = 400, 32
 _LONG_AGO_MS, _NEVER_MS = -(2**62), 2**62
 #: `copy.copy` at a fifth of its cost: it looks this up each time. Not in msgspec's stub.
 _copy: Callable[[Candidate], Candidate] = Candidate.__copy__  # type: ignore[attr-defined]
@@ -68,6 +70,8 @@ class Entrants:
     """The fields of imps of one shape in one inventory."""
 
     def __init__(self) -> None:
+        self.kept_bytes = _CANDIDATE_BYTES  # its own
+        self._field_bytes = 0
         self._fitting: dict[int, Candidate] = {}  # by the row's place: refused or not
         self._fields: dict[tuple[tuple[str, ...], Audience], Field] = {}
 
@@ -76,9 +80,13 @@ class Entrants:
         key = imp_rules.formats, audience
         found = self._fields.get(key)
         if found is None or not found.from_ms <= now_ms < found.until_ms:
+            before = self.kept_bytes
             if len(self._fields) >= _KEPT_AUDIENCES:
                 self._fields.clear()
+                self.kept_bytes -= self._field_bytes
+                self._field_bytes = 0
             found = self._fields[key] = self._made(inventory, audience, imp_rules, now_ms)
+            inventory.has_grown(self.kept_bytes - before)
         return found
 
     def _made(self, inventory: Inventory, audience: Audience, imp_rules: ImpRules, now_ms: int) -> Field:
@@ -89,12 +97,17 @@ class Entrants:
             competing += rows
             standing_in += house
         candidates = []
+        known, copied = len(self._fitting), 0
         for row in competing:
             candidate = self._candidate(row, imp_rules)
             if not row.runs_at(now_ms):
                 candidate = _copy(candidate)
                 candidate.outcome = Outcome.NOT_ACTIVE
+                copied += 1
             candidates.append(candidate)
+        field_bytes = _PLACE_BYTES * (1 + len(candidates)) + _CANDIDATE_BYTES * copied
+        self._field_bytes += field_bytes
+        self.kept_bytes += field_bytes + _CANDIDATE_BYTES * (len(self._fitting) - known)
         turns_ms = {at_ms for row in competing for at_ms in (row.from_ms, row.until_ms)}
         return Field(
             tuple(competing),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from hashlib import blake2b
 
 import msgspec
 
@@ -16,6 +17,7 @@ from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
 from serving.adserver.markup import native
 from serving.adserver.markup.insecure import loads_insecurely
+from serving.adserver.markup.vast_versions import newest_of
 from serving.adserver.openrtb.context import Opportunity
 from serving.adserver.openrtb.impressions import Audio, Banner, Video
 from serving.adserver.openrtb.messages import Bid, BidRequest
@@ -24,36 +26,57 @@ from serving.adserver.openrtb.native_request import native_request
 #: Protocol codes of AdCOM -> major version of VAST (DAAST, 9 and 10, is none).
 _MAJOR_OF_PROTOCOL = {1: 1, 4: 1, 2: 2, 5: 2, 3: 3, 6: 3, 7: 4, 8: 4, 11: 4, 12: 4, 13: 4, 14: 4, 15: 4, 16: 4}
 _VPAID = (1, 2)
+#: `video.linearity` of an overlay beside the content (AdCOM 1.0 "Linearity Modes").
+_NON_LINEAR = 2
 _CONTENT_TAXONOMY_1 = 1
 _NO_LANGUAGE = "xx"
-_VAST_VERSION = re.compile(r"<(?:\w+:)?VAST\b[^>]*?\bversion\s*=\s*[\"'](\d)")
-_VPAID_MEDIA = re.compile(r"apiFramework\s*=\s*[\"']VPAID")
+_VAST_VERSION = re.compile(r"<(?:\w++:)?VAST\b[^<>]*?\bversion\s*+=\s*+[\"'](\d)")
+_VPAID_MEDIA = re.compile(r"apiFramework\s*+=\s*+[\"']VPAID")
+
+#: Bytes of a request's lists from which their hash stands for them.
+_LONG_SHAPE = 1_024
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class RequestRules:
+    """What a request says for all its imps: they share it, since its lists may be as long as the request."""
+
+    def __init__(self, request: BidRequest) -> None:
+        lists = _encode((request.badv, request.bcat, request.acat, request.cattax))
+        #: Equal for requests that refuse the same creatives of ours.
+        self.shape = lists if len(lists) < _LONG_SHAPE else blake2b(lists, digest_size=16).digest()
+        self.request_id = request.id
+        self.blocked_domains = frozenset(d.lower() for d in request.badv)
+        self.blocked_categories = frozenset(request.bcat)
+        self.allowed_categories = frozenset(request.acat)
+        self.taxonomy = request.cattax
+        self.blocked_apps = frozenset(request.bapp)
+        self.languages = frozenset(x.lower() for x in (*request.wlang, *request.wlangb))
+        self.wseat = frozenset(request.wseat)
+        self.bseat = frozenset(request.bseat)
 
 
 class ImpRules:
     """The rules of one imp. `formats` are those that may be shown in it."""
 
-    def __init__(self, place: Opportunity, request: BidRequest) -> None:
+    def __init__(self, place: Opportunity, shared: RequestRules) -> None:
         imp = place.imp
         #: Equal for imps that refuse the same creatives of ours.
-        lists = (request.badv, request.bcat, request.acat, request.cattax)
-        self.shape = _encode((imp.video, imp.audio, imp.banner, imp.native, imp.secure, imp.instl, *lists))
+        self.shape = _encode((imp.video, imp.audio, imp.banner, imp.native, imp.secure, imp.instl)) + shared.shape
         self.place = place
         self.imp = imp
         self.formats = place.formats
-        self.request_id = request.id
+        self.request_id = shared.request_id
         self.secure = imp.secure == 1
-        self.blocked_domains = [d.lower() for d in request.badv]
-        self._blocked_set = frozenset(self.blocked_domains)
-        self._blocked_categories = frozenset(request.bcat)
-        self._allowed_categories = frozenset(request.acat)
-        self._taxonomy = request.cattax
-        self._blocked_apps = frozenset(request.bapp)
-        self._languages = frozenset(x.lower() for x in (*request.wlang, *request.wlangb))
-        self.wseat = frozenset(request.wseat)
-        self.bseat = frozenset(request.bseat)
+        self.blocked_domains = self._blocked_set = shared.blocked_domains
+        self._blocked_categories = shared.blocked_categories
+        self._allowed_categories = shared.allowed_categories
+        self._taxonomy = shared.taxonomy
+        self._blocked_apps = shared.blocked_apps
+        self._languages = shared.languages
+        self.wseat = shared.wseat
+        self.bseat = shared.bseat
         self._sizes = imp.banner.sizes() if imp.banner is not None else set()
         self._ratios = _ratios(imp.banner)
         self._interstitial = imp.instl == 1
@@ -70,6 +93,8 @@ class ImpRules:
         if timed is not None:
             if not _lasts(timed, creative.duration_s or 0) or (creative.mime and creative.mime not in timed.mimes):
                 return Outcome.FORMAT
+            if newest_of(timed.protocols) is None or (isinstance(timed, Video) and timed.linearity == _NON_LINEAR):
+                return Outcome.FORMAT  # ours are Linear, in VAST 2.0 to 4.2
         elif creative.format == "banner":
             if not self.size_allowed(creative.width, creative.height):
                 return Outcome.FORMAT
@@ -190,6 +215,8 @@ def _lasts(timed: Video | Audio, duration_s: int) -> bool:
 def _playable(bid: Bid, timed: Video | Audio) -> bool:
     """Whether a player that knows these protocols and frameworks can play the markup, as far as that tells."""
     if timed.protocols:
+        if newest_of(timed.protocols) is None:
+            return False
         if bid.protocol and bid.protocol not in timed.protocols:
             return False
         found = _VAST_VERSION.search(bid.adm, 0, 1024)

@@ -18,6 +18,9 @@ from serving.adserver.openrtb.context import Opportunity
 
 _MACRO = re.compile(r"\$\{AUCTION_([A-Z0-9_]+)(:B64)?\}")
 _DECIDED_BY_PRICE = (Outcome.WON, Outcome.LOST_TO_HIGHER_BID, Outcome.BELOW_FLOOR)
+#: Values that are longer, written into a URL, count as not known: ids are the DSP's own, and so is how often its markup
+#: asks for them.
+_LONGEST_VALUE = 512
 #: Characters of a value that stay as they are in markup; all others would end an attribute, an element or a URL.
 _SAFE = "!$()*,./:;=?@_~-"
 
@@ -34,7 +37,10 @@ def substitute(text: str, values: Mapping[str, str]) -> str:
 
     def value(found: re.Match[str]) -> str:
         plain = values.get(found.group(1), "")
-        return quote(b64encode(plain.encode()).decode() if found.group(2) else plain, safe=_SAFE)
+        if len(plain) > _LONGEST_VALUE:
+            return ""
+        written = quote(b64encode(plain.encode()).decode() if found.group(2) else plain, safe=_SAFE)
+        return written if len(written) <= _LONGEST_VALUE else ""
 
     return _MACRO.sub(value, text)
 
@@ -63,10 +69,10 @@ def values_of(
     }
     if least_cpm_micros is not None and loss in _DECIDED_BY_PRICE:
         values["MIN_TO_WIN"] = _in_bids_currency(least_cpm_micros, candidate, rates)
-    if loss is Outcome.WON and bid.price:
+    if loss is Outcome.WON and bid.price is not None:
         paid = _in_bids_currency(candidate.price_cpm_micros, candidate, rates)
         values["PRICE"] = paid
-        values["MBR"] = f"{min(float(paid or 0) / bid.price, 1.0):.4g}"
+        values["MBR"] = f"{min(float(paid or 0) / bid.price, 1.0):.4g}" if bid.price else "1"
     return values
 
 

@@ -10,6 +10,8 @@ _UNIT_MICROS = 1_000_000
 #: What an amount is in when nothing is said (§3.2.4 `bidfloorcur`, §4.2.1 `cur`); empty text says nothing.
 UNSAID = "USD"
 _MOST_UNITS = 1e9
+#: The same in micros, of the catalogue's currency too: what is more would not fit where it is written down.
+MOST_MICROS = 10**15
 #: How far a product of floats may be from the whole number of micros that was meant.
 _EXACT = 1e-4
 

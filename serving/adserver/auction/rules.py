@@ -147,7 +147,7 @@ def leaders(candidates: Sequence[Candidate]) -> list[Candidate]:
     equals: list[Candidate] = []
     priority = bid = 0
     for candidate in candidates:
-        if candidate.outcome is not _RUNS or candidate.bid_cpm_micros <= 0:
+        if candidate.outcome is not _RUNS or (candidate.bid_cpm_micros <= 0 and not candidate.under_deal):
             continue
         ahead = candidate.priority - priority or candidate.bid_cpm_micros - bid
         if ahead > 0 or not equals:

@@ -93,6 +93,8 @@ class Doors:
                 return self._counted("auction", self._auction(request, arrived_s))
         elif request.path == ads_manager.PATH and self._outside is not None:
             if request.method in ("GET", "POST"):
+                if why := self._overload.refuses():
+                    return self._shed("ads_manager", why)
                 return self._counted("ads_manager", self._adopted(self._outside(request)))
         elif request.path == "/status":
             ready, details = self._status()
@@ -121,7 +123,7 @@ class Doors:
         """No ad, at once: the request is not even read."""
         metrics.SHED.labels(why).inc()
         metrics.REQUESTS.labels(door, "shed").inc()
-        if door == "vast":
+        if door != "auction":
             return _vast_answer(vast.EMPTY, _reasons([Degraded.OVERLOADED]))
         reasons = [Degraded.OVERLOADED]
         return Response(204, headers=(_OPENRTB_VERSION, _reasons(reasons), (_NBR_HEADER, str(no_bid_reason(reasons)))))

@@ -143,7 +143,7 @@ class Fanout:
 
 
 def _turn(desk: Desk, status: int, body: bytes) -> Turn:
-    if status == 204:
+    if status == 204 or (status == 200 and not body.strip()):  # §4.2.1 wants 204, and an empty body says as much
         desk.tally.no_bids += 1
         return desk.no_bid
     if status != 200:

@@ -34,8 +34,8 @@ class Notifier:
         if len(self._in_flight) >= MOST_IN_FLIGHT:
             metrics.NOTICES.labels("dropped").inc()
             return
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             pool = self._pool(f"{parts.scheme}://{parts.netloc}")
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             future = pool.send(pool.request_bytes("GET", path) + b"\r\n")

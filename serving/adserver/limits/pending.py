@@ -52,7 +52,7 @@ for n, field in ipairs(fields) do
   local counted, room = tonumber(ARGV[2 + 3 * n + 1]), tonumber(ARGV[2 + 3 * n + 2])
   local seen, entries, waiting, known = counted, {}, 0, false
   if values[n] then
-    seen = tonumber(string.match(values[n], '^%d+'))
+    seen = tonumber(string.match(values[n], '^%d+') or counted)
     local settle = math.max(0, counted - seen)
     for record, expiry in string.gmatch(values[n], ' ([^ :]+):(%d+)') do
       if op == 'undo' and record == id then
@@ -142,8 +142,13 @@ class PendingWins:
     def __init__(self, reply: Sequence[bytes] = ()) -> None:
         self._found: dict[str, tuple[int, list[int]]] = {}
         for name, value in zip(reply[0::2], reply[1::2], strict=True):
-            seen, *entries = value.decode().split()
-            self._found[name.decode()] = int(seen), [int(entry.rpartition(":")[2]) for entry in entries]
+            try:
+                field = name.decode()
+                scope_of(field)
+                seen, *entries = value.decode().split()
+                self._found[field] = int(seen), [int(entry.rpartition(":")[2]) for entry in entries]
+            except ValueError:  # of another layout, or no text at all
+                continue
 
     def waiting(self, field: str, counted: int, now_ms: int) -> int:
         """Wins of a scope that the stream has not counted, given what it has counted ever."""

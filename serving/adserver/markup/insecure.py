@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 _PLAIN = "http://"
+# Patterns on strangers' text never go back (`*+`, and no `<` within a tag), so that they are linear in its length.
 _HTML = re.compile(
-    r"(?:\b(?:src|srcset|data|poster|background)\s*=\s*[\"']?\s*|url\(\s*[\"']?\s*)http://", re.IGNORECASE
+    r"(?:\b(?:src|srcset|data|poster|background)\s*+=\s*+[\"']?+\s*+|url\(\s*+[\"']?+\s*+)http://", re.IGNORECASE
 )
 _VAST = re.compile(
-    r"<(?!(?:\w+:)?(?:Custom|Companion|NonLinear|Icon)?Click(?:Through|ThroughURLTemplate)\b)[\w:]+(?:\s[^>]*)?>"
-    r"\s*(?:<!\[CDATA\[)?\s*http://",
+    r"<(?!(?:\w++:)?(?:Custom|Companion|NonLinear|Icon)?Click(?:Through|ThroughURLTemplate)\b)[\w:]++"
+    r"(?:\s(?:\"[^\"]*+\"|'[^']*+'|[^<>\"'])*+)?+>\s*+(?:<!\[CDATA\[)?+\s*+http://",
     re.IGNORECASE,
 )
 #: Fields of a native answer that a click leads to, or that are read.

@@ -11,29 +11,36 @@ import copy
 
 from lxml import etree
 
-from serving.adserver.markup.vast_parse import child, descend
-from serving.adserver.markup.vast_versions import Version, name_of, put
+from serving.adserver.markup.vast_parse import NotVast, child, descend
+from serving.adserver.markup.vast_versions import Version, name_of, put, put_all
 
 _CREATIVE = ("Creatives", "Creative")
+_MOST_MOVED = 3_000
+_count = etree.XPath("count(.//*)")
 
 
 def merge(wrapper: etree._Element, inline: etree._Element, version: Version) -> None:
-    """Puts the trackers of a Wrapper into an InLine of a version; the Wrapper stays as it is."""
+    """Puts the trackers of a Wrapper into an InLine of a version; the Wrapper stays as it is.
+
+    Errors: NotVast when that would be more than any ad has, as each creative of one gets what all of the other have.
+    """
+    linears = list(descend(inline, *_CREATIVE, "Linear"))
+    non_linears = list(descend(inline, *_CREATIVE, "NonLinearAds"))
+    if _count(wrapper) * max(len(linears), len(non_linears), 1) > _MOST_MOVED:
+        raise NotVast("302: more trackers than any ad has")
     for name in ("Impression", "Error"):
-        for element in descend(wrapper, name):
-            put(inline, _moved(element, inline), version)
+        put_all(inline, (_moved(element, inline) for element in descend(wrapper, name)), version)
     _join(wrapper, inline, version, "Extensions")
     if version.knows("InLine", "ViewableImpression"):
         _join(wrapper, inline, version, "ViewableImpression")
     _verifications(wrapper, inline, version)
-    linears = list(descend(inline, *_CREATIVE, "Linear"))
     for outer in descend(wrapper, *_CREATIVE, "Linear"):
         for linear in linears:
             for name in ("TrackingEvents", "VideoClicks", "Icons"):
                 if version.knows("Linear", name):
                     _join(outer, linear, version, name)
     for outer in descend(wrapper, *_CREATIVE, "NonLinearAds"):
-        for inner in descend(inline, *_CREATIVE, "NonLinearAds"):
+        for inner in non_linears:
             _join(outer, inner, version, "TrackingEvents")
     creatives = child(inline, "Creatives")
     if creatives is not None and next(descend(inline, *_CREATIVE, "CompanionAds"), None) is None:
@@ -51,13 +58,11 @@ def _join(source: etree._Element, target: etree._Element, version: Version, name
     if inner is None:
         inner = etree.Element(_tag(name, target))
         put(target, inner, version)
-    for element in outer:
-        if name_of(element) == "ClickThrough":
-            continue
-        if name == "VideoClicks":
-            put(inner, _moved(element, inner), version)
-        else:
-            inner.append(_moved(element, inner))
+    moved = [_moved(element, inner) for element in outer if name_of(element) != "ClickThrough"]
+    if name == "VideoClicks":
+        put_all(inner, moved, version)
+    else:
+        inner.extend(moved)
 
 
 def _verifications(wrapper: etree._Element, inline: etree._Element, version: Version) -> None:

@@ -99,6 +99,7 @@ def with_trackers(markup: str, request: str, trackers: Trackers) -> str:
     answer = data["native"] if wrapped else data
     if not isinstance(answer, dict) or not isinstance(answer.get("link"), dict):
         raise NotNative("no link in it")
+    answer = _without_nulls(answer) | {"link": _without_nulls(answer["link"])}
     for name in ("assets", "imptrackers", "eventtrackers"):
         if not isinstance(answer.get(name, []), list):
             raise NotNative(f"{name} is no list")
@@ -108,6 +109,10 @@ def with_trackers(markup: str, request: str, trackers: Trackers) -> str:
     if not any(answer.get(name) for name in _ELSEWHERE):
         _check_required(answer.get("assets", []), asked)
     return _finished(answer, wrapped, asked, trackers)
+
+
+def _without_nulls(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in part.items() if value is not None}
 
 
 def _check_required(assets: list[Any], asked: NativeRequest) -> None:

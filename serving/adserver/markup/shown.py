@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from html import escape
 
 from schemas.decisions import Outcome
+from serving.adserver import metrics
 from serving.adserver.auction.macros import substitute
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.markup import banner, native, vast
 from serving.adserver.markup.trackers import Trackers
 from serving.adserver.markup.unwrap import Broken
 from serving.adserver.openrtb.impressions import Imp
+
+logger = logging.getLogger(__name__)
 
 #: What a DSP's wrapped markup of a creative leads to, if that is known (unwrap.py).
 Look = Callable[[str, str], bytes | None]
@@ -35,7 +39,29 @@ def shown(
     macros: Mapping[str, str],
     look: Look = lambda _creative_id, _markup: None,
 ) -> str:
-    """What the player or page gets. `macros` are values of a bid's own. Errors: Unshowable."""
+    """What the player or page gets. `macros` are values of a bid's own. Errors: Unshowable, whatever went wrong: markup
+    is a stranger's, and what nobody foresaw of it costs that winner its turn, and nobody else's.
+    """
+    try:
+        return _made(winner, ad_format, imp, identity, trackers, limit_bytes, macros, look)
+    except Unshowable:
+        raise
+    except Exception as e:
+        logger.exception("markup failed")
+        metrics.MARKUP_FAILED.labels(winner.kind).inc()
+        raise Unshowable(type(e).__name__, Outcome.INTERNAL_ERROR) from e
+
+
+def _made(
+    winner: Candidate,
+    ad_format: str,
+    imp: Imp,
+    identity: vast.AdIdentity,
+    trackers: Trackers,
+    limit_bytes: int,
+    macros: Mapping[str, str],
+    look: Look,
+) -> str:
     if winner.row is not None:
         creative = winner.row.creative
         if ad_format == "banner":
@@ -48,6 +74,8 @@ def shown(
     if bid is None:
         raise Unshowable("no bid")
     markup = substitute(bid.adm or bid.nurl, macros)
+    if len(markup) > limit_bytes:
+        raise Unshowable(f"longer than {limit_bytes} bytes")
     if ad_format == "banner":
         return banner.with_trackers(markup if bid.adm else _frame(markup, bid.w, bid.h), trackers)
     try:
@@ -71,7 +99,11 @@ def tracked_as(winner: Candidate, ad_format: str, imp: Imp) -> str:
 
 
 def _player(imp: Imp) -> vast.Player:
-    return vast.player_of(imp) or vast.ANY_PLAYER
+    """The imp's player. Errors: Unshowable for one that knows no version of VAST that we answer in."""
+    player = vast.player_of(imp)
+    if player is None:
+        raise Unshowable("no version of VAST that the player knows", Outcome.FORMAT)
+    return player
 
 
 def _frame(url: str, w: int | None, h: int | None) -> str:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 MOST_WRAPPERS = 5
 _MOST_WAITING = 256
 _WORKERS = 4
-_WRAPPED = re.compile(r"<(?:\w+:)?Wrapper[\s>]")
+_WRAPPED = re.compile(r"<(?:\w++:)?Wrapper[\s>]")
 _CACHEBUSTING = re.compile(r"(?:\[|%5[Bb])(?:CACHEBUSTING|RANDOM)(?:\]|%5[Dd])")
 
 
@@ -98,7 +98,11 @@ class Unwrapper:
 
     async def run(self) -> None:
         """Follows chains until it is cancelled."""
-        await asyncio.gather(*(self._work() for _ in range(_WORKERS)))
+        async with (
+            asyncio.TaskGroup() as workers
+        ):  # one that fails ends all, so that whoever starts them again has four
+            for _ in range(_WORKERS):
+                workers.create_task(self._work())
 
     async def follow(self, markup: str) -> bytes:
         """The document at the end of a chain. Errors: NotVast; ConnectorError."""
@@ -149,6 +153,9 @@ class Unwrapper:
             problem, life_s = "301: no answer in time", limits.quarantine_s / 10
         except ConnectorError as e:
             problem, life_s = f"300: {e}", limits.quarantine_s / 10
+        except Exception:  # strangers' documents: what nobody foresaw of one must not end the work on all others
+            logger.exception("chain of wrappers failed")
+            problem, life_s = "900: failed", limits.quarantine_s
         else:
             metrics.UNWRAPPED.labels("found").inc()
             return _Found(now_s() + min(limits.ttl_s, _expires_s(document)), document)

@@ -18,7 +18,7 @@ from schemas.catalog import Creative
 from schemas.money import to_decimal
 from serving.adserver.markup.merging import merge
 from serving.adserver.markup.trackers import Trackers
-from serving.adserver.markup.vast_parse import NotVast, ads_of, child, descend, elements, parsed
+from serving.adserver.markup.vast_parse import MOST_CREATIVES, NotVast, ads_of, child, descend, elements, parsed
 from serving.adserver.markup.vast_versions import (
     NAMESPACE,
     NEWEST,
@@ -245,6 +245,8 @@ def insert(
     """Puts our trackers and ids into another's InLine or Wrapper. Errors: NotVast for one that shows nothing."""
     linears = list(descend(body, "Creatives", "Creative", "Linear"))
     non_linears = list(descend(body, "Creatives", "Creative", "NonLinearAds"))
+    if len(linears) + len(non_linears) > MOST_CREATIVES:
+        raise NotVast(f"more than {MOST_CREATIVES} creatives")
     if not linears and not non_linears and name_of(body) == "InLine":
         raise NotVast("201: neither Linear nor NonLinear creative")
     _insert_into_body(body, version, _head(identity, trackers) | {"Pricing": pricing}, trackers, player, identity)

@@ -7,6 +7,7 @@ Source: OWASP "XML External Entity Prevention"; VAST 4.2 §3.1 to §3.4 (VAST, A
 from __future__ import annotations
 
 from collections.abc import Iterator
+from xml.sax.saxutils import quoteattr
 
 from lxml import etree
 
@@ -21,6 +22,9 @@ _HOSTILE = etree.XMLParser(
     remove_pis=True,
     strip_cdata=False,
 )
+#: Elements of a document, and creatives of an ad: whoever shows an ad adds to each of them.
+_MOST_ELEMENTS, MOST_CREATIVES = 5_000, 32
+_count = etree.XPath("count(//*)")
 _OWN = etree.XMLParser(strip_cdata=False)
 
 
@@ -36,6 +40,8 @@ def parsed(text: bytes, limit_bytes: int) -> etree._Element:
         root = etree.fromstring(text, _HOSTILE)
     except (etree.XMLSyntaxError, ValueError, LookupError) as e:
         raise NotVast(f"100: not XML: {e}") from e
+    if _count(root) > _MOST_ELEMENTS:
+        raise NotVast(f"more than {_MOST_ELEMENTS} elements")
     if root.getroottree().docinfo.doctype:
         raise NotVast("100: a document type is not allowed")
     if name_of(root) != "VAST":
@@ -91,5 +97,5 @@ def seconds(text: str) -> float | None:
 def elements(parent: etree._Element, xml: str) -> list[etree._Element]:
     """Elements of a fragment of ours, in the parent's namespace, so that readers find them beside the others."""
     namespace = etree.QName(parent).namespace
-    declared = f' xmlns="{namespace}"' if namespace else ""
+    declared = f" xmlns={quoteattr(namespace)}" if namespace else ""
     return list(etree.fromstring(f"<x{declared}>{xml}</x>", _OWN))

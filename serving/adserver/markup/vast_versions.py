@@ -7,7 +7,7 @@ Source: IAB VAST 2.0.1, 3.0, 4.0, 4.1, 4.2 schemas; AdCOM 1.0 "Creative Subtypes
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lxml import etree
@@ -142,12 +142,29 @@ def name_of(element: etree._Element) -> str:
 
 
 def put(parent: etree._Element, child: etree._Element, version: Version) -> None:
-    """Inserts a child where the version wants it: after the last one that may stand before it."""
-    order = version.order[name_of(parent)]
-    rank = order.index(name_of(child))
-    before = frozenset(order[: rank + 1])
+    """Inserts a child where the version wants it: after the last one that may stand before it. One that the version
+    does not know goes last.
+    """
+    parent.insert(_place_of(parent, name_of(child), version), child)
+
+
+def put_all(parent: etree._Element, children: Iterable[etree._Element], version: Version) -> None:
+    """Inserts children, those of one name together and in their order: strangers may have thousands of them."""
+    by_name: dict[str, list[etree._Element]] = {}
+    for child in children:
+        by_name.setdefault(name_of(child), []).append(child)
+    for name, alike in by_name.items():
+        at = _place_of(parent, name, version)
+        parent[at:at] = alike
+
+
+def _place_of(parent: etree._Element, name: str, version: Version) -> int:
+    order = version.order.get(name_of(parent), ())
+    if name not in order:
+        return len(parent)
+    before = frozenset(order[: order.index(name) + 1])
     last = 0
     for position, other in enumerate(parent, 1):
         if name_of(other) in before:
             last = position
-    parent.insert(last, child)
+    return last

@@ -158,8 +158,10 @@ def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int 
     return found
 
 
-def audience(context: RequestContext, place: Opportunity) -> Audience:
-    """An opportunity as line items target it. Of a user who may not be known, neither segments nor city."""
+def viewer_of(context: RequestContext) -> Audience:
+    """What all imps of a request have in common for targeting; `audience` adds a place. Of a user who may not be known,
+    neither segments nor city.
+    """
     request = context.request
     device, where = request.device, _place(request)
     geo = device.geo if device is not None else None
@@ -170,20 +172,25 @@ def audience(context: RequestContext, place: Opportunity) -> Audience:
         region = f"{context.country}-{region}"
     offset = geo.utcoffset if geo is not None else None
     return Audience(
-        place.placement_id,
+        None,
         context.country,
         region,
         (geo.city or None) if geo is not None and user is not None else None,
         context.device_type,
         context.platform,
-        place.category,
+        None,
         context.content_id,
         (content.genre or None) if content is not None else None,
         frozenset(s.id for data in user.data for s in data.segment if s.id) if user is not None else frozenset(),
-        frozenset(place.deals),
+        frozenset(),
         hour_of_week(context.now_ms),
         hour_of_week(context.now_ms, offset or 0),
     )
+
+
+def audience(viewer: Audience, place: Opportunity) -> Audience:
+    """An opportunity as line items target it."""
+    return viewer._replace(placement_id=place.placement_id, category=place.category, deal_ids=frozenset(place.deals))
 
 
 def _formats(imp: Imp, placement: Placement | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from serving.adserver.openrtb.bits import Bits
+from serving.adserver.openrtb.bits import LONGEST, Bits
 
 TCF_EU, US_PRIVACY = 2, 6
 _TYPE, _VERSION = 3, 1
@@ -73,14 +73,18 @@ _USNAT = 7
 _USNAT_2 = _UsSection((6, 7, 8), range(25, 28), 29)
 
 
-@lru_cache(maxsize=4096)
 def sections(text: str) -> dict[int, str] | None:
-    """Sections of a GPP string by their id; None for a string that can't be read.
+    """Sections of a GPP string by their id; None for a string that can't be read, as one that is too long.
 
     Example:
     >>> sorted(sections("DBACNYA~CPXxRfAPXxRfAAfKABENB-CgAAAAAAAAAAYgAAAAAAAA~1YNN"))
     [2, 6]
     """
+    return _sections(text) if len(text) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _sections(text: str) -> dict[int, str] | None:
     header, *texts = text.split("~")
     try:
         bits = Bits(header)

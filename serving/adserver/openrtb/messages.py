@@ -8,6 +8,7 @@ they write what is not there and what is whole: null counts as absent, 300.0 as 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -46,6 +47,8 @@ __all__ = [
 
 _PATH = re.compile(r" - at `(\$[^`]*)`$")
 _LONGEST_MESSAGE = 300
+#: Bids that a response has at most, and seats: four for each of the imps that a request has at most.
+_MOST_BIDS = 256
 #: Auction types of the specification; from 500 on they are an exchange's own.
 _AUCTION_TYPES = (1, 2, 3)
 _OWN_AUCTION_TYPES = 500
@@ -238,20 +241,31 @@ def _check_floors(floors: list[DurationFloor], path: str) -> None:
 def decode_response(body: bytes) -> BidResponse:
     """A DSP's response; a bid that breaks the specification is a `BrokenBid`, and its neighbours are none the worse.
 
-    Errors: ValueError (msgspec's are such) when there is no response to speak of.
+    Errors: ValueError (msgspec's are such) when there is no response to speak of, or one of more bids than anybody has:
+    each is looked at, held against all others and told how it ended.
     """
     try:
-        return _responses.decode(body)
+        response = _responses.decode(body)
     except msgspec.ValidationError:
         return _bid_by_bid(tidy(body))
     except RecursionError as e:
         raise ValueError("nested too deeply") from e
+    _check_number([seat.bid for seat in response.seatbid])
+    return response
+
+
+def _check_number(bids_of_seats: Sequence[Sequence[Any]]) -> None:
+    """Errors: ValueError for too many."""
+    if len(bids_of_seats) > _MOST_BIDS or sum(map(len, bids_of_seats)) > _MOST_BIDS:
+        raise ValueError(f"more than {_MOST_BIDS} bids")
 
 
 def _bid_by_bid(data: Any) -> BidResponse:
     """The response of JSON data, each bid judged alone. Errors: ValueError."""
     if not isinstance(data, dict) or not isinstance(seats := data.pop("seatbid", []), list):
         raise ValueError("not a bid response")
+    given = [seat.get("bid") if isinstance(seat, dict) else None for seat in seats]
+    _check_number([bids if isinstance(bids, list) else [] for bids in given])
     response = msgspec.convert(data, BidResponse)
     for seat in seats:
         bids = seat.pop("bid", []) if isinstance(seat, dict) else []

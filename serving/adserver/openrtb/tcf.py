@@ -6,14 +6,13 @@ publisher restrictions; TCF Policies, Appendix A (purposes).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 
-from serving.adserver.openrtb.bits import Bits
+from serving.adserver.openrtb.bits import LONGEST, Bits, Spans
 
 _VERSION = 2
-#: A range may name every vendor there is; more than the list can ever have is an attack.
-_MOST_VENDORS = 1 << 16
 
 STORE, BASIC_ADS, PROFILE, PERSONALISED_ADS, MEASURE = 1, 2, 3, 4, 7
 _PRECISE_LOCATION = 1  # special feature
@@ -29,12 +28,12 @@ _NOT_ALLOWED, _ONLY_CONSENT, _ONLY_INTEREST = 0, 1, 2
 class TcfConsent:
     """A decoded core string. Purposes, special features and vendors are numbers of the Global Vendor List."""
 
-    purposes: frozenset[int]
-    interests: frozenset[int]
-    special_features: frozenset[int]
-    vendors: frozenset[int]
-    interest_vendors: frozenset[int]
-    restrictions: dict[tuple[int, int], frozenset[int]]  # (purpose, restriction type) -> vendors
+    purposes: Container[int]
+    interests: Container[int]
+    special_features: Container[int]
+    vendors: Container[int]
+    interest_vendors: Container[int]
+    restrictions: dict[tuple[int, int], Spans]  # (purpose, restriction type) -> vendors
 
     def allows(self, vendor_id: int, purpose: int, may_be_interest: bool) -> bool:
         """Whether a vendor has a legal basis for a purpose. Vendor 0 is nobody: it has none."""
@@ -57,11 +56,20 @@ class TcfConsent:
         return _PRECISE_LOCATION in self.special_features and self.identifies(vendor_id)
 
 
-@lru_cache(maxsize=4096)
 def decode_tcf(text: str) -> TcfConsent | None:
-    """The consent of a TC string; None for one that can't be read, which counts as none given."""
+    """The consent of a TC string; None for one that can't be read, which counts as none given.
+
+    What it costs, and what is remembered of it, is bounded by the length of its core: a range of vendors is two
+    numbers, however many there are in it.
+    """
+    core = text.partition(".")[0]
+    return _decoded(core) if len(core) <= LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _decoded(core: str) -> TcfConsent | None:
     try:
-        bits = Bits(text.split(".", 1)[0])
+        bits = Bits(core)
         if bits.number(6) != _VERSION:
             return None
         bits.number(36 + 36)  # created, last updated
@@ -77,29 +85,29 @@ def decode_tcf(text: str) -> TcfConsent | None:
         return None
 
 
-def _vendors(bits: Bits) -> frozenset[int]:
+def _vendors(bits: Bits) -> Container[int]:
     """Vendors as a bit field or as ranges."""
     highest = bits.number(16)
     if not bits.flag():
         return bits.flags(highest)
-    return _ranges(bits)
+    return Spans(_ranges(bits))
 
 
-def _ranges(bits: Bits) -> frozenset[int]:
-    found: set[int] = set()
+def _ranges(bits: Bits) -> list[tuple[int, int]]:
+    found = []
     for _ in range(bits.number(12)):
         is_range = bits.flag()
         first = bits.number(16)
         last = bits.number(16) if is_range else first
-        if last < first or len(found) + last - first >= _MOST_VENDORS:
+        if last < first:
             raise ValueError("a range of vendors that there is not")
-        found.update(range(first, last + 1))
-    return frozenset(found)
+        found.append((first, last))
+    return found
 
 
-def _restrictions(bits: Bits) -> dict[tuple[int, int], frozenset[int]]:
-    found: dict[tuple[int, int], frozenset[int]] = {}
+def _restrictions(bits: Bits) -> dict[tuple[int, int], Spans]:
+    found: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for _ in range(bits.number(12)):
         purpose, kind = bits.number(6), bits.number(2)
-        found[purpose, kind] = found.get((purpose, kind), frozenset()) | _ranges(bits)
-    return found
+        found.setdefault((purpose, kind), []).extend(_ranges(bits))
+    return {of: Spans(ranges) for of, ranges in found.items()}

@@ -18,6 +18,8 @@ OWN_PATTERNS = (
     *("validator", "monitor", "uptime", "preview", "externalhit", "!cubot"),
 )
 _REMEMBERED = 8_192
+#: Characters that are looked at, and remembered, of a user agent and of an operating system's name.
+_LONGEST, _LONGEST_OS = 1_024, 64
 #: Text in a user agent -> family of its operating system; the first that is found counts.
 _FAMILIES = (
     ("windows", "windows"),
@@ -54,14 +56,17 @@ class UserAgents:
         cleaned = [p.partition("#")[0].rstrip("\n").lower() for p in patterns]
         self._listed = [p for p in cleaned if p.strip() and not p.startswith("!")]
         self._exempt = [p[1:] for p in cleaned if p.startswith("!") and p[1:].strip()]
-        self.is_bot = lru_cache(_REMEMBERED)(self._is_bot)
+        self._known = lru_cache(_REMEMBERED)(self._is_bot)
+
+    def is_bot(self, user_agent: str) -> bool:
+        """Whether a user agent is a declared robot's, as far as its beginning tells."""
+        return self._known(user_agent[:_LONGEST])
 
     def _is_bot(self, user_agent: str) -> bool:
         text = user_agent.lower()
         return any(p in text for p in self._listed) and not any(p in text for p in self._exempt)
 
 
-@lru_cache(_REMEMBERED)
 def contradicts(user_agent: str, os: str, device_type: int | None) -> bool:
     """Whether a user agent can't be of the device that the request says it is of. Unknown words say nothing.
 
@@ -69,6 +74,11 @@ def contradicts(user_agent: str, os: str, device_type: int | None) -> bool:
     >>> contradicts("Mozilla/5.0 (Windows NT 10.0)", "iOS", 4), contradicts("AppleTV11,1/11.1", "tvOS", 3)
     (True, False)
     """
+    return _contradicts(user_agent[:_LONGEST], os[:_LONGEST_OS], device_type)
+
+
+@lru_cache(_REMEMBERED)
+def _contradicts(user_agent: str, os: str, device_type: int | None) -> bool:
     text, said = user_agent.lower(), os.strip().lower()
     family = next((name for word, name in _FAMILIES if word in text), None)
     if family is None:
