@@ -18,7 +18,7 @@ from schemas.ids import scope_hash
 from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
 from serving.adserver.auction.rates import Rates
 from serving.adserver.experiments import Experiments
-from serving.adserver.limits.budget import price_of_win
+from serving.adserver.limits.budget import PER_EVENT, price_of_win
 from serving.adserver.limits.caps import PER_STREAM, PER_VIEWER, CapRule, cap_rules, capped_scopes, watched
 from serving.adserver.limits.ledger import Budget
 from serving.adserver.limits.pacing import AS_FAST_AS_POSSIBLE, PACINGS, Curve
@@ -89,8 +89,10 @@ class Inventory:
         _check(catalog)
         rules = [_cap_rules(creative, campaign, advertiser) for creative, _, campaign, advertiser in owners]
         capped = {per: {s for r in rules for s in capped_scopes(r, per)} for per in (PER_VIEWER, PER_STREAM)}
+        per_event = {line.campaign_id for line in catalog.line_items if line.pricing in PER_EVENT}
         self.rows: list[AdRow] = [
-            _row(i, *owner, caps, capped) for i, (owner, caps) in enumerate(zip(owners, rules, strict=True))
+            _row(i, *owner, caps, capped, owner[2].id in per_event)
+            for i, (owner, caps) in enumerate(zip(owners, rules, strict=True))
         ]
         #: Budgets of the campaigns that have something to sell, and those of them that are paced.
         self.budgets: dict[str, Budget] = {r.campaign.id: r.budget for r in self.rows if not r.is_house}
@@ -189,13 +191,13 @@ def _check(catalog: Catalog) -> None:
                 raise ConfigError(f"line item {line.id}: guaranteed needs goal_impressions and bid_micros >= 1000")
 
 
-def _budget(campaign: Campaign, line: LineItem) -> Budget:
+def _budget(campaign: Campaign, line: LineItem, per_event: bool) -> Budget:
     """A campaign's budget; a promise of impressions is a lifetime budget too, so it is kept and never exceeded."""
     lifetime_micros = campaign.lifetime_budget_micros
     if line.pricing == GUARANTEED:
         promised_micros = line.goal_impressions * price_of_win(line.pricing, line.bid_micros)
         lifetime_micros = min(lifetime_micros or promised_micros, promised_micros)
-    return Budget(campaign.id, campaign.daily_budget_micros, lifetime_micros)
+    return Budget(campaign.id, campaign.daily_budget_micros, lifetime_micros, per_event)
 
 
 def _cap_rules(creative: Creative, campaign: Campaign, advertiser: Advertiser) -> tuple[CapRule, ...]:
@@ -211,6 +213,7 @@ def _row(
     advertiser: Advertiser,
     caps: tuple[CapRule, ...],
     capped: dict[str, set[Scope]],
+    per_event: bool,
 ) -> AdRow:
     if creative.format not in FORMATS:
         raise ConfigError(f"creative {creative.id}: format {creative.format!r} is none of {FORMATS}")
@@ -227,7 +230,7 @@ def _row(
         caps,
         watched(caps),
         scopes,
-        _budget(campaign, line),
+        _budget(campaign, line, per_event),
         max(campaign.start_ms, line.start_ms),
         min(campaign.end_ms, line.end_ms) if campaign.status == "active" else 0,
         price_of_win(line.pricing, line.bid_micros),

@@ -27,6 +27,9 @@ class Settings(BaseSettings):
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
     token_ttl_s: int = Field(default=86_400, ge=10, description="life of a tracker's token")
     reservation_s: int = Field(default=120, ge=1, description="life of a budget reservation without its impression")
+    event_reservation_s: int = Field(
+        default=900, ge=1, description="the same of a campaign that is paid by clicks or views: as late as those come"
+    )
     settle_s: float = Field(
         default=15, ge=0, description="how far a partition of the stream may lag behind the newest, for releases"
     )
@@ -115,6 +118,7 @@ class Settings(BaseSettings):
         """What the limits room reads of these."""
         return BudgetTimes(
             reservation_s=self.reservation_s,
+            event_reservation_s=self.event_reservation_s,
             settle_s=self.settle_s,
             refresh_s=self.budget_refresh_s,
             expired_s=self.budget_expired_s,
