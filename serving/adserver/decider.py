@@ -25,10 +25,10 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.auction import rules, together
-from serving.adserver.auction.contest import Contest, reservation, shown_as
+from serving.adserver.auction.contest import Contest, could_win, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
-from serving.adserver.decision import Decision, ad_record, identity
+from serving.adserver.decision import Decision, ad_record, expires_s, identity
 from serving.adserver.decision_log import DecisionLog, keep
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
@@ -156,7 +156,7 @@ class Decider:
         if doubt is not None:
             for decision in decisions:
                 decision.reasons.add(doubt)
-        fanout.settled(decisions, inventory.rates)
+        fanout.settled(decisions, lambda response, bidder: could_win(contests, response, bidder, inventory.rates))
         ended_s = loop.time()
         self._own_time.observe(ended_s - collected_s, ended_s)
         latency_ms = (ended_s - arrived_s) * 1000
@@ -275,7 +275,8 @@ class Decider:
         reported = tracked_as(winner, ad_format, place.imp)
         trackers = NO_TRACKERS if is_test else self._trackers.of(reported, raw_id, context.now_s)
         macros = macro_values(decision, winner, context.request.id, inventory.rates)
-        named = identity(winner, record_id, inventory.currency)
+        decision.expires_s = expires_s(winner, place.imp.exp, self._settings.reservation_s)
+        named = identity(winner, record_id, inventory.currency, decision.expires_s)
         try:
             markup = shown(
                 winner, ad_format, place.imp, named, trackers, self._settings.dsp_vast_bytes, macros, self._look

@@ -14,12 +14,11 @@ from connectors.http_messages import plain_answer
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import TimedOut, Unavailable
-from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
 from serving.adserver.dsps.bidders import Bidders, CallRules
 from serving.adserver.dsps.desk import FAILURES, Tally
-from serving.adserver.dsps.fanout import Fanout
+from serving.adserver.dsps.fanout import Fanout, Judge
 from serving.adserver.dsps.latency import AdaptiveTimeout, LatencySketch
 from serving.adserver.dsps.tiers import tiers, worth
 from serving.adserver.exposition import merged
@@ -133,10 +132,17 @@ def test_a_breaker_opens_for_errors_probes_and_closes() -> None:
     assert not desk.open_breaker and len(_call(made).calls) == 1
 
 
-def _shown(imp_id: str, cpm_micros: int) -> Decision:
+def _judged(*could_win_cpm_micros: int) -> Judge:
+    """Says of every response that it has these bids for imp 1."""
+    return lambda _response, bidder: [
+        ("1", Candidate("dsp", "rtb", "a", "c", f"x-{bidder.id}", bid_cpm_micros=cpm)) for cpm in could_win_cpm_micros
+    ]
+
+
+def _shown(imp_id: str, cpm_micros: int, priority: int = 0) -> Decision:
     """A decision that shows an ad of our own."""
     decision = Decision(Opportunity(Imp(id=imp_id), ("video",), "place", "publisher", None, 0, False))
-    decision.winner = Candidate("internal", "cpm", "a", "c", "cr", bid_cpm_micros=cpm_micros)
+    decision.winner = Candidate("internal", "cpm", "a", "c", "cr", bid_cpm_micros=cpm_micros, priority=priority)
     return decision
 
 
@@ -148,11 +154,11 @@ def test_early_end_partial_bids_and_late_bids() -> None:
         pools["quick"].sent[0][1].answered(0, BIDS, ANSWER, 0.001)
         turns = {t.bidder.id: t for t in await fanout.collect()}
         assert turns["quick"].outcome is None and turns["late"].outcome is Outcome.EXPIRED
-        fanout.settled([_shown("1", 5_000_000)], Rates("EUR", {"USD": 800_000}))
+        fanout.settled([_shown("1", 5_000_000)], _judged(6_000_000))
         fanout.answered(1, BIDS, ANSWER, 0.5)
         late = made.desks["late"].tally
         assert (late.late_bids, late.bids, late.expired) == (1, 0, 1)
-        assert late.late_lost_cpm_micros == 7_500_000 * 0.8 - 5_000_000, "7.50 USD are 6.00 EUR"
+        assert late.late_lost_cpm_micros == 1_000_000
         assert made.desks["late"].latency_counts[-2] + made.desks["late"].latency_counts[-3] == 1
         both = made.call(lambda _: b"{}", "US", began_s + 60)
         for tag in (0, 1):
@@ -164,6 +170,40 @@ def test_early_end_partial_bids_and_late_bids() -> None:
         assert [t.outcome for t in await gone.collect()] == [Outcome.EXPIRED, Outcome.DSP_ERROR]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("before_the_end", [True, False])
+@pytest.mark.parametrize(
+    ("shown", "could_win", "lost_cpm_micros"),
+    [
+        ([("1", 5_000_000, 0)], (7_000_000, 7_500_000, 4_000_000), 2_500_000),
+        ([("1", 0, 0)], (7_500_000,), 7_500_000),
+        ([], (7_500_000,), 7_500_000),
+        ([("1", 5_000_000, 0)], (), 0),
+        ([("1", 5_000_000, 0)], (4_000_000,), 0),
+        ([("1", 5_000_000, 1)], (7_500_000,), 0),
+        ([("1", 5_000_000, 0), ("1", 3_000_000, 0)], (7_500_000,), 4_500_000),
+    ],
+    ids=["best-counts", "house", "nothing-shown", "refused", "not-enough", "deal-goes-first", "cheapest-of-a-pod"],
+)
+def test_what_late_bids_would_have_brought(
+    shown: list[tuple[str, int, int]], could_win: tuple[int, ...], lost_cpm_micros: int, before_the_end: bool
+) -> None:
+    """Whenever they come after the time for them: while the auction is held, or after it."""
+
+    async def run() -> int:
+        made, _ = _bidders(_row("late", timeout_ms=1))
+        fanout = made.call(lambda _: b"{}", "US", asyncio.get_running_loop().time() + 5)
+        await fanout.collect()
+        if before_the_end:
+            fanout.answered(0, BIDS, ANSWER, 0.5)
+        fanout.settled([_shown(*each) for each in shown], _judged(*could_win))
+        if not before_the_end:
+            fanout.answered(0, BIDS, ANSWER, 0.5)
+        assert made.desks["late"].tally.late_bids == 1
+        return made.desks["late"].tally.late_lost_cpm_micros
+
+    assert asyncio.run(run()) == lost_cpm_micros
 
 
 def test_worth_and_tiers() -> None:

@@ -70,7 +70,8 @@ def player_of(imp: Imp) -> Player | None:
 class AdIdentity:
     """What the answer says about the ad: ids, and the price as §3.7 `Pricing`.
 
-    `price_micros` is a CPM, or the price of a click when `pricing` is cpc.
+    `price_micros` is a CPM, or the price of a click when `pricing` is cpc. `expires_s`: within which time of the answer
+    it may be shown; 0 says nothing about it.
     """
 
     record_id: str
@@ -81,6 +82,7 @@ class AdIdentity:
     pricing: str
     price_micros: int
     currency: str
+    expires_s: int = 0
 
     def pricing_element(self) -> str:
         model = self.pricing if self.pricing in ("cpc", "cpv") else "cpm"
@@ -131,6 +133,8 @@ def inline(
         "Creatives": f'<Creatives><Creative id="{_attribute(creative.id)}">'
         f"{version.joined('Creative', parts)}</Creative></Creatives>",
     }
+    if identity.expires_s:
+        body["Expires"] = f"<Expires>{identity.expires_s}</Expires>"
     kind = ' adType="audio"' if creative.format == "audio" and version.name >= "4.1" else ""
     return _document(identity, version, f"<InLine>{version.joined('InLine', body)}</InLine>", kind)
 
