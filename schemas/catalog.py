@@ -149,13 +149,18 @@ class Creative:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
+    """`premium`: all of its placements are."""
+
     id: str
     name: str
     domain: str
+    premium: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
+    """For a `premium` placement every DSP is asked, whatever its tier."""
+
     id: str
     publisher_id: str
     format: str  # video, audio, banner or native
@@ -164,6 +169,7 @@ class Placement:
     site_id: str | None = None
     app_id: str | None = None
     live: bool = False
+    premium: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,8 @@ class Experiment:
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """`rates`: micros of `currency` for one unit of another currency. `{}` is a catalogue: of an exchange that only
-    sells what its DSPs bid on.
+    sells what its DSPs bid on. An imp with a floor from `premium_floor_cpm_micros` on (0: no such rule) is premium
+    wherever it is.
     """
 
     version: int = 1
@@ -228,6 +235,7 @@ class Catalog:
     deals: list[Deal] = field(default_factory=list)
     rates: dict[str, int] = field(default_factory=dict)
     experiments: list[Experiment] = field(default_factory=list)
+    premium_floor_cpm_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)

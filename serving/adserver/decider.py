@@ -190,7 +190,7 @@ class Decider:
         if left_ms <= 0:
             return Fanout()
         outbound = Outbound(context, sold, inventory.rates, left_ms, self._settings.exchange_domain)
-        return self._bidders.call(outbound.body, context.country, due_s, outbound.is_named)
+        return self._bidders.call(outbound.body, context.country, due_s, outbound.must_ask)
 
     def _enter(self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext) -> None:
         """Checks caps and budgets of the internal candidates, scores and prices those that stay."""

@@ -78,6 +78,8 @@ class Inventory:
         self._deals = _deals(catalog)
         self._entrants: dict[bytes, Any] = {}
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
+        self._premium_publishers = frozenset(p.id for p in catalog.publishers if p.premium)
+        self._premium_floor_cpm_micros = catalog.premium_floor_cpm_micros
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
         advertisers = {a.id: a for a in catalog.advertisers}
@@ -129,6 +131,15 @@ class Inventory:
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:
         """Deals that are offered on a placement."""
         return self._deals.get(placement_id) or self._deals.get("", ())
+
+    def is_premium(self, placement_id: str, publisher_id: str, floor_cpm_micros: int | None) -> bool:
+        """Whether an imp is worth asking every DSP for: by its placement, its publisher or its floor."""
+        placement, least_micros = self.placements.get(placement_id), self._premium_floor_cpm_micros
+        return (
+            (placement is not None and placement.premium)
+            or publisher_id in self._premium_publishers
+            or bool(least_micros and floor_cpm_micros and floor_cpm_micros >= least_micros)
+        )
 
     def targeted(self, creative_format: str, audience: Audience) -> tuple[list[AdRow], list[AdRow]]:
         """(rows to compete, house rows): approved, of this format, whose targeting wants this audience."""

@@ -93,7 +93,7 @@ def test_who_is_asked() -> None:
     rows = (_row("any"), _row("de", regions=["DE"]), _row("rare"), _row("deal", seat_ids=["s1"]), _row("none"))
     made, pools = _bidders(*rows, draw=0.5)
     made.desks["rare"].tier = made.desks["deal"].tier = 3
-    fanout = made.call(lambda b: None if b.id == "none" else b"{}", "US", 1e12, is_named=lambda b: "s1" in b.seat_ids)
+    fanout = made.call(lambda b: None if b.id == "none" else b"{}", "US", 1e12, must_ask=lambda b: "s1" in b.seat_ids)
     assert [desk.bidder.id for desk in fanout.calls] == ["any", "deal"]
     assert made.desks["rare"].tally.skipped_tier == 1 and not pools["de"].sent
     assert [d.bidder.id for d in _call(made, "DE").calls] == ["any", "de", "none"]

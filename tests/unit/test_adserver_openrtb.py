@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,34 @@ def test_a_known_user_is_a_pseudonym_inside_and_outside(changes: dict[str, Any],
     assert sent["user"] == {"id": context.pseudonym}
     assert sent["at"] == 1 and sent["tmax"] == 100 and sent["device"]["geo"]["country"] == "USA"
     assert sent["device"]["ip"] == "192.0.2.7"
+
+
+@pytest.mark.parametrize(
+    ("changes", "tagid", "premium"),
+    [
+        ({}, "pl-video", False),
+        ({"placements": {"premium": True}}, "pl-video", True),
+        ({"placements": {"premium": True}}, "unknown", False),
+        ({"publishers": {"premium": True}}, "pl-video", True),
+        ({"publishers": {"premium": True}}, "unknown", True),
+        ({"premium_floor_cpm_micros": 2_000_000}, "pl-video", True),
+        ({"premium_floor_cpm_micros": 2_000_001}, "pl-video", False),
+    ],
+)
+def test_for_premium_imps_every_bidder_must_be_asked(
+    changes: dict[str, Any], tagid: str, premium: bool, tmp_path: Path
+) -> None:
+    made = catalog([])
+    changed = {
+        name: [replace(item, **change) for item in getattr(made, name)] if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    imp = {"id": "1", "tagid": tagid, "video": VIDEO, "bidfloor": 2.0}
+    request = _decode(imp=[imp], site={"id": "site-1", "publisher": {"id": "pub-1"}})
+    inventory = Inventory(replace(made, **changed))
+    context = resolve(request, KeyRing.load(tmp_path), NOW_S * 1000)
+    out = Outbound(context, opportunities(request, inventory), inventory.rates, 100, "us.example")
+    assert out.must_ask(BIDDER) is premium
 
 
 def test_a_placement_adds_its_floor_category_and_publisher() -> None:

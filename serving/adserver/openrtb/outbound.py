@@ -82,9 +82,11 @@ class Outbound:
             self._bodies[key] = self._serialised(bidder, permission, seats, deals)
         return self._bodies[key] or None
 
-    def is_named(self, bidder: Bidder) -> bool:
-        """Whether a deal names this bidder or one of its seats, rather than being open to anyone."""
-        return any(
+    def must_ask(self, bidder: Bidder) -> bool:
+        """Whether this bidder is asked whatever its tier: for a premium imp, or since a deal names it or one of its
+        seats, rather than being open to anyone.
+        """
+        return any(place.premium for place in self._asked) or any(
             bidder.id in deal.bidders or not deal.seats.isdisjoint(bidder.seat_ids)
             for place in self._asked
             for deal in place.deals.values()
