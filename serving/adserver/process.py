@@ -137,6 +137,10 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             "catalog_version": serving.inventory.version,
             "creatives": len(serving.inventory.rows),
             "bidders": len(bidders),
+            "dsps": {
+                name: {"tier": desk.tier, "score_cpm_micros": desk.score_cpm_micros}
+                for name, desk in bidders.desks.items()
+            },
             "model_version": serving.scorer.version,
             "valkey": store.connected,
             "budgets_known": store.budgets.known,

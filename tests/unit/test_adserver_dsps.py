@@ -217,6 +217,8 @@ def test_worth_and_tiers() -> None:
     }
     assert tiers(tallies) == {"new": 1, "best": 1, "good": 1, "some": 3, "mute": 3, "broken": 3}
     assert tiers({"mute": Tally(calls=1_000)}) == {"mute": 3}
+    slow = Tally(calls=1_000, bids=600, wins=300, gained_cpm_micros=900_000_000, answers=1_000, latency_ms=100_000)
+    assert 0 < worth(slow) < worth(tallies["best"]), "an auction ends with its last answer"
     assert worth(tallies["some"]) > worth(Tally(calls=1_000, bids=50)) > worth(tallies["mute"]) == 0
 
 
