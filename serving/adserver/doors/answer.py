@@ -12,6 +12,7 @@ from schemas.decisions import Degraded
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Costs, Decision, costs
+from serving.adserver.features.status import each_status
 from serving.adserver.openrtb.messages import Bid, BidRequest, BidResponse, SeatBid
 
 _OWN_SEAT = "headwater"
@@ -89,6 +90,7 @@ def _explained(decision: Decision) -> dict[str, Any]:
         "model_version": decision.model_version,
         "features": decision.features,
         "feature_status": decision.feature_status,
+        "status_by_feature": each_status(decision.features, decision.feature_status),
         "reasons": [Degraded(code).name for code in decision.reason_codes],
     }
 
