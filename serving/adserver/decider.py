@@ -32,6 +32,7 @@ from serving.adserver.decision import Decision, ad_record, expires_s, identity
 from serving.adserver.decision_log import DecisionLog, keep
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
+from serving.adserver.fallback import enter_house, show_uncounted
 from serving.adserver.features.reader import FeatureReader
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
@@ -164,6 +165,30 @@ class Decider:
             self._report(decision, context, inventory.currency, latency_ms)
         metrics.DECISION_SECONDS.observe(latency_ms / 1000)
         return decisions
+
+    def refuse(self, request: BidRequest, reason: Degraded, arrived_s: float, body: bytes = b"") -> list[Decision]:
+        """Decisions of a request that can't be answered, as `decide` gives and logs them."""
+        inventory, context = self._outside_of_auctions(request, body)
+        return self._refuse(context, opportunities(request, inventory), reason, inventory, _ms_since(arrived_s))
+
+    def fall_back(self, request: BidRequest, reason: Degraded, arrived_s: float, body: bytes = b"") -> list[Decision]:
+        """The house alone, without trackers: for a request whose auction failed. Waits for nobody; logged as usual."""
+        inventory, context = self._outside_of_auctions(request, body)
+        decisions = []
+        for place in opportunities(request, inventory):
+            contest = Contest(place, inventory, context)
+            contest.decision = Decision(place, reasons={reason})
+            if (house := enter_house(contest, context.now_ms, self._draw)) is not None:
+                show_uncounted(contest, house, inventory)
+            decisions.append(contest.decision)
+        for decision in decisions:
+            self._report(decision, context, inventory.currency, _ms_since(arrived_s))
+        return decisions
+
+    def _outside_of_auctions(self, request: BidRequest, body: bytes) -> tuple[Inventory, RequestContext]:
+        inventory = self._serving.inventory
+        context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
+        return inventory, in_cells(context, inventory)
 
     def _refuse(
         self,
@@ -323,26 +348,14 @@ class Decider:
     ) -> None:
         """The house ad, counted if the registry takes it, else without trackers. Nothing, if there is none."""
         decision = contest.decision
-        decision.propensity = 1.0
-        fitting = [r for r in contest.house if contest.refuses(r, context.now_ms) is None]
-        if not fitting:
-            decision.reasons.add(Degraded.NO_CANDIDATE)
+        house = enter_house(contest, context.now_ms, self._draw)
+        if house is None:
             return
-        row = fitting[self._draw(len(fitting))]
-        house = rules.from_row(row)
-        house.bid_micros = 0
-        decision.candidates.append(house)
-        decision.propensity = 1.0 / len(fitting)
-        decision.reasons.add(Degraded.HOUSE_AD)
         if Degraded.REGISTRY_UNAVAILABLE not in decision.reasons:
             if await self._try(house, contest, standing, inventory, context) is Commit.DONE:
                 return
             decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
-        house.outcome = Outcome.WON
-        decision.winner = house
-        decision.markup_format = shown_as(house)
-        named, imp = identity(house, "", inventory.currency), contest.opportunity.imp
-        decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
+        show_uncounted(contest, house, inventory)
 
     def _report(self, decision: Decision, context: RequestContext, currency: str, latency_ms: float) -> None:
         """Logs and counts a decision, and tells its bidders. Test traffic is counted alone."""
@@ -354,3 +367,7 @@ class Decider:
         for _, url in notices(decision, context.request.id, self._serving.inventory.rates):
             self._notify(url)
         keep(self._log, decision, context, currency, latency_ms)
+
+
+def _ms_since(arrived_s: float) -> float:
+    return (asyncio.get_running_loop().time() - arrived_s) * 1000

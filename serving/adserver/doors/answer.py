@@ -28,6 +28,7 @@ _OF_THE_BID = (
 UNKNOWN_ERROR, TECHNICAL_ERROR = 0, 1
 #: The specification's reasons for no bid, of those of ours that it knows; the first that applies is told.
 _NO_BID_REASONS = {
+    Degraded.FAILED: TECHNICAL_ERROR,
     Degraded.TRAFFIC_BOT: 3,  # known web crawler
     Degraded.TRAFFIC_DATA_CENTER: 5,  # cloud, data center or proxy address
     Degraded.TRAFFIC_ADDRESS_RATE: 4,  # suspected non-human traffic, as those below
