@@ -130,6 +130,9 @@ class Creative:
     `assets` of a native creative: title, and by the names of Native 1.2's data types sponsored, desc, rating, ctatext
     and the like; its main image is `media_url`, its icon the asset `icon`, its video the asset `video` (an address; its
     media type is `video_mime`, else video/mp4) of `duration_s`.
+
+    What publishers may block: `attributes` of AdCOM's list "Creative Attributes", the `language` (a BCP 47 tag), and of
+    video and audio the bitrate (0: not said). What is not said is not blocked.
     """
 
     id: str
@@ -145,6 +148,9 @@ class Creative:
     review: str = "approved"
     trackers: dict[str, list[str]] = field(default_factory=dict)
     assets: dict[str, str] = field(default_factory=dict)
+    attributes: list[int] = field(default_factory=list)
+    language: str = ""
+    bitrate_kbps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ def _bid(decision: Decision, rates: Rates, currency: str) -> Bid:
         if winner.row.advertiser.category:
             made.cat = [winner.row.advertiser.category]
         made.w, made.h, made.dur = creative.width or None, creative.height or None, creative.duration_s
-        made.exp = decision.expires_s or None
+        made.exp, made.attr = decision.expires_s or None, creative.attributes
+        made.language, made.langb = ("", creative.language) if "-" in creative.language else (creative.language, "")
     elif bid is not None:
         for name in _OF_THE_BID:
             setattr(made, name, getattr(bid, name))
