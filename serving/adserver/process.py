@@ -193,6 +193,7 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         overload,
         siblings.merged if siblings is not None else None,
         AdsManager(store, trackers, keys, lambda: serving.inventory, settings, time.time, log),
+        settings.tag_rules,
     )
     try:
         if siblings is not None:

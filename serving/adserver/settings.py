@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.adserver.auction.pods import Apart
+from serving.adserver.doors.player_tag import TagRules
 from serving.adserver.limits.budgets import BudgetTimes
 from serving.adserver.markup.unwrap import Limits as UnwrapLimits
 
@@ -60,6 +61,12 @@ class Settings(BaseSettings):
     dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest VAST document of a DSP")
     log_queue_messages: int = Field(default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped")
     workers: int = Field(default=1, ge=1, le=256, description="processes behind the port")
+    forwarded_hops: int = Field(
+        default=0, ge=0, description="our proxies in front of the server: a tag's address is taken from X-Forwarded-For"
+    )
+    tag_secure: bool = Field(
+        default=True, description="players of tags load nothing over plain HTTP, unless a tag says secure=0"
+    )
     shed_lag_ms: float = Field(
         default=40.0, gt=0, description="delay of the event loop from which every new request is refused; less: a share"
     )
@@ -96,6 +103,11 @@ class Settings(BaseSettings):
     pod_labels_apart: Literal["pod", "adjacent", "none"] = Field(
         default="pod", description="where two ads with one exclusion label may not be"
     )
+
+    @property
+    def tag_rules(self) -> TagRules:
+        """What tags do not say themselves."""
+        return TagRules(self.forwarded_hops, self.tag_secure)
 
     @property
     def unwrap_limits(self) -> UnwrapLimits:

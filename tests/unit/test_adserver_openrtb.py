@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connectors.http_messages import Request
 from connectors.keys import KeyRing
 from schemas.catalog import Bidder
-from serving.adserver.doors.player_tag import asked_by, to_request
+from serving.adserver.doors.player_tag import TagRules, asked_by, to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import read_consent
 from serving.adserver.openrtb.context import opportunities, resolve
@@ -245,6 +245,37 @@ def test_a_browser_refuses_in_headers(header: bytes, said: bytes) -> None:
     http = Request("GET", "/vast", b"placement=pl-video&user=u", {header: said}, b"", "")
     request = asked_by(http, Inventory(catalog([])))
     assert isinstance(request, BidRequest) and opted_out(request) == (said == b"1")
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "query", "found"),
+    [
+        (0, "", "", "8.8.4.4"),
+        (0, "9.9.9.9", "", "8.8.4.4"),
+        (1, "1.1.1.1, 9.9.9.9", "", "9.9.9.9"),
+        (1, "10.1.2.3", "", ""),
+        (1, "unknown", "", ""),
+        (1, "2001:4860:4860::8888", "", "2001:4860:4860::8888"),
+        (0, "", "&ip=192.0.2.7", "192.0.2.7"),
+        (0, "", "&ua=TV/2", ""),
+    ],
+    ids=["peer", "not-believed", "proxy", "private", "junk", "v6", "said", "server-without-ip"],
+)
+def test_the_address_of_a_players_tag_is_who_sent_it(hops: int, forwarded: str, query: str, found: str) -> None:
+    headers = {b"x-forwarded-for": forwarded.encode()} if forwarded else {}
+    http = Request("GET", "/vast", f"placement=pl-video&user=u{query}".encode(), headers, b"", "::ffff:8.8.4.4")
+    request = asked_by(http, Inventory(catalog([])), TagRules(forwarded_hops=hops))
+    assert isinstance(request, BidRequest) and request.device is not None
+    assert (request.device.ip, request.device.ipv6) == (("", found) if ":" in found else (found, ""))
+
+
+@pytest.mark.parametrize(
+    ("setting", "query", "secure"), [(True, "", 1), (True, "&secure=0", 0), (False, "", 0), (False, "&secure=1", 1)]
+)
+def test_a_tags_player_is_taken_to_load_nothing_over_plain_http(setting: bool, query: str, secure: int) -> None:
+    http = Request("GET", "/vast", f"placement=pl-video{query}".encode(), {}, b"", "")
+    request = asked_by(http, Inventory(catalog([])), TagRules(secure=setting))
+    assert isinstance(request, BidRequest) and request.imp[0].secure == secure
 
 
 def test_an_audio_placements_tag_asks_for_audio() -> None:

@@ -41,7 +41,7 @@ from serving.adserver.doors.answer import (
     no_bid_reason,
     wants_reason,
 )
-from serving.adserver.doors.player_tag import asked_by
+from serving.adserver.doors.player_tag import TAG_RULES, TagRules, asked_by
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
 from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request, encode
@@ -73,6 +73,7 @@ class Doors:
         overload: Overload,
         all_metrics: Callable[[], Awaitable[str]] | None = None,
         outside: Callable[[Request], Awaitable[Response]] | None = None,
+        tag_rules: TagRules = TAG_RULES,
     ) -> None:
         """`all_metrics` gives /metrics of every process behind the port; without it this one is alone."""
         self._decider = decider
@@ -81,6 +82,7 @@ class Doors:
         self._overload = overload
         self._all_metrics = all_metrics
         self._outside = outside
+        self._tag_rules = tag_rules
         self._shed_count, self._shed_told_s = 0, float("-inf")
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
@@ -181,7 +183,7 @@ class Doors:
             return _vast_answer(vast.EMPTY, _reasons([_count(Degraded.FAILED)]))
 
     async def _vast(self, request: Request, arrived_s: float) -> Response:
-        asked = asked_by(request, self._inventory())
+        asked = asked_by(request, self._inventory(), self._tag_rules)
         if isinstance(asked, Response):
             return asked
         try:
