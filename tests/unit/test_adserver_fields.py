@@ -75,6 +75,7 @@ def _request() -> dict[str, Any]:
     imp["pmp"]["private_auction"] = 0
     for timed in (imp["video"], imp["audio"]):
         timed |= {"mimes": ["video/mp4"], "minduration": 0, "maxduration": 60, "protocols": [], "battr": [], "api": []}
+        timed["delivery"] = [2]
         for name in ("rqddurs", "podid", "poddur", "durfloors"):
             del timed[name]
     return data
