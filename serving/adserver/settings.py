@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     shed_in_flight: int = Field(default=2_000, ge=1, description="requests under way, per process; more are refused")
     catalog_file: Path | None = Field(default=None, description="the catalogue; else catalog.json of the home")
     bidders_file: Path | None = Field(default=None, description="the DSPs; else bidders.json of the home")
-    drain_s: float = Field(default=10.0, ge=0, description="how long SIGTERM waits for running requests")
+    drain_s: float = Field(
+        default=10.0, ge=0, description="time of SIGTERM for requests, the log and notices together"
+    )
     tcf_vendor_id: int = Field(default=0, ge=0, description="our number in the Global Vendor List; 0: not in it")
     exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")
     notices_allow_private: bool = Field(default=False, description="whether notices may go to private addresses")

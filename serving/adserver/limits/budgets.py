@@ -99,6 +99,7 @@ class Budgets:
         self._paced_s = self._learnt_s = float("-inf")
         self._leases: dict[str, Lease] = {}
         self._demand: defaultdict[str, Demand] = defaultdict(Demand)
+        self._may_lease = True
         self._undo: list[Command] = []
         self._turn = 0
 
@@ -211,12 +212,23 @@ class Budgets:
             self.headroom_micros.update(dict.fromkeys(per_event, 0))
         self._refreshed_s, self._complete = at_s, True
 
-    async def close(self) -> None:
-        """Gives leases back. Errors: none; what can't be given back comes back by itself."""
+    async def return_leases(self) -> None:
+        """Gives leases back and takes no more: from now on wins are reserved one by one. Errors: none; what can't be
+        given back now is with the next refresh or at the end, else it comes back by itself.
+        """
+        self._may_lease = False
         ends = [self._returned(lease, campaign) for campaign, lease in self._leases.items()]
         self._leases.clear()
+        try:
+            await self._call(ends)
+        except ConnectorError:
+            self.undo_later(ends)
+
+    async def close(self) -> None:
+        """Undoes what is to be undone, and gives back a lease that was being taken. Errors: none."""
+        await self.return_leases()
         with suppress(ConnectorError):
-            await self._call([*self._undo, *ends])
+            await self._call(self._undo)
 
     def _due(self, inventory: Inventory) -> list[Budget]:
         """Ledgers to settle now: all that something is reserved in or won from here, and of the quiet ones some in
@@ -251,7 +263,7 @@ class Budgets:
             if lease is not None and (budget is None or lease.is_due(now_s, times.refresh_s)):
                 ends.append(self._returned(self._leases.pop(campaign), campaign))
                 lease = None
-            hot = times.lease_wins_per_s and demand.wins_per_s >= times.lease_wins_per_s
+            hot = self._may_lease and times.lease_wins_per_s and demand.wins_per_s >= times.lease_wins_per_s
             if budget is not None and lease is None and hot:
                 size_micros, least_micros = demand.size(times.lease_s)
                 life_ms = round((times.lease_s + times.life_s(budget)) * 1000)
