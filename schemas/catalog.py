@@ -130,9 +130,7 @@ class Creative:
     `assets` of a native creative: title, and by the names of Native 1.2's data types sponsored, desc, rating, ctatext
     and the like; its main image is `media_url`, its icon the asset `icon`, its video the asset `video` (an address; its
     media type is `video_mime`, else video/mp4) of `duration_s`.
-
-    What publishers may block: `attributes` of AdCOM's list "Creative Attributes", the `language` (a BCP 47 tag), and of
-    video and audio the bitrate (0: not said). What is not said is not blocked.
+    Publishers may block `attributes` (AdCOM's list "Creative Attributes"), the `language` (BCP 47), bitrates (0: any).
     """
 
     id: str
