@@ -34,6 +34,6 @@ def show_uncounted(contest: Contest, house: Candidate, inventory: Inventory) -> 
     """Shows a house ad that nobody has written down: without trackers."""
     decision, imp = contest.decision, contest.opportunity.imp
     house.outcome = Outcome.WON
-    decision.winner, decision.markup_format = house, shown_as(house)
+    decision.winner, decision.markup_format, decision.expires_s = house, shown_as(house), 0
     named = identity(house, "", inventory.currency)
     decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
