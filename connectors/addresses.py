@@ -1,4 +1,4 @@
-"""Which addresses a URL of somebody else's may lead to: the public internet, never our own network.
+"""Which addresses a URL of somebody else's may lead to: the public internet, never our own network; and who asks us.
 
 Resolving and connecting are one step (the connection goes to the very address that was judged), so that a name which
 changes its mind between the two gains nothing.
@@ -12,6 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 
+from connectors.http_messages import Request
 from schemas.errors import Refused
 
 #: Gives the address to connect to, for a host and a port. Errors: PrivateAddress; OSError when the name is unknown.
@@ -49,6 +50,18 @@ def is_public(address: str) -> bool:
         if inner is not None:
             found = inner
     return found.is_global and not found.is_multicast
+
+
+def sender(request: Request, forwarded_hops: int) -> str:
+    """Address of who sent a request: the peer's, or what the outermost of our own proxies wrote down.
+
+    `forwarded_hops` is the number of proxies in front of us; what stands before their entries of X-Forwarded-For is the
+    sender's own invention.
+    """
+    if forwarded_hops == 0:
+        return request.peer
+    entries = [entry.strip() for entry in request.header(b"x-forwarded-for").split(",")]
+    return entries[-forwarded_hops] if len(entries) >= forwarded_hops else request.peer
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")

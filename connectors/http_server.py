@@ -109,8 +109,10 @@ async def serve_until_terminated(
     limits: Limits | None = None,
     drain_s: float = 10.0,
     listener: SharedListener | None = None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, drains, and comes back. `listener`: bound to that address, when it is shared.
+    `stopping` is called before it drains.
 
     Errors: OSError when the address is taken.
     """
@@ -121,6 +123,7 @@ async def serve_until_terminated(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     logger.info("listening", extra={"host": host, "port": port})
     await stop.wait()
+    stopping()
     await server.drain(drain_s)
     logger.info("drained")
 

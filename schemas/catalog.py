@@ -132,6 +132,7 @@ class Creative:
     `assets` of a native creative: title, and by the names of Native 1.2's data types sponsored, desc, rating, ctatext
     and the like; its main image is `media_url`, its icon the asset `icon`, its video the asset `video` (an address; its
     media type is `video_mime`, else video/mp4) of `duration_s`.
+    Publishers may block `attributes` (AdCOM's list "Creative Attributes"), the `language` (BCP 47), bitrates (0: any).
     """
 
     id: str
@@ -147,17 +148,25 @@ class Creative:
     review: str = "approved"
     trackers: dict[str, list[str]] = field(default_factory=dict)
     assets: dict[str, str] = field(default_factory=dict)
+    attributes: list[int] = field(default_factory=list)
+    language: str = ""
+    bitrate_kbps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
+    """`premium`: all of its placements are."""
+
     id: str
     name: str
     domain: str
+    premium: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
+    """For a `premium` placement every DSP is asked, whatever its tier."""
+
     id: str
     publisher_id: str
     format: str  # video, audio, banner or native
@@ -166,6 +175,7 @@ class Placement:
     site_id: str | None = None
     app_id: str | None = None
     live: bool = False
+    premium: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,8 @@ class Experiment:
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """`rates`: micros of `currency` for one unit of another currency. `{}` is a catalogue: of an exchange that only
-    sells what its DSPs bid on.
+    sells what its DSPs bid on. An imp with a floor from `premium_floor_cpm_micros` on (0: no such rule) is premium
+    wherever it is.
     """
 
     version: int = 1
@@ -230,6 +241,7 @@ class Catalog:
     deals: list[Deal] = field(default_factory=list)
     rates: dict[str, int] = field(default_factory=dict)
     experiments: list[Experiment] = field(default_factory=list)
+    premium_floor_cpm_micros: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,8 @@ class Degraded(IntEnum):
     HOUSE_AD = 2009
     FEATURES_CIRCUIT_OPEN = 2020  # the store is slow: nobody is asked for the user's features
     OVERLOADED = 2030  # refused before it was read, because it could not be answered in time
+    FAILED = 2031  # what nobody foresaw, and the process's log describes: the house ad without trackers
+    NO_CURRENCY = 2032  # none that the request takes has a rate
     TRAFFIC_DATA_CENTER = 2101
     TRAFFIC_BOT = 2102
     TRAFFIC_ADDRESS_RATE = 2103

@@ -16,6 +16,7 @@
 | `t:<partition>:<partner>` | sorted set | calls that are over, past the commit | vendors | until committed, 8 days |
 | `iv:viewers` | sorted set | viewers of invalid traffic, by when that ends (epoch s) | materializer | a day |
 | `d:<period s>:<start>` | hash | what was counted of DSPs in a period: `<count>:<bidder>` | adserver | 3 periods |
+| `d:scores` | hash | DSP -> its tier and score, and what they come from, of the last period | adserver | 3 periods |
 | `m:materializer` | string | whether this server has everything | materializer | none |
 | `m:progress` | hash | kind (spend, frequency) -> newest publish time that is written, epoch ms | materializer | none |
 
@@ -207,6 +208,39 @@ DSP_HEALTH_PERIODS = 3
 def dsp_health_key(period_s: int, start_s: int) -> bytes:
     """Hash of `<count>:<bidder>` to what all ad servers counted in the period that begins at `start_s` (epoch)."""
     return f"d:{period_s}:{start_s}".encode()
+
+
+#: Hash of each DSP to `dsp_standing_value`: what its counts of the last period came to.
+DSP_SCORES = b"d:scores"
+
+
+class DspStanding(NamedTuple):
+    """How a DSP stands. `score_cpm_micros` is what a request sent to it is worth; shares are in millionths of requests
+    sent, `latency_ms` the mean of its answers.
+    """
+
+    tier: int
+    score_cpm_micros: int
+    calls: int
+    bid_rate_ppm: int
+    win_rate_ppm: int
+    failed_ppm: int
+    latency_ms: int
+
+
+def dsp_standing_value(standing: DspStanding) -> bytes:
+    """The value of a DSP.
+
+    Example:
+    >>> dsp_standing_value(DspStanding(1, 25_000, 4_000, 310_000, 40_000, 2_500, 38))
+    b'1 25000 4000 310000 40000 2500 38'
+    """
+    return " ".join(map(str, standing)).encode()
+
+
+def parse_dsp_standing(value: bytes) -> DspStanding:
+    """What `dsp_standing_value` made. Errors: ValueError, TypeError."""
+    return DspStanding(*map(int, value.split()))
 
 
 class CounterEntry(NamedTuple):

@@ -79,7 +79,8 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     ]
     notes = [
         f"soak: {found.at_once:,} wins under way at once in {WORKERS} processes; {found.wins:,} wins, "
-        f"{found.shown:,} shown, {found.spent_micros / found.budget_micros:.1%} of the budgets spent; "
+        f"{found.shown:,} shown, {found.clicks:,} paid by clicks, "
+        f"{found.spent_micros / found.budget_micros:.1%} of the budgets spent; "
         f"{found.valkey_kills} kills of Valkey, {found.worker_kills} of servers; "
         f"commits of the servers that lived: {', '.join(f'{k} {v:,}' for k, v in sorted(found.outcomes.items()))}",
         "beside: redis-py with WATCH and MULTI, the same campaigns and as many at once; no leases in either",

@@ -12,11 +12,20 @@ from serving.adserver.limits.budgets import BudgetTimes
 CAMPAIGNS = 12
 VIEWERS = 3_000
 #: Short lives, so that a soak of seconds sees many of them end.
-TIMES = BudgetTimes(reservation_s=4.0, settle_s=0.5, refresh_s=0.3, expired_s=3.0, lease_s=1.5, lease_wins_per_s=20.0)
+TIMES = BudgetTimes(
+    reservation_s=4.0,
+    event_reservation_s=8.0,
+    settle_s=0.5,
+    refresh_s=0.3,
+    expired_s=3.0,
+    lease_s=1.5,
+    lease_wins_per_s=20.0,
+)
 
 
 def inventory(budget_wins: int, run: str = "bench") -> Inventory:
-    """Two campaigns per advertiser; every second one is capped, every third advertiser across its campaigns.
+    """Two campaigns per advertiser; every second one is capped, every third advertiser across its campaigns. Every
+    third campaign is paid by clicks.
 
     `budget_wins`: how many wins a campaign's budget pays; every fourth has a lifetime budget below its day's. `run` is
     in all ids, so that runs are strangers to each other.
@@ -42,7 +51,8 @@ def inventory(budget_wins: int, run: str = "bench") -> Inventory:
                 lifetime_budget_micros=lifetime_micros,
             )
         )
-        lines.append(LineItem(f"li-{run}-{n}", f"cmp-{run}-{n}", "cpm", price_micros * 1000 + n))
+        pricing, bid_micros = ("cpc", price_micros) if n % 3 == 1 else ("cpm", price_micros * 1000 + n)
+        lines.append(LineItem(f"li-{run}-{n}", f"cmp-{run}-{n}", pricing, bid_micros))
         creatives.append(
             Creative(f"cr-{run}-{n}", f"li-{run}-{n}", "banner", f"https://a{owner}.example/", width=300, height=250)
         )

@@ -1,7 +1,8 @@
 """The budget soak: servers that win all at once and are killed, a Valkey that is killed, a stream that repeats itself.
 
 Workers (`budget_worker`) are ad servers' limits and store on a real Valkey. The soak plays the rest: a share of the
-wins is shown within their life, and the stream's absolute spend and counters of viewers are written with a delay, by
+wins is shown within their life, a share of those that a click pays is clicked on, many of them after the life of an
+impression, and the stream's absolute spend and counters of viewers are written with a delay, by
 the materializer's own commands, some of them twice, and all of them again after a restart of Valkey. What was truly
 shown is compared with the budgets and caps; after the last life the sweep must have given back all that was not.
 """
@@ -43,8 +44,8 @@ from serving.adserver.inventory import AdRow
 from serving.adserver.limits.ledger import LEDGER, Account, account, ledger_keys, operation
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SHOWN_SHARE = 0.85
-_LIFE_MS = round(TIMES.reservation_s * 1000)
+_SHOWN_SHARE, _CLICKED_SHARE = 0.85, 0.9
+_LIFE_MS, _CLICK_LIFE_MS = round(TIMES.reservation_s * 1000), round(TIMES.event_reservation_s * 1000)
 _WRITE_EVERY_S = 0.1
 #: What is killed when, in shares of the soak.
 _KILLS = ((0.25, "worker"), (0.35, "valkey"), (0.5, "worker"), (0.65, "valkey"), (0.75, "worker"))
@@ -59,6 +60,7 @@ class Result:
     at_once: int
     wins: int = 0
     shown: int = 0
+    clicks: int = 0
     overspend_micros: int = 0
     stranded_micros: int = 0
     budget_micros: int = 0
@@ -81,13 +83,14 @@ class Stream:
     def __init__(self, valkey_url: str, journal: Path, budget_wins: int, run: str) -> None:
         self.market = inventory(budget_wins, run)
         self._run = run
-        self.shown_micros: Counter[str] = Counter()
+        self.spent_micros: Counter[str] = Counter()
         self.impressions: defaultdict[int, Counter[tuple[str, str]]] = defaultdict(Counter)  # viewer: kind, id
-        self.wins = self.shown = 0
+        self.wins = self.shown = self.clicks = 0
         self._valkey = Valkey(valkey_url, timeout_s=2.0)
         self._journal = journal
         self._read_bytes = 0
         self._coming: list[tuple[int, int, int]] = []  # shown at (ms), row, viewer
+        self._clicks_coming: list[tuple[int, int]] = []  # clicked on at (ms), row
         self._seen: set[str] = set()
         self._rng = random.Random(7)
         self._dirty: set[int] = set()
@@ -101,6 +104,10 @@ class Stream:
         self._coming = [c for c in self._coming if c[0] > now_ms]
         for _, row, viewer in due:
             self._show(row, viewer)
+        for _, row in (c for c in self._clicks_coming if c[0] <= now_ms):
+            self.clicks += 1
+            self._pay(row)
+        self._clicks_coming = [c for c in self._clicks_coming if c[0] > now_ms]
         try:
             self._write(now_ms)
         except ConnectorError:
@@ -122,13 +129,23 @@ class Stream:
             shown_ms = max(now_ms, int(started) + self._rng.randrange(_LIFE_MS * 9 // 10))
             if int.from_bytes(draw, "big") / 2**64 < _SHOWN_SHARE and shown_ms < int(started) + _LIFE_MS:
                 self._coming.append((shown_ms, int(row), int(viewer)))
+                clicked_ms = int(started) + self._rng.randrange(_CLICK_LIFE_MS * 9 // 10)
+                if self._is_paid_by_clicks(int(row)) and self._rng.random() < _CLICKED_SHARE:
+                    self._clicks_coming.append((max(shown_ms, clicked_ms), int(row)))
 
     def _show(self, row_number: int, viewer: int) -> None:
-        row = self.market.rows[row_number]
         self.shown += 1
-        self.shown_micros[row.campaign.id] += row.win_price_micros
-        self.impressions[viewer].update(_scopes(row))
+        if not self._is_paid_by_clicks(row_number):
+            self._pay(row_number)
+        self.impressions[viewer].update(_scopes(self.market.rows[row_number]))
         self._dirty.add(viewer)
+
+    def _pay(self, row_number: int) -> None:
+        row = self.market.rows[row_number]
+        self.spent_micros[row.campaign.id] += row.win_price_micros
+
+    def _is_paid_by_clicks(self, row_number: int) -> bool:
+        return self.market.rows[row_number].line_item.pricing == "cpc"
 
     def _write(self, now_ms: int) -> None:
         """Absolute values, some twice; everything after a restart, behind a marker that says so."""
@@ -138,10 +155,10 @@ class Stream:
             self._dirty = set(self.impressions)
         pending = PendingWrites()
         day = time.strftime("%Y%m%d", time.gmtime())
-        for campaign, micros in self.shown_micros.items():
+        for campaign, micros in self.spent_micros.items():
             for of in (day, TOTAL_SPEND.decode()):
                 pending.add_spend({"campaign_id": campaign, "day": of, "spend_micros": micros, "updated_ms": now_ms})
-        if not self.shown_micros:
+        if not self.spent_micros:
             pending.add_spend({"campaign_id": "nobody", "day": day, "spend_micros": 0, "updated_ms": now_ms})
         dirty = sorted(self._dirty)
         for start in range(0, len(dirty), _KEYS_PER_WRITE):
@@ -232,7 +249,7 @@ def soak(where: Endpoints, seconds: float, at_once: int, workers: int, budget_wi
             for process in running:
                 result.commit_cpu_s += _cpu_s(process.pid)
                 process.send_signal(signal.SIGTERM)
-            ends = time.monotonic() + TIMES.reservation_s + TIMES.lease_s + 2 * TIMES.settle_s + 1.0
+            ends = time.monotonic() + TIMES.event_reservation_s + TIMES.lease_s + 2 * TIMES.settle_s + 1.0
             while any(p.poll() is None for p in running) or time.monotonic() < ends:
                 stream.step()
                 time.sleep(_WRITE_EVERY_S)
@@ -270,10 +287,10 @@ def _await_first_win(stream: Stream, journal: Path) -> None:
 
 
 def _judge(result: Result, stream: Stream) -> None:
-    result.wins, result.shown = stream.wins, stream.shown
+    result.wins, result.shown, result.clicks = stream.wins, stream.shown, stream.clicks
     for found, budget in zip(stream.sweep(), stream.market.budgets.values(), strict=True):
         limit = limit_micros(budget.daily_micros, budget.lifetime_micros)
-        spent = stream.shown_micros[budget.campaign_id]
+        spent = stream.spent_micros[budget.campaign_id]
         result.budget_micros += limit
         result.spent_micros += spent
         result.overspend_micros += max(0, spent - limit)

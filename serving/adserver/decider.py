@@ -26,13 +26,14 @@ from schemas.decisions import Degraded, Outcome
 from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.auction import rules, together
-from serving.adserver.auction.contest import Contest, contests_of, reservation, shown_as
+from serving.adserver.auction.contest import Contest, contests_of, could_win, reservation, shown_as
 from serving.adserver.auction.notices import billing_url, macro_values, notices
 from serving.adserver.auction.rules import Candidate
-from serving.adserver.decision import Decision, ad_record, identity
+from serving.adserver.decision import Decision, ad_record, expires_s, identity
 from serving.adserver.decision_log import DecisionLog, keep
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
+from serving.adserver.fallback import enter_house, show_uncounted
 from serving.adserver.features.reader import FeatureReader
 from serving.adserver.features.snapshot import EntityCounters
 from serving.adserver.inventory import Inventory
@@ -170,7 +171,8 @@ class Decider:
         if doubt is not None:
             for decision in decisions:
                 decision.reasons.add(doubt)
-        fanout.settled(decisions, inventory.rates)
+        most_chars = self._settings.dsp_vast_bytes
+        fanout.settled(decisions, lambda said, bidder: could_win(contests, said, bidder, inventory.rates, most_chars))
         ended_s = time.monotonic()
         self._own_time.observe(ended_s - collected_s, ended_s, len(asked))
         latency_ms = (ended_s - arrived_s) * 1000
@@ -181,6 +183,28 @@ class Decider:
         delivered = connected if ended_s <= answer_by_s else _never
         self._report_soon(decisions, context, inventory.currency, latency_ms, delivered)
         return decisions
+
+    def refuse(self, request: BidRequest, reason: Degraded, arrived_s: float, body: bytes = b"") -> list[Decision]:
+        """Decisions of a request that can't be answered, as `decide` gives and logs them."""
+        inventory, context = self._outside_of_auctions(request, body)
+        return self._refuse(context, opportunities(request, inventory), reason, inventory, _ms_since(arrived_s))
+
+    def fall_back(self, request: BidRequest, reason: Degraded, arrived_s: float, body: bytes = b"") -> list[Decision]:
+        """The house alone, without trackers: for a request whose auction failed. Waits for nobody; logged as usual."""
+        inventory, context = self._outside_of_auctions(request, body)
+        decisions = []
+        for contest in contests_of(opportunities(request, inventory), inventory, context):
+            contest.decision = Decision(contest.opportunity, reasons={reason})
+            if (house := enter_house(contest, context.now_ms, self._draw)) is not None:
+                show_uncounted(contest, house, inventory)
+            decisions.append(contest.decision)
+        self._report_soon(decisions, context, inventory.currency, _ms_since(arrived_s), _never)
+        return decisions
+
+    def _outside_of_auctions(self, request: BidRequest, body: bytes) -> tuple[Inventory, RequestContext]:
+        inventory = self._serving.inventory
+        context = resolve(request, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id, body)
+        return inventory, in_cells(context, inventory)
 
     def _refuse(
         self,
@@ -206,7 +230,7 @@ class Decider:
         if left_ms <= 0:
             return Fanout()
         outbound = Outbound(context, sold, inventory.rates, left_ms, self._settings.exchange_domain)
-        return self._bidders.call(outbound.body, context.country, due_s, outbound.is_named)
+        return self._bidders.call(outbound.body, context.country, due_s, outbound.must_ask)
 
     def _enter(self, contest: Contest, standing: Standing, inventory: Inventory, context: RequestContext) -> None:
         """Checks caps and budgets of the internal candidates, scores and prices those that stay."""
@@ -291,7 +315,8 @@ class Decider:
         reported = tracked_as(winner, ad_format, place.imp)
         trackers = NO_TRACKERS if is_test else self._trackers.of(reported, raw_id, context.now_s)
         macros = macro_values(decision, winner, context.request.id, inventory.rates)
-        named = identity(winner, record_id, inventory.currency)
+        decision.expires_s = expires_s(winner, place.imp.exp, self._settings.reservation_s)
+        named = identity(winner, record_id, inventory.currency, decision.expires_s)
         try:
             markup = shown(
                 winner, ad_format, place.imp, named, trackers, self._settings.dsp_vast_bytes, macros, self._look
@@ -338,30 +363,14 @@ class Decider:
     ) -> None:
         """The house ad, counted if the registry takes it, else without trackers. Nothing, if there is none."""
         decision = contest.decision
-        decision.propensity = 1.0
-        fitting = [r for r in contest.house if contest.refuses(r, context.now_ms) is None]
-        if not fitting:
-            decision.reasons.add(Degraded.NO_CANDIDATE)
+        house = enter_house(contest, context.now_ms, self._draw)
+        if house is None:
             return
-        row = fitting[self._draw(len(fitting))]
-        house = rules.from_row(row)
-        house.bid_micros = 0
-        decision.candidates.append(house)
-        decision.propensity = 1.0 / len(fitting)
-        decision.reasons.add(Degraded.HOUSE_AD)
         if Degraded.REGISTRY_UNAVAILABLE not in decision.reasons:
             if await self._try(house, contest, standing, inventory, context) is Commit.DONE:
                 return
             decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
-        house.outcome = Outcome.WON
-        decision.winner = house
-        decision.markup_format = shown_as(house)
-        named, imp = identity(house, "", inventory.currency), contest.opportunity.imp
-        try:
-            decision.markup = shown(house, decision.markup_format, imp, named, NO_TRACKERS, 0, {})
-        except Unshowable as e:
-            house.outcome, decision.winner = e.outcome, None
-            decision.reasons.add(Degraded.NO_CANDIDATE)
+        show_uncounted(contest, house, inventory)
 
     def _report_soon(
         self,
@@ -401,3 +410,7 @@ class Decider:
 
 def _never() -> bool:
     return False
+
+
+def _ms_since(arrived_s: float) -> float:
+    return (time.monotonic() - arrived_s) * 1000

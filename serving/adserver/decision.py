@@ -35,11 +35,13 @@ class Decision:
     model_version: str | None = None
     reasons: set[Degraded] = field(default_factory=set)
     sequence: int = 0  # place in its pod, from 1; 0 outside of pods
+    expires_s: int = 0  # within which time an ad of ours may be shown; 0: said nothing
 
     def undo(self) -> None:
         """Takes back what was won and is not answered yet. What the registry has of it is found by nobody."""
         self.winner = self.record = None
         self.markup, self.markup_format, self.trackers, self.propensity = "", "", {}, 1.0
+        self.expires_s = 0
 
     def keep_inputs(self, values: Sequence[float]) -> None:
         """What the winner was scored with, in the order of COLUMNS, and its name for an exact comparison."""
@@ -70,7 +72,17 @@ def costs(candidate: Candidate, quantity: float) -> Costs:
     return Costs(impression_cost_micros(candidate.bid_micros, quantity))
 
 
-def identity(candidate: Candidate, record_id: str, currency: str) -> AdIdentity:
+def expires_s(candidate: Candidate, exp_s: int | None, reservation_s: int) -> int:
+    """Within which time of the answer a winner of ours may be shown: as long as its money is held for the impression,
+    or the imp's own `exp_s` when that is less. 0 says nothing: nothing is held for a house ad, and a DSP's bid has its
+    own `exp`. Units: seconds. Source: OpenRTB 2.6 §3.2.4 and §4.2.3 `exp`.
+    """
+    if candidate.row is None or candidate.row.is_house:
+        return 0
+    return min(exp_s, reservation_s) if exp_s else reservation_s
+
+
+def identity(candidate: Candidate, record_id: str, currency: str, expires_s: int = 0) -> AdIdentity:
     """The winner as the answer names it."""
     return AdIdentity(
         record_id=record_id,
@@ -81,6 +93,7 @@ def identity(candidate: Candidate, record_id: str, currency: str) -> AdIdentity:
         pricing=candidate.pricing,
         price_micros=candidate.bid_micros,
         currency=currency,
+        expires_s=expires_s,
     )
 
 

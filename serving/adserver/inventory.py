@@ -19,7 +19,7 @@ from schemas.ids import scope_hash
 from serving.adserver.auction.deals import TYPES, DealTerms, own_terms
 from serving.adserver.auction.rates import Rates
 from serving.adserver.experiments import Experiments
-from serving.adserver.limits.budget import price_of_win
+from serving.adserver.limits.budget import PER_EVENT, price_of_win
 from serving.adserver.limits.caps import PER_STREAM, PER_VIEWER, CapRule, cap_rules, capped_scopes, watched
 from serving.adserver.limits.ledger import Budget
 from serving.adserver.limits.pacing import AS_FAST_AS_POSSIBLE, PACINGS, Curve
@@ -98,6 +98,8 @@ class Inventory:
         self._entrants: OrderedDict[bytes, Any] = OrderedDict()
         self._kept_bytes = 0
         self.placements: dict[str, Placement] = {p.id: p for p in catalog.placements}
+        self._premium_publishers = frozenset(p.id for p in catalog.publishers if p.premium)
+        self._premium_floor_cpm_micros = catalog.premium_floor_cpm_micros
         campaigns = {c.id: c for c in catalog.campaigns}
         line_items = {li.id: li for li in catalog.line_items}
         advertisers = {a.id: a for a in catalog.advertisers}
@@ -113,9 +115,10 @@ class Inventory:
             rules.append(_cap_rules(creative, campaign, advertiser))
             yield
         capped = {per: {s for r in rules for s in capped_scopes(r, per)} for per in (PER_VIEWER, PER_STREAM)}
+        per_event = {line.campaign_id for line in catalog.line_items if line.pricing in PER_EVENT}
         self.rows: list[AdRow] = []
         for i, (owner, caps) in enumerate(zip(owners, rules, strict=True)):
-            self.rows.append(_row(i, *owner, caps, capped))
+            self.rows.append(_row(i, *owner, caps, capped, owner[2].id in per_event))
             yield
         #: Budgets of the campaigns that have something to sell, and those of them that are paced.
         self.budgets: dict[str, Budget] = {r.campaign.id: r.budget for r in self.rows if not r.is_house}
@@ -162,6 +165,15 @@ class Inventory:
     def deals_of(self, placement_id: str) -> tuple[DealTerms, ...]:
         """Deals that are offered on a placement."""
         return self._deals.get(placement_id) or self._deals.get("", ())
+
+    def is_premium(self, placement_id: str, publisher_id: str, floor_cpm_micros: int | None) -> bool:
+        """Whether an imp is worth asking every DSP for: by its placement, its publisher or its floor."""
+        placement, least_micros = self.placements.get(placement_id), self._premium_floor_cpm_micros
+        return (
+            (placement is not None and placement.premium)
+            or publisher_id in self._premium_publishers
+            or bool(least_micros and floor_cpm_micros and floor_cpm_micros >= least_micros)
+        )
 
     def targeted(self, creative_format: str, audience: Audience) -> tuple[list[AdRow], list[AdRow]]:
         """(rows to compete, house rows): approved, of this format, whose targeting wants this audience."""
@@ -224,13 +236,13 @@ def _check(catalog: Catalog) -> None:
                 raise ConfigError(f"line item {line.id}: guaranteed needs goal_impressions and bid_micros >= 1000")
 
 
-def _budget(campaign: Campaign, line: LineItem) -> Budget:
+def _budget(campaign: Campaign, line: LineItem, per_event: bool) -> Budget:
     """A campaign's budget; a promise of impressions is a lifetime budget too, so it is kept and never exceeded."""
     lifetime_micros = campaign.lifetime_budget_micros
     if line.pricing == GUARANTEED:
         promised_micros = line.goal_impressions * price_of_win(line.pricing, line.bid_micros)
         lifetime_micros = min(lifetime_micros or promised_micros, promised_micros)
-    return Budget(campaign.id, campaign.daily_budget_micros, lifetime_micros)
+    return Budget(campaign.id, campaign.daily_budget_micros, lifetime_micros, per_event)
 
 
 def _cap_rules(creative: Creative, campaign: Campaign, advertiser: Advertiser) -> tuple[CapRule, ...]:
@@ -246,6 +258,7 @@ def _row(
     advertiser: Advertiser,
     caps: tuple[CapRule, ...],
     capped: dict[str, set[Scope]],
+    per_event: bool,
 ) -> AdRow:
     if creative.format not in FORMATS:
         raise ConfigError(f"creative {creative.id}: format {creative.format!r} is none of {FORMATS}")
@@ -262,7 +275,7 @@ def _row(
         caps,
         watched(caps),
         scopes,
-        _budget(campaign, line),
+        _budget(campaign, line, per_event),
         max(campaign.start_ms, line.start_ms),
         min(campaign.end_ms, line.end_ms) if campaign.status == "active" else 0,
         price_of_win(line.pricing, line.bid_micros),

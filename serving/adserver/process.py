@@ -37,6 +37,7 @@ from serving.adserver.dsps.tiers import TierKeeper
 from serving.adserver.exposition import Siblings
 from serving.adserver.files import FileWatch
 from serving.adserver.inventory import Inventory
+from serving.adserver.limits.budgets import Budgets
 from serving.adserver.markup.fetch import VastFetcher
 from serving.adserver.markup.trackers import TrackerMaker
 from serving.adserver.markup.unwrap import Unwrapper
@@ -48,6 +49,8 @@ from serving.adserver.store import CountersRefresher, Store
 from serving.adserver.traffic.integrity import Integrity
 from serving.adserver.traffic.suspects import Suspects
 
+#: What the log and notices have of a drain at least, when requests took all of its time.
+LAST_S = 2.0
 #: Shows nothing of its own: until the catalogue has been read.
 _NO_CATALOG = Catalog(0, "USD", [], [], [], [], [], [])
 
@@ -156,6 +159,10 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
             "catalog_version": serving.inventory.version,
             "creatives": len(serving.inventory.rows),
             "bidders": len(bidders),
+            "dsps": {
+                name: {"tier": desk.tier, "score_cpm_micros": desk.score_cpm_micros}
+                for name, desk in bidders.desks.items()
+            },
             "model_version": serving.scorer.version,
             "valkey": store.connected,
             "budgets_known": store.budgets.known,
@@ -215,13 +222,23 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         overload,
         siblings.merged if siblings is not None else None,
         AdsManager(store, trackers, keys, lambda: serving.inventory, settings, time.time, log),
+        settings.tag_rules,
     )
+    loop = asyncio.get_running_loop()
+    until_s, returning = 0.0, set()
+
+    def stopping() -> None:
+        """Leases go back first: whoever is killed while it drains strands none."""
+        nonlocal until_s
+        until_s = loop.time() + settings.drain_s
+        returning.add(asyncio.create_task(store.budgets.return_leases()))
+
     try:
         if siblings is not None:
             await siblings.start()
         limits = Limits(body_bytes=settings.body_bytes)
         await serve_until_terminated(
-            doors.handle, ends.host, ends.port("adserver"), limits, settings.drain_s, place.listener
+            doors.handle, ends.host, ends.port("adserver"), limits, settings.drain_s, place.listener, stopping
         )
     finally:
         if siblings is not None:
@@ -232,11 +249,15 @@ async def serve(settings: Settings, ends: Endpoints, place: Place) -> None:
         if challenger is not None:
             challenger.close()
         bidders.close()
-        await notifier.drain(settings.drain_s)
-        notifier.close()
-        await log.close(settings.drain_s)
-        await store.budgets.close()
+        await put_away(store.budgets, notifier, log, max(LAST_S, until_s - loop.time()))
         await valkey.close()
+
+
+async def put_away(budgets: Budgets, notifier: Notifier, log: DecisionLog, left_s: float) -> None:
+    """Ends what outlives requests: money first, then the log and notices at once, in what is left of the drain."""
+    await budgets.close()
+    await asyncio.gather(notifier.drain(left_s), log.close(left_s))
+    notifier.close()
 
 
 def _keep_out_of_collections() -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.adserver.auction.pod_order import Apart
+from serving.adserver.doors.player_tag import TagRules
 from serving.adserver.limits.budgets import BudgetTimes
 from serving.adserver.markup.unwrap import Limits as UnwrapLimits
 
@@ -27,6 +28,9 @@ class Settings(BaseSettings):
     body_bytes: int = Field(default=1_048_576, ge=1024, description="largest request body")
     token_ttl_s: int = Field(default=86_400, ge=10, description="life of a tracker's token")
     reservation_s: int = Field(default=120, ge=1, description="life of a budget reservation without its impression")
+    event_reservation_s: int = Field(
+        default=900, ge=1, description="the same of a campaign that is paid by clicks or views: as late as those come"
+    )
     settle_s: float = Field(
         default=15, ge=0, description="how far a partition of the stream may lag behind the newest, for releases"
     )
@@ -57,13 +61,19 @@ class Settings(BaseSettings):
     dsp_vast_bytes: int = Field(default=131_072, ge=1024, description="largest markup of a bid, VAST or other")
     log_queue_messages: int = Field(default=50_000, ge=1, description="decisions waiting for Kafka; more are dropped")
     workers: int = Field(default=1, ge=1, le=256, description="processes behind the port")
+    forwarded_hops: int = Field(
+        default=0, ge=0, description="our proxies in front of the server: a tag's address is taken from X-Forwarded-For"
+    )
+    tag_secure: bool = Field(
+        default=True, description="players of tags load nothing over plain HTTP, unless a tag says secure=0"
+    )
     shed_lag_ms: float = Field(
         default=40.0, gt=0, description="delay of the event loop from which every new request is refused; less: a share"
     )
     shed_in_flight: int = Field(default=2_000, ge=1, description="requests under way, per process; more are refused")
     catalog_file: Path | None = Field(default=None, description="the catalogue; else catalog.json of the home")
     bidders_file: Path | None = Field(default=None, description="the DSPs; else bidders.json of the home")
-    drain_s: float = Field(default=10.0, ge=0, description="how long SIGTERM waits for running requests")
+    drain_s: float = Field(default=10.0, ge=0, description="time of SIGTERM for requests, the log and notices together")
     tcf_vendor_id: int = Field(default=0, ge=0, description="our number in the Global Vendor List; 0: not in it")
     exchange_domain: str = Field(default="headwater.example", description="our domain in supply chains (`asi`)")
     notices_allow_private: bool = Field(default=False, description="whether notices may go to private addresses")
@@ -95,6 +105,11 @@ class Settings(BaseSettings):
     )
 
     @property
+    def tag_rules(self) -> TagRules:
+        """What tags do not say themselves."""
+        return TagRules(self.forwarded_hops, self.tag_secure)
+
+    @property
     def unwrap_limits(self) -> UnwrapLimits:
         """What following a chain of wrappers may cost."""
         return UnwrapLimits(
@@ -115,6 +130,7 @@ class Settings(BaseSettings):
         """What the limits room reads of these."""
         return BudgetTimes(
             reservation_s=self.reservation_s,
+            event_reservation_s=self.event_reservation_s,
             settle_s=self.settle_s,
             refresh_s=self.budget_refresh_s,
             expired_s=self.budget_expired_s,

@@ -33,8 +33,8 @@ _BACKLOG = 1024
 #: A worker that lives shorter than this failed at its start; so many of them in a row end the server.
 _START_S, _FAILED_STARTS = 5.0, 5
 _RESTART_S = 0.5
-#: Beyond the drain: how long a worker may take to end before it is killed.
-_GRACE_S = 5.0
+#: Beyond the drain, which is one deadline for all: how long a worker may take to end before it is killed.
+GRACE_S = 5.0
 
 
 def supervise(settings: Settings, ends: Endpoints) -> int:
@@ -111,7 +111,7 @@ class _Workers:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         if self._kill_s is None:
-            self._kill_s = self._settings.drain_s * 2 + _GRACE_S
+            self._kill_s = self._settings.drain_s + GRACE_S
             signal.setitimer(signal.ITIMER_REAL, self._kill_s)
             self._pass_on(signal.SIGTERM, None)
 

@@ -6,6 +6,7 @@ Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), 
 
 from __future__ import annotations
 
+from connectors.addresses import sender
 from connectors.http_messages import Request
 from connectors.networks import Networks
 
@@ -26,15 +27,3 @@ class Doubts:
         if not self._networks:
             return _UNDOUBTED
         return _DATA_CENTER if self._networks.has(sender(request, self._forwarded_hops)) else _UNDOUBTED
-
-
-def sender(request: Request, forwarded_hops: int) -> str:
-    """Address of who sent a request: the peer's, or what the outermost of our own proxies wrote down.
-
-    `forwarded_hops` is the number of proxies in front of us; what stands before their entries of X-Forwarded-For is the
-    sender's own invention.
-    """
-    if forwarded_hops == 0:
-        return request.peer
-    entries = [entry.strip() for entry in request.header(b"x-forwarded-for").split(",")]
-    return entries[-forwarded_hops] if len(entries) >= forwarded_hops else request.peer

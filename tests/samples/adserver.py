@@ -235,7 +235,7 @@ class PlannedBidders:
         body_of: Callable[[Bidder], bytes | None],
         country: str | None,
         deadline_s: float,
-        is_named: Callable[[Bidder], bool] | None = None,
+        must_ask: Callable[[Bidder], bool] | None = None,
     ) -> Fanout:
         turns = []
         for bidder_id, said in self._plan.items():

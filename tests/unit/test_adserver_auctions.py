@@ -81,6 +81,11 @@ class Watched(Decider):
         self.decisions = tuple(decided)
         return decided
 
+    def refuse(self, request: Any, reason: Degraded, arrived_s: float, body: bytes = b"") -> list[Decision]:
+        refused = super().refuse(request, reason, arrived_s, body)
+        self.decisions = tuple(refused)
+        return refused
+
 
 def _dsp(said: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     """A planned answer; `bids` says only how each differs from a bid that is valid for its imp."""

@@ -189,7 +189,7 @@ def test_each_signal_is_enough(changes: dict[str, Any]) -> None:
 
 
 _SECRETS = st.text(alphabet="bcdfghjkmnpqrstvwxz", min_size=12, max_size=20)
-_IDS = st.lists(_SECRETS, min_size=14, max_size=14, unique=True)
+_IDS = st.lists(_SECRETS, min_size=22, max_size=22, unique=True)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -222,6 +222,13 @@ def test_nothing_that_identifies_an_unknown_user_is_in_what_leaves(
     }[signal]
     if signal == "lmt":
         device["lmt"] = 1
+    changes["regs"] |= {"ext": {"id": ids[14], "dsa": {"dsarequired": 0}}}
+    imp = bid_request()["imp"][0]
+    changes["imp"] = [imp | {"ext": {"id": ids[15], "gpid": "/1/top"}, "video": imp["video"] | {"ext": [ids[16]]}}]
+    content = {"id": "c", "url": f"https://p.example/v;s={ids[17]}", "data": [{"id": "d", "ext": {"id": ids[18]}}]}
+    page = {"page": f"https://p.example/a?u={ids[19]}", "ref": f"https://q.example/#{ids[20]}", "content": content}
+    changes["site"] = {"id": "site-1", "cat": ["IAB17"], **page}
+    changes["source"] = {"tid": "t-1", "ext": {"id": ids[21]}}
     body = msgspec.json.encode(bid_request(**changes))
     request, inventory = decode_request(body), Inventory(catalog([]))
     keys = KeyRing.load(tmp_path)
@@ -236,6 +243,8 @@ def test_nothing_that_identifies_an_unknown_user_is_in_what_leaves(
     assert data["device"]["ip"] == "198.51.100.0" and data["device"]["ipv6"] == "2001:db8:1::"
     assert data["device"]["geo"].get("lat") == (None if signal == "coppa" else 52.12)
     assert data["device"]["geo"]["country"] == "DEU" and data["device"]["ua"] == "Mozilla/5.0"
+    assert (data["site"]["page"], data["site"]["content"]["url"]) == ("https://p.example/a", "https://p.example/v")
+    assert data["imp"][0]["ext"] == {"gpid": "/1/top"} and data["regs"]["ext"] == {"dsa": {"dsarequired": 0}}
 
 
 def test_each_bidder_is_told_what_it_may_know(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from connectors.http_messages import Request, Response
+from serving.adserver import decider as decider_module
 from serving.adserver.decider import Decider
 from serving.adserver.doors.app import Doors
 from serving.adserver.overload import Overload
@@ -20,12 +22,20 @@ from tests.samples.adserver import VAST_MARKUP, KeptLog, PlannedBidders, Planned
 _ADS = [{"id": "a", "pricing": "cpm", "bid_micros": 2_000_000}]
 
 
-def _answer(secrets: Path, body: bytes, headers: dict[bytes, bytes] | None = None, **market: Any) -> Response:
+def _answer(
+    secrets: Path,
+    body: bytes,
+    headers: dict[bytes, bytes] | None = None,
+    door: str = "/openrtb2/auction",
+    **market: Any,
+) -> Response:
+    """The answer to a body, or to a tag of the placement that it is for."""
     made, serving = decider(secrets, market.pop("ads", _ADS), **market)
     doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 100))
 
     async def run() -> Response:
-        answer = doors.handle(Request("POST", "/openrtb2/auction", b"", headers or {}, body, ""))
+        tag = Request("GET", door, b"placement=pl-video", {}, b"", "")
+        answer = doors.handle(tag if door == "/vast" else Request("POST", door, b"", headers or {}, body, ""))
         return answer if isinstance(answer, Response) else await answer
 
     return asyncio.run(run())
@@ -89,18 +99,74 @@ def test_what_nobody_foresaw_of_an_outside_ad_is_an_empty_answer(
         return answer if isinstance(answer, Response) else await answer
 
     answer = asyncio.run(run())
-    assert (answer.status, dict(answer.headers)["X-Headwater-Reason"]) == (200, "1") and b"<Ad" not in answer.body
+    assert (answer.status, dict(answer.headers)["X-Headwater-Reason"]) == (200, "2031") and b"<Ad" not in answer.body
     assert "nobody foresaw this" in caplog.text
 
 
-def test_what_nobody_foresaw_is_no_bid(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(PlannedStore):
-        async def commit(self, *_: object, **__: object) -> Any:
-            raise RuntimeError("nobody foresaw this")
+class Broken(PlannedStore):
+    async def commit(self, *_: object, **__: object) -> Any:
+        raise RuntimeError("nobody foresaw this")
 
-    answer = _answer(tmp_path, _BODY, store=Broken())
+
+_HOUSE = {"id": "h", "pricing": "house", "bid_micros": 0}
+
+
+def _counted(reason: str) -> float:
+    return REGISTRY.get_sample_value("adserver_degraded_total", {"reason": reason}) or 0.0
+
+
+@pytest.mark.parametrize("door", ["/openrtb2/auction", "/vast"])
+def test_after_what_nobody_foresaw_the_house_is_shown(
+    door: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, before = KeptLog(), _counted("failed")
+    answer = _answer(tmp_path, _BODY, door=door, store=Broken(), ads=[*_ADS, _HOUSE], log=log)
+    assert (answer.status, dict(answer.headers)["X-Headwater-Reason"]) == (200, "2009,2031")
+    assert b"cr-h" in answer.body and b"http://collector.test" not in answer.body, "without trackers"
+    assert "nobody foresaw this" in caplog.text and _counted("failed") == before + 1
+    (logged,) = log.decisions
+    assert (logged["winner_creative_id"], logged["reasons"]) == ("cr-h", [2009, 2031])
+
+
+def test_without_a_house_what_nobody_foresaw_is_no_bid(tmp_path: Path) -> None:
+    log = KeptLog()
+    answer = _answer(tmp_path, _BODY, store=Broken(), log=log)
     assert (answer.status, dict(answer.headers)["X-Openrtb-Nbr"]) == (204, "1")
-    assert "nobody foresaw this" in caplog.text
+    assert [d["reasons"] for d in log.decisions] == [[2008, 2031]]
+
+
+@pytest.mark.parametrize("door", ["/openrtb2/auction", "/vast"])
+def test_a_request_that_breaks_the_fallback_too_is_answered(
+    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(decider_module, "resolve", broken)
+    before = _counted("failed")
+    answer = _answer(tmp_path, _BODY, door=door)
+    assert answer.status == (204 if door != "/vast" else 200) and b"<Ad" not in answer.body
+    assert dict(answer.headers)["X-Headwater-Reason"] == "2031" and _counted("failed") == before + 1
+
+
+def test_a_currency_without_a_rate_is_a_reason_in_log_and_metric(tmp_path: Path) -> None:
+    log, before = KeptLog(), _counted("no_currency")
+    answer = _answer(tmp_path, msgspec.json.encode(bid_request(cur=["JPY"])), log=log)
+    assert (answer.status, dict(answer.headers)["X-Headwater-Reason"]) == (204, "2032")
+    assert [d["reasons"] for d in log.decisions] == [[2032]] and _counted("no_currency") == before + 1
+
+
+def test_refused_requests_are_counted_and_one_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made, serving = decider(tmp_path, _ADS)
+    doors = Doors(made, lambda: serving.inventory, lambda: (True, {}), Overload(1e6, 0))
+
+    async def run() -> None:
+        for _ in range(3):
+            assert doors.handle(Request("POST", "/openrtb2/auction", b"", {}, _BODY, "")).status == 204  # type: ignore[union-attr]
+
+    before = _counted("overloaded")
+    asyncio.run(run())
+    assert _counted("overloaded") == before + 3 and caplog.text.count("requests refused") == 1
 
 
 def test_a_play_that_many_see_reserves_and_costs_what_they_all_do(tmp_path: Path) -> None:

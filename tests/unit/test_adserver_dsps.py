@@ -16,12 +16,11 @@ from connectors.http_messages import plain_answer
 from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import TimedOut, Unavailable
-from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision
 from serving.adserver.dsps.bidders import Bidders, CallRules
 from serving.adserver.dsps.desk import FAILURES, Tally
-from serving.adserver.dsps.fanout import Fanout
+from serving.adserver.dsps.fanout import Fanout, Judge
 from serving.adserver.dsps.latency import AdaptiveTimeout, LatencySketch
 from serving.adserver.dsps.tiers import tiers, worth
 from serving.adserver.exposition import merged
@@ -96,7 +95,7 @@ def test_who_is_asked() -> None:
     rows = (_row("any"), _row("de", regions=["DE"]), _row("rare"), _row("deal", seat_ids=["s1"]), _row("none"))
     made, pools = _bidders(*rows, draw=0.5)
     made.desks["rare"].tier = made.desks["deal"].tier = 3
-    fanout = made.call(lambda b: None if b.id == "none" else b"{}", "US", 1e12, is_named=lambda b: "s1" in b.seat_ids)
+    fanout = made.call(lambda b: None if b.id == "none" else b"{}", "US", 1e12, must_ask=lambda b: "s1" in b.seat_ids)
     assert [desk.bidder.id for desk in fanout.calls] == ["any", "deal"]
     assert made.desks["rare"].tally.skipped_tier == 1 and not pools["de"].sent
     assert [d.bidder.id for d in _call(made, "DE").calls] == ["any", "de", "none"]
@@ -135,10 +134,17 @@ def test_a_breaker_opens_for_errors_probes_and_closes() -> None:
     assert not desk.open_breaker and len(_call(made).calls) == 1
 
 
-def _shown(imp_id: str, cpm_micros: int) -> Decision:
+def _judged(*could_win_cpm_micros: int) -> Judge:
+    """Says of every response that it has these bids for imp 1."""
+    return lambda _response, bidder: [
+        ("1", Candidate("dsp", "rtb", "a", "c", f"x-{bidder.id}", bid_cpm_micros=cpm)) for cpm in could_win_cpm_micros
+    ]
+
+
+def _shown(imp_id: str, cpm_micros: int, priority: int = 0) -> Decision:
     """A decision that shows an ad of our own."""
     decision = Decision(Opportunity(Imp(id=imp_id), ("video",), "place", "publisher", None, 0, False))
-    decision.winner = Candidate("internal", "cpm", "a", "c", "cr", bid_cpm_micros=cpm_micros)
+    decision.winner = Candidate("internal", "cpm", "a", "c", "cr", bid_cpm_micros=cpm_micros, priority=priority)
     return decision
 
 
@@ -150,11 +156,11 @@ def test_early_end_partial_bids_and_late_bids() -> None:
         pools["quick"].sent[0][1].answered(0, BIDS, ANSWER, 0.001)
         turns = {t.bidder.id: t for t in await fanout.collect()}
         assert turns["quick"].outcome is None and turns["late"].outcome is Outcome.EXPIRED
-        fanout.settled([_shown("1", 5_000_000)], Rates("EUR", {"USD": 800_000}))
+        fanout.settled([_shown("1", 5_000_000)], _judged(6_000_000))
         fanout.answered(1, BIDS, ANSWER, 0.5)
         late = made.desks["late"].tally
         assert (late.late_bids, late.bids, late.expired) == (1, 0, 1)
-        assert late.late_lost_cpm_micros == 7_500_000 * 0.8 - 5_000_000, "7.50 USD are 6.00 EUR"
+        assert late.late_lost_cpm_micros == 1_000_000
         assert made.desks["late"].latency_counts[-2] + made.desks["late"].latency_counts[-3] == 1
         both = made.call(lambda _: b"{}", "US", began_s + 60)
         for tag in (0, 1):
@@ -208,6 +214,40 @@ def test_a_flood_of_bids_is_no_answer(seats: list[Any]) -> None:
         assert asyncio.run(run()) in ((outcome,) if outcome else (None, Outcome.NO_BID))
 
 
+@pytest.mark.parametrize("before_the_end", [True, False])
+@pytest.mark.parametrize(
+    ("shown", "could_win", "lost_cpm_micros"),
+    [
+        ([("1", 5_000_000, 0)], (7_000_000, 7_500_000, 4_000_000), 2_500_000),
+        ([("1", 0, 0)], (7_500_000,), 7_500_000),
+        ([], (7_500_000,), 7_500_000),
+        ([("1", 5_000_000, 0)], (), 0),
+        ([("1", 5_000_000, 0)], (4_000_000,), 0),
+        ([("1", 5_000_000, 1)], (7_500_000,), 0),
+        ([("1", 5_000_000, 0), ("1", 3_000_000, 0)], (7_500_000,), 4_500_000),
+    ],
+    ids=["best-counts", "house", "nothing-shown", "refused", "not-enough", "deal-goes-first", "cheapest-of-a-pod"],
+)
+def test_what_late_bids_would_have_brought(
+    shown: list[tuple[str, int, int]], could_win: tuple[int, ...], lost_cpm_micros: int, before_the_end: bool
+) -> None:
+    """Whenever they come after the time for them: while the auction is held, or after it."""
+
+    async def run() -> int:
+        made, _ = _bidders(_row("late", timeout_ms=1))
+        fanout = made.call(lambda _: b"{}", "US", asyncio.get_running_loop().time() + 5)
+        await fanout.collect()
+        if before_the_end:
+            fanout.answered(0, BIDS, ANSWER, 0.5)
+        fanout.settled([_shown(*each) for each in shown], _judged(*could_win))
+        if not before_the_end:
+            fanout.answered(0, BIDS, ANSWER, 0.5)
+        assert made.desks["late"].tally.late_bids == 1
+        return made.desks["late"].tally.late_lost_cpm_micros
+
+    assert asyncio.run(run()) == lost_cpm_micros
+
+
 def test_worth_and_tiers() -> None:
     tallies = {
         "best": Tally(calls=1_000, bids=600, wins=300, gained_cpm_micros=900_000_000),
@@ -219,6 +259,8 @@ def test_worth_and_tiers() -> None:
     }
     assert tiers(tallies) == {"new": 1, "best": 1, "good": 1, "some": 3, "mute": 3, "broken": 3}
     assert tiers({"mute": Tally(calls=1_000)}) == {"mute": 3}
+    slow = Tally(calls=1_000, bids=600, wins=300, gained_cpm_micros=900_000_000, answers=1_000, latency_ms=100_000)
+    assert 0 < worth(slow) < worth(tallies["best"]), "an auction ends with its last answer"
     assert worth(tallies["some"]) > worth(Tally(calls=1_000, bids=50)) > worth(tallies["mute"]) == 0
 
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from connectors.keys import KeyRing
+from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from serving.adserver import inventory as inventory_module
-from serving.adserver.auction.contest import Contest, contests_of
+from serving.adserver.auction.contest import Contest, contests_of, could_win
+from serving.adserver.auction.rates import Rates
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.context import opportunities, resolve
-from serving.adserver.openrtb.messages import decode_request
-from tests.samples.adserver import DOLLAR, NOW_S, bid_request, catalog
+from serving.adserver.openrtb.messages import decode_request, decode_response
+from tests.samples.adserver import DOLLAR, NOW_S, VAST_MARKUP, bid_request, catalog
 
 NOW_MS = NOW_S * 1000
 HOUR_MS = 3_600_000
@@ -86,3 +88,14 @@ def test_imps_of_another_shape_have_their_own_field(inventory: Inventory, ring: 
     short = [{"id": "1", "tagid": "pl-video", "video": {"mimes": ["video/mp4"], "maxduration": 5}}]
     other = _contest(inventory, ring, NOW_MS, imp=short)
     assert {c.outcome for row, c in other.internal if row.runs_at(NOW_MS)} == {Outcome.FORMAT}
+
+
+def test_a_late_bid_could_win_if_it_is_right_and_above_the_floor(ring: KeyRing) -> None:
+    inventory = Inventory(catalog([], floor_cpm_micros=2 * DOLLAR))
+    contest = _contest(inventory, ring, NOW_MS, badv=["blocked.example"])
+    bid = {"impid": "1", "crid": "c", "adm": VAST_MARKUP, "mtype": 2, "adomain": ["brand.example"], "price": 1.5}
+    changes = [{"price": 1.0}, {"adomain": ["blocked.example"]}, {"impid": "2"}, {"price": 1.6}]
+    bids = [bid | change | {"id": str(n)} for n, change in enumerate(changes)]
+    response = decode_response(json.dumps({"id": "req-1", "cur": "EUR", "seatbid": [{"bid": bids}]}).encode())
+    found = could_win([contest], response, Bidder("dsp", "http://dsp.test/"), Rates("USD", {"EUR": 1_250_000}), 100_000)
+    assert [(imp_id, c.bid_cpm_micros) for imp_id, c in found] == [("1", 2 * DOLLAR)], "1.60 EUR are 2.00 USD"

@@ -22,6 +22,7 @@ from serving.adserver.features.counters import CounterBlob
 from serving.adserver.features.inputs import InputPool
 from serving.adserver.features.reader import DEFAULT, EXPIRED, MISSING, PRESENT, Asked, FeatureReader
 from serving.adserver.features.snapshot import EntityCounters, Table, entity_counters, entity_ids
+from serving.adserver.features.status import each_status
 from serving.adserver.inventory import Inventory
 from serving.adserver.limits import caps
 from serving.adserver.limits.budget import in_flight
@@ -138,6 +139,12 @@ def test_what_the_request_names_and_nobody_knows_is_missing_and_falls_through() 
     # (27 + 0.01 * 100) / (300 + 100), and the levels below have nothing to add to it
     for name in ("advertiser_ctr_24h", "creative_format_ctr_24h", "creative_shrunk_ctr_24h"):
         assert values[COLUMNS.row[name]] == pytest.approx([0.07, 0.01, 0.01])
+    each = [each_status(dict(zip(COLUMNS.names, inputs.of(row), strict=True)), status) for row in INVENTORY.rows[:2]]
+    assert [e["advertiser_ctr_24h"] for e in each] == [PRESENT, DEFAULT], "only the first advertiser was counted"
+    assert each[0]["creative_shrunk_ctr_24h"] == DEFAULT, "all of it is its advertiser's"
+    assert each[0]["category_ctr_24h"] == MISSING and each[0]["hour_of_day"] == PRESENT
+    assert {e for name, e in each[0].items() if name.startswith("user_")} == {DEFAULT}
+    assert each[0].keys() == set(COLUMNS.names)
 
 
 def test_without_counters_every_feature_has_its_default() -> None:

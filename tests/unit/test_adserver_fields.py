@@ -76,6 +76,7 @@ def _request() -> dict[str, Any]:
     imp["video"]["protocol"] = 2  # a player of VAST 1 gets no ad
     for timed in (imp["video"], imp["audio"]):
         timed |= {"mimes": ["video/mp4"], "minduration": 0, "maxduration": 60, "protocols": [], "battr": [], "api": []}
+        timed["delivery"] = [2]
         for name in ("rqddurs", "podid", "poddur", "durfloors"):
             del timed[name]
     return data

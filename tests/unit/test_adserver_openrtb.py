@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from connectors.http_messages import Request
 from connectors.keys import KeyRing
 from schemas.catalog import Bidder
-from serving.adserver.doors.player_tag import asked_by, to_request
+from serving.adserver.doors.player_tag import TagRules, asked_by, to_request
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.consent import read_consent
 from serving.adserver.openrtb.context import opportunities, resolve
@@ -167,6 +168,34 @@ def test_a_known_user_is_a_pseudonym_inside_and_outside(changes: dict[str, Any],
     assert sent["device"]["ip"] == "192.0.2.7"
 
 
+@pytest.mark.parametrize(
+    ("changes", "tagid", "premium"),
+    [
+        ({}, "pl-video", False),
+        ({"placements": {"premium": True}}, "pl-video", True),
+        ({"placements": {"premium": True}}, "unknown", False),
+        ({"publishers": {"premium": True}}, "pl-video", True),
+        ({"publishers": {"premium": True}}, "unknown", True),
+        ({"premium_floor_cpm_micros": 2_000_000}, "pl-video", True),
+        ({"premium_floor_cpm_micros": 2_000_001}, "pl-video", False),
+    ],
+)
+def test_for_premium_imps_every_bidder_must_be_asked(
+    changes: dict[str, Any], tagid: str, premium: bool, tmp_path: Path
+) -> None:
+    made = catalog([])
+    changed = {
+        name: [replace(item, **change) for item in getattr(made, name)] if isinstance(change, dict) else change
+        for name, change in changes.items()
+    }
+    imp = {"id": "1", "tagid": tagid, "video": VIDEO, "bidfloor": 2.0}
+    request = _decode(imp=[imp], site={"id": "site-1", "publisher": {"id": "pub-1"}})
+    inventory = Inventory(replace(made, **changed))
+    context = resolve(request, KeyRing.load(tmp_path), NOW_S * 1000)
+    out = Outbound(context, opportunities(request, inventory), inventory.rates, 100, "us.example")
+    assert out.must_ask(BIDDER) is premium
+
+
 def test_a_placement_adds_its_floor_category_and_publisher() -> None:
     inventory = Inventory(catalog([], floor_cpm_micros=1_500_000))
     (place,) = opportunities(_decode(), inventory)
@@ -216,6 +245,37 @@ def test_a_browser_refuses_in_headers(header: bytes, said: bytes) -> None:
     http = Request("GET", "/vast", b"placement=pl-video&user=u", {header: said}, b"", "")
     request = asked_by(http, Inventory(catalog([])))
     assert isinstance(request, BidRequest) and opted_out(request) == (said == b"1")
+
+
+@pytest.mark.parametrize(
+    ("hops", "forwarded", "query", "found"),
+    [
+        (0, "", "", "8.8.4.4"),
+        (0, "9.9.9.9", "", "8.8.4.4"),
+        (1, "1.1.1.1, 9.9.9.9", "", "9.9.9.9"),
+        (1, "10.1.2.3", "", ""),
+        (1, "unknown", "", ""),
+        (1, "2001:4860:4860::8888", "", "2001:4860:4860::8888"),
+        (0, "", "&ip=192.0.2.7", "192.0.2.7"),
+        (0, "", "&ua=TV/2", ""),
+    ],
+    ids=["peer", "not-believed", "proxy", "private", "junk", "v6", "said", "server-without-ip"],
+)
+def test_the_address_of_a_players_tag_is_who_sent_it(hops: int, forwarded: str, query: str, found: str) -> None:
+    headers = {b"x-forwarded-for": forwarded.encode()} if forwarded else {}
+    http = Request("GET", "/vast", f"placement=pl-video&user=u{query}".encode(), headers, b"", "::ffff:8.8.4.4")
+    request = asked_by(http, Inventory(catalog([])), TagRules(forwarded_hops=hops))
+    assert isinstance(request, BidRequest) and request.device is not None
+    assert (request.device.ip, request.device.ipv6) == (("", found) if ":" in found else (found, ""))
+
+
+@pytest.mark.parametrize(
+    ("setting", "query", "secure"), [(True, "", 1), (True, "&secure=0", 0), (False, "", 0), (False, "&secure=1", 1)]
+)
+def test_a_tags_player_is_taken_to_load_nothing_over_plain_http(setting: bool, query: str, secure: int) -> None:
+    http = Request("GET", "/vast", f"placement=pl-video{query}".encode(), {}, b"", "")
+    request = asked_by(http, Inventory(catalog([])), TagRules(secure=setting))
+    assert isinstance(request, BidRequest) and request.imp[0].secure == secure
 
 
 def test_an_audio_placements_tag_asks_for_audio() -> None:

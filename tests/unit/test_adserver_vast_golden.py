@@ -23,7 +23,7 @@ AUDIO = Creative("cr-2", "li-1", "audio", "https://brand.test/", 1, 30, media_ur
 
 
 def _identity(n: int) -> vast.AdIdentity:
-    return vast.AdIdentity(f"record-{n}", "adv-1", "cmp-1", "li-1", f"cr-{n}", "cpm", 2_500_000, "USD")
+    return vast.AdIdentity(f"record-{n}", "adv-1", "cmp-1", "li-1", f"cr-{n}", "cpm", 2_500_000, "USD", 120)
 
 
 def _documents() -> dict[str, str]:

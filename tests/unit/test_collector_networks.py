@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.addresses import sender
 from connectors.http_messages import Request
 from connectors.networks import Networks
 from schemas.errors import ConfigError
-from serving.collector.networks import DATA_CENTER, Doubts, sender
+from serving.collector.networks import DATA_CENTER, Doubts
 
 
 def request(peer: str, forwarded: str | None = None) -> Request:

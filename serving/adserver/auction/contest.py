@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from schemas.catalog import Bidder
 from schemas.decisions import Degraded, Outcome
-from serving.adserver.auction import bids
+from serving.adserver.auction import bids, rules
 from serving.adserver.auction.entrants import Entrants, silent
 from serving.adserver.auction.imp_rules import ImpRules, RequestRules
 from serving.adserver.auction.rates import Rates
@@ -18,6 +19,7 @@ from serving.adserver.inventory import AdRow, Inventory
 from serving.adserver.limits.budget import price_of_win
 from serving.adserver.limits.ledger import Reservation
 from serving.adserver.openrtb.context import Opportunity, RequestContext, audience, viewer_of
+from serving.adserver.openrtb.messages import BidResponse
 from serving.adserver.targeting import Audience
 
 
@@ -87,6 +89,21 @@ def contests_of(
     shared = RequestRules(context.request)
     viewer = inventory.audience(viewer_of(context))
     return [Contest(place, inventory, context, shared, viewer, answer_by_s) for place in asked]
+
+
+def could_win(
+    contests: Sequence[Contest], response: BidResponse, bidder: Bidder, rates: Rates, markup_chars: int
+) -> Iterator[tuple[str, Candidate]]:
+    """(imp, bid) of those bids of a response that their auctions would let in: right in every way and above the floor.
+
+    For what came too late, and is only measured.
+    """
+    imps = {contest.opportunity.imp.id for contest in contests}
+    for contest in contests:
+        place = contest.opportunity
+        found = bids.candidates(response, bidder, contest.imp_rules, rates, imps, markup_chars)
+        rules.apply_floor(found, place.floor_cpm_micros, place.duration_floors)
+        yield from ((place.imp.id, candidate) for candidate in found if candidate.runs)
 
 
 def shown_as(candidate: Candidate) -> str:

@@ -2,7 +2,7 @@
 
 Built once per imp, as sets, and asked once per candidate. Pure: no clock, no network.
 Source: OpenRTB 2.6 §3.2.1 (bcat, badv, bapp, acat, wlang), §3.2.4-3.2.9, §4.2.3; AdCOM 1.0 lists "Creative Attributes",
-"API Frameworks", "Creative Subtypes - Audio/Video" (protocols).
+"Creative Subtypes - Banner/Display", "API Frameworks", "Creative Subtypes - Audio/Video" (protocols).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from schemas.decisions import Outcome
 from serving.adserver.inventory import AdRow
-from serving.adserver.markup import native
+from serving.adserver.markup import banner, media, native
 from serving.adserver.markup.insecure import loads_insecurely
 from serving.adserver.markup.vast_versions import newest_of
 from serving.adserver.openrtb.context import Opportunity
@@ -43,7 +43,8 @@ class RequestRules:
     """What a request says for all its imps: they share it, since its lists may be as long as the request."""
 
     def __init__(self, request: BidRequest) -> None:
-        lists = _encode((request.badv, request.bcat, request.acat, request.cattax))
+        listed = (request.badv, request.bcat, request.acat, request.cattax, request.wlang, request.wlangb)
+        lists = _encode(listed)
         #: Equal for requests that refuse the same creatives of ours.
         self.shape = lists if len(lists) < _LONG_SHAPE else blake2b(lists, digest_size=16).digest()
         self.request_id = request.id
@@ -80,6 +81,7 @@ class ImpRules:
         self._sizes = imp.banner.sizes() if imp.banner is not None else set()
         self._ratios = _ratios(imp.banner)
         self._interstitial = imp.instl == 1
+        self._blocked_types = frozenset(imp.banner.btype) if imp.banner is not None else frozenset()
         self._native = native_request(imp.native.request) if imp.native is not None else None
 
     def refuses(self, row: AdRow) -> Outcome | None:
@@ -89,14 +91,20 @@ class ImpRules:
             return Outcome.ADVERTISER_EXCLUDED
         if advertiser.category and self.blocks_category([advertiser.category], _CONTENT_TAXONOMY_1):
             return Outcome.CATEGORY_EXCLUDED
-        timed = self.timed(creative.format)
+        if self._languages and not self._speaks(creative.language):
+            return Outcome.LANGUAGE_EXCLUDED
+        part, timed = getattr(self.imp, creative.format), self.timed(creative.format)
+        if part is not None and not set(creative.attributes).isdisjoint(part.battr):
+            return Outcome.ATTRIBUTE_EXCLUDED
         if timed is not None:
-            if not _lasts(timed, creative.duration_s or 0) or (creative.mime and creative.mime not in timed.mimes):
+            if not _lasts(timed, creative.duration_s or 0) or not media.own_fits(creative, timed):
                 return Outcome.FORMAT
             if newest_of(timed.protocols) is None or (isinstance(timed, Video) and timed.linearity == _NON_LINEAR):
                 return Outcome.FORMAT  # ours are Linear, in VAST 2.0 to 4.2
         elif creative.format == "banner":
-            if not self.size_allowed(creative.width, creative.height):
+            if banner.IMAGE in self._blocked_types:
+                return Outcome.AD_TYPE_EXCLUDED
+            if not self.size_allowed(creative.width, creative.height) or not self._shows(creative.mime):
                 return Outcome.FORMAT
         elif self._native is None or not native.fills(creative, self._native):
             return Outcome.FORMAT
@@ -147,12 +155,17 @@ class ImpRules:
             return True
         return any(w * fh == h * fw for fw, fh in (*((rw, rh) for rw, rh, _ in self._ratios), *self._sizes))
 
-    def _speaks(self, bid: Bid) -> bool:
-        """Whether a bid is in one of the languages wanted, as far as it says; `xx` is in none, and fits anywhere.
+    def _shows(self, mime: str) -> bool:
+        """Whether a banner of this media type may be shown (§3.2.6 `mimes`), as far as both are said."""
+        mimes = self.imp.banner.mimes if self.imp.banner is not None else ()
+        return not mimes or not mime or mime in mimes
+
+    def _speaks(self, said: str) -> bool:
+        """Whether a creative is in one of the languages wanted, as far as it says; `xx` is in none, and fits anywhere.
 
         A tag contains those that begin with it (RFC 4647 §3.3.1): pt contains pt-BR.
         """
-        tag = (bid.langb or bid.language).lower()
+        tag = said.lower()
         if not tag or tag == _NO_LANGUAGE:
             return True
         return any(f"{tag}-".startswith(f"{x}-") or f"{x}-".startswith(f"{tag}-") for x in self._languages)
@@ -168,7 +181,7 @@ class ImpRules:
             return Outcome.CATEGORY_EXCLUDED
         if bid.bundle and bid.bundle in self._blocked_apps:
             return Outcome.APP_EXCLUDED
-        if self._languages and not self._speaks(bid):
+        if self._languages and not self._speaks(bid.langb or bid.language):
             return Outcome.LANGUAGE_EXCLUDED
         if self.imp.exp and bid.exp and bid.exp < self.imp.exp:
             return Outcome.EXPIRED
@@ -178,6 +191,8 @@ class ImpRules:
         part = getattr(self.imp, ad_format)
         if bid.attr and part.battr and not set(bid.attr).isdisjoint(part.battr):
             return Outcome.ATTRIBUTE_EXCLUDED
+        if self._blocked_types and ad_format == "banner" and _banner_type(bid) in self._blocked_types:
+            return Outcome.AD_TYPE_EXCLUDED
         if ad_format == "banner" and not (self.size_allowed(bid.w, bid.h) and self._ratio_allowed(bid)):
             return Outcome.SIZE_NOT_ALLOWED
         if self.secure and loads_insecurely(bid.adm or bid.nurl, ad_format):
@@ -190,18 +205,23 @@ class ImpRules:
             return None
         if bid.dur is not None and not _lasts(timed, bid.dur):
             return Outcome.INCORRECT_FORMAT
-        return Outcome.INCORRECT_FORMAT if not _playable(bid, timed) else None
+        return None if _playable(bid, timed) and media.another_fits(bid.adm, timed) else Outcome.INCORRECT_FORMAT
 
 
 def _listed(category: str, listed: Collection[str], parents: bool) -> bool:
     return category in listed or (parents and category.partition("-")[0] in listed)
 
 
-def _ratios(banner: Banner | None) -> list[tuple[int, int, int]]:
+def _banner_type(bid: Bid) -> int:
+    """AdCOM's type of a bid's banner; one that is served on the win notice is framed."""
+    return banner.type_of(bid.adm) if bid.adm else banner.FRAME
+
+
+def _ratios(part: Banner | None) -> list[tuple[int, int, int]]:
     """(width, height, least width) of flexible formats."""
-    if banner is None:
+    if part is None:
         return []
-    return [(f.wratio, f.hratio, f.wmin or 0) for f in banner.format if f.wratio and f.hratio]
+    return [(f.wratio, f.hratio, f.wmin or 0) for f in part.format if f.wratio and f.hratio]
 
 
 def _lasts(timed: Video | Audio, duration_s: int) -> bool:

@@ -97,7 +97,7 @@ class AdsManager:
     async def __call__(self, request: Request) -> Response:
         """The answer. A document that is broken is the sender's error; behind an address it is an empty answer."""
         arrived_s = asyncio.get_running_loop().time()
-        asked = asked_by(request, self._inventory())
+        asked = asked_by(request, self._inventory(), self._settings.tag_rules)
         if isinstance(asked, Response):
             return asked
         context = resolve(asked, self._keys, int(self._clock() * 1000), self._settings.tcf_vendor_id)

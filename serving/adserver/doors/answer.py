@@ -12,6 +12,7 @@ from schemas.decisions import Degraded
 from serving.adserver.auction.rates import Rates
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Costs, Decision, costs
+from serving.adserver.features.status import each_status
 from serving.adserver.openrtb.messages import Bid, BidRequest, BidResponse, SeatBid
 
 _OWN_SEAT = "headwater"
@@ -27,6 +28,7 @@ _OF_THE_BID = (
 UNKNOWN_ERROR, TECHNICAL_ERROR = 0, 1
 #: The specification's reasons for no bid, of those of ours that it knows; the first that applies is told.
 _NO_BID_REASONS = {
+    Degraded.FAILED: TECHNICAL_ERROR,
     Degraded.TRAFFIC_BOT: 3,  # known web crawler
     Degraded.TRAFFIC_DATA_CENTER: 5,  # cloud, data center or proxy address
     Degraded.TRAFFIC_ADDRESS_RATE: 4,  # suspected non-human traffic, as those below
@@ -89,6 +91,7 @@ def _explained(decision: Decision) -> dict[str, Any]:
         "model_version": decision.model_version,
         "features": decision.features,
         "feature_status": decision.feature_status,
+        "status_by_feature": each_status(decision.features, decision.feature_status),
         "reasons": [Degraded(code).name for code in decision.reason_codes],
     }
 
@@ -153,6 +156,8 @@ def _bid(decision: Decision, rates: Rates, currency: str) -> Bid:
         if winner.row.advertiser.category:
             made.cat = [winner.row.advertiser.category]
         made.w, made.h, made.dur = creative.width or None, creative.height or None, creative.duration_s
+        made.exp, made.attr = decision.expires_s or None, creative.attributes
+        made.language, made.langb = ("", creative.language) if "-" in creative.language else (creative.language, "")
     elif bid is not None:
         for name in _OF_THE_BID:
             setattr(made, name, getattr(bid, name))

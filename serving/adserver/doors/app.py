@@ -8,13 +8,15 @@
 | `GET /metrics` | Prometheus |
 
 `X-Headwater-Reason` holds numbers of `schemas.decisions`, `X-Openrtb-Nbr` the specification's reason for no bid. A
-player or page never gets a 5xx: what nobody foresaw is logged, and answered as "no ad".
+player or page never gets a 5xx: what nobody foresaw is logged, and answered with the house ad, or with none. Reasons
+are counted (`adserver_degraded_total`) also where no auction was held.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -24,9 +26,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from connectors.http_messages import JSON, Request, Response
 from connectors.http_server import refusal
-from schemas.decisions import Degraded, Outcome
+from schemas.decisions import Degraded
 from serving.adserver import metrics, podding
 from serving.adserver.decider import Decider
+from serving.adserver.decision import Decision
 from serving.adserver.doors import ads_manager
 from serving.adserver.doors.answer import (
     TECHNICAL_ERROR,
@@ -38,7 +41,7 @@ from serving.adserver.doors.answer import (
     no_bid_reason,
     wants_reason,
 )
-from serving.adserver.doors.player_tag import asked_by
+from serving.adserver.doors.player_tag import TAG_RULES, TagRules, asked_by
 from serving.adserver.inventory import Inventory
 from serving.adserver.markup import vast
 from serving.adserver.openrtb.messages import BadRequest, BidRequest, decode_request, encode
@@ -55,6 +58,8 @@ _NBR_HEADER = "X-Openrtb-Nbr"
 _REQUEST_ID_BYTES = 16
 _GZIP = 31  # zlib's window bits for gzip with its header
 _INFLATED_BYTES = 1_048_576
+#: Refused requests are one line in the log for so long, with their count.
+_SHED_LINE_S = 10.0
 
 
 class Doors:
@@ -68,6 +73,7 @@ class Doors:
         overload: Overload,
         all_metrics: Callable[[], Awaitable[str]] | None = None,
         outside: Callable[[Request], Awaitable[Response]] | None = None,
+        tag_rules: TagRules = TAG_RULES,
     ) -> None:
         """`all_metrics` gives /metrics of every process behind the port; without it this one is alone."""
         self._decider = decider
@@ -76,6 +82,8 @@ class Doors:
         self._overload = overload
         self._all_metrics = all_metrics
         self._outside = outside
+        self._tag_rules = tag_rules
+        self._shed_count, self._shed_told_s = 0, float("-inf")
 
     def handle(self, request: Request) -> Response | Awaitable[Response]:
         """The answer to one HTTP request."""
@@ -123,6 +131,12 @@ class Doors:
         """No ad, at once: the request is not even read."""
         metrics.SHED.labels(why).inc()
         metrics.REQUESTS.labels(door, "shed").inc()
+        _count(Degraded.OVERLOADED)
+        self._shed_count += 1
+        if (now_s := time.monotonic()) - self._shed_told_s >= _SHED_LINE_S:
+            details = {"reason": int(Degraded.OVERLOADED), "why": why, "count": self._shed_count}
+            logger.warning("requests refused", extra=details)
+            self._shed_count, self._shed_told_s = 0, now_s
         if door != "auction":
             return _vast_answer(vast.EMPTY, _reasons([Degraded.OVERLOADED]))
         reasons = [Degraded.OVERLOADED]
@@ -138,14 +152,15 @@ class Doors:
             return refusal(400, e.reason, path=e.path)
         rates = self._inventory().rates
         currency = answer_currency(asked, rates)
-        if currency is None:
-            return _no_bid(asked, [Degraded.NO_CANDIDATE], UNKNOWN_ERROR)
         try:
-            decisions = await self._decider.decide(asked, arrived_s, body, request.connected)
+            if currency is None:
+                self._decider.refuse(asked, Degraded.NO_CURRENCY, arrived_s, body)
+                return _no_bid(asked, [Degraded.NO_CURRENCY], UNKNOWN_ERROR)
+            decisions = await self._decided(request, asked, arrived_s, body)
             made = bid_response(asked, decisions, rates, currency)
         except Exception:
-            logger.exception("auction failed")
-            return _no_bid(asked, [Outcome.INTERNAL_ERROR], TECHNICAL_ERROR)
+            logger.exception("fallback failed")
+            return _no_bid(asked, [_count(Degraded.FAILED)], TECHNICAL_ERROR)
         reasons = {reason for d in decisions for reason in d.reasons}
         if asked.test:
             made = made or no_bid(asked, no_bid_reason(reasons))
@@ -155,22 +170,32 @@ class Doors:
             return _no_bid(asked, reasons, no_bid_reason(reasons))
         return Response(200, encode(made), JSON, (_OPENRTB_VERSION, *([_reasons(reasons)] if reasons else ())))
 
+    async def _decided(
+        self, request: Request, asked: BidRequest, arrived_s: float, body: bytes = b""
+    ) -> list[Decision]:
+        """The request's decisions; those of its fallback when the auction fails."""
+        try:
+            return await self._decider.decide(asked, arrived_s, body, request.connected)
+        except Exception:
+            logger.exception("auction failed")
+        return self._decider.fall_back(asked, Degraded.FAILED, arrived_s, body)
+
     async def _adopted(self, answer: Awaitable[Response]) -> Response:
         try:
             return await answer
         except Exception:
             logger.exception("ads manager failed")
-            return _vast_answer(vast.EMPTY, _reasons([Outcome.INTERNAL_ERROR]))
+            return _vast_answer(vast.EMPTY, _reasons([_count(Degraded.FAILED)]))
 
     async def _vast(self, request: Request, arrived_s: float) -> Response:
-        asked = asked_by(request, self._inventory())
+        asked = asked_by(request, self._inventory(), self._tag_rules)
         if isinstance(asked, Response):
             return asked
         try:
-            decisions = await self._decider.decide(asked, arrived_s, connected=request.connected)
+            decisions = await self._decided(request, asked, arrived_s)
         except Exception:
-            logger.exception("vast failed")
-            return _vast_answer(vast.EMPTY, _reasons([Outcome.INTERNAL_ERROR]))
+            logger.exception("fallback failed")
+            return _vast_answer(vast.EMPTY, _reasons([_count(Degraded.FAILED)]))
         reasons = {reason for d in decisions for reason in d.reasons}
         shown = [d.markup for d in decisions if d.winner is not None]
         is_pod = podding.is_dynamic(asked.imp[0])
@@ -193,11 +218,17 @@ def _vast_answer(markup: str, *headers: tuple[str, str]) -> Response:
     return Response(200, markup.encode(), _XML, (_NO_STORE, _ANY_ORIGIN, *headers))
 
 
-def _reasons(reasons: Iterable[Degraded | Outcome]) -> tuple[str, str]:
+def _count(reason: Degraded) -> Degraded:
+    """Counts a reason that no decision was logged with."""
+    metrics.DEGRADED.labels(reason.name.lower()).inc()
+    return reason
+
+
+def _reasons(reasons: Iterable[Degraded]) -> tuple[str, str]:
     return REASON_HEADER, ",".join(str(int(r)) for r in sorted(reasons))
 
 
-def _no_bid(asked: BidRequest, reasons: Iterable[Degraded | Outcome], nbr: int) -> Response:
+def _no_bid(asked: BidRequest, reasons: Iterable[Degraded], nbr: int) -> Response:
     """§4.2.1: nothing to buy is 204; a body says the reason to whoever asked for it."""
     headers = (_reasons(reasons), _OPENRTB_VERSION, (_NBR_HEADER, str(nbr)))
     if wants_reason(asked):

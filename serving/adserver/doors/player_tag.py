@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+from connectors.addresses import is_public, sender
 from connectors.http_messages import TEXT, Request, Response
 from connectors.http_server import refusal
 from schemas.ids import encode_id
@@ -43,22 +45,44 @@ _PROTOCOLS = {
     "4.3": (3, 6, 7, 8, 11, 12, 13, 14, 15, 16),
 }
 _NEWEST = "4.2"
+#: How a socket for both families writes an IPv4 address.
+_MAPPED = "::ffff:"
 #: Parameters that a browser sends as headers: W3C Global Privacy Control, Tracking Preference Expression.
 _REFUSALS = {"gpc": b"sec-gpc", "dnt": b"dnt"}
 
 
-def asked_by(request: Request, inventory: Inventory) -> BidRequest | Response:
+@dataclass(frozen=True, slots=True)
+class TagRules:
+    """What tags do not say themselves. `forwarded_hops`: our own proxies in front of us; `secure`: whether players load
+    nothing over plain HTTP (§3.2.4).
+    """
+
+    forwarded_hops: int = 0
+    secure: bool = True
+
+
+#: Nothing in front of us, secure players.
+TAG_RULES = TagRules()
+
+
+def asked_by(request: Request, inventory: Inventory, rules: TagRules = TAG_RULES) -> BidRequest | Response:
     """The bid request that a tag's HTTP request stands for, or what refuses it. Browsers refuse in headers: those count
     as the parameters do.
+
+    The viewer's address is that of whoever asks, if it is one of the internet's: another is a proxy's that we were not
+    told of.
     """
-    said = {name: "1" for name, header in _REFUSALS.items() if request.header(header) == "1"}
+    address = sender(request, rules.forwarded_hops).removeprefix(_MAPPED)
+    said = {} if rules.secure else {"secure": "0"}
+    refused = {name: "1" for name, header in _REFUSALS.items() if request.header(header) == "1"}
     try:
         return to_request(
-            request.params | said,
+            said | request.params | refused,
             encode_id(os.urandom(_REQUEST_ID_BYTES)),
             inventory,
             request.header(b"user-agent"),
             request.header(b"accept-language"),
+            address if is_public(address) else "",
         )
     except BadRequest as e:
         return refusal(400, e.reason, path=e.path)
@@ -67,15 +91,21 @@ def asked_by(request: Request, inventory: Inventory) -> BidRequest | Response:
 
 
 def to_request(
-    params: Mapping[str, str], request_id: str, inventory: Inventory, user_agent: str = "", language: str = ""
+    params: Mapping[str, str],
+    request_id: str,
+    inventory: Inventory,
+    user_agent: str = "",
+    language: str = "",
+    address: str = "",
 ) -> BidRequest:
     """The request of a tag. Parameters that are not known are ignored.
 
-    `user_agent` and `language` are the caller's own headers: a server that asks for a device says ua and lang.
-    Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w,
-    h, vast (newest version that the player knows: 2, 3, 4, 4.1, ...), skip, skip_after_s, pod_duration_s (asks for
-    a pod) and max_ads, min_duration_s, max_duration_s (of each ad), tmax, opt_out, lmt, dnt, gpc, us_privacy, gpp,
-    gpp_sid, coppa, gdpr, consent, test. Errors: BadRequest.
+    `user_agent`, `language` and `address` are the caller's own: a server that asks for a device says ua, lang and ip,
+    and one that says ua is not taken for the device.
+    Known: placement (required), user, device, platform, country, region, ip, ua, lang, session, content, live, w, h,
+    secure (0: may load over plain HTTP), vast (newest version that the player knows: 2, 3, 4, 4.1, ...), skip,
+    skip_after_s, pod_duration_s (asks for a pod) and max_ads, min_duration_s, max_duration_s (of each ad), tmax,
+    opt_out, lmt, dnt, gpc, us_privacy, gpp, gpp_sid, coppa, gdpr, consent, test. Errors: BadRequest.
     """
     placement_id = params.get("placement", "")
     if not placement_id:
@@ -90,12 +120,14 @@ def to_request(
     is_app = placement is not None and placement.app_id is not None
     is_audio = placement is not None and placement.format == "audio"
     device = params.get("device", "")
+    ip = params.get("ip") or (address if "ua" not in params else "")
     return BidRequest(
         id=request_id,
         imp=[
             Imp(
                 id="1",
                 tagid=placement_id,
+                secure=int(params.get("secure") != "0"),
                 **({"audio": _audio(params)} if is_audio else {"video": _video(params)}),
             )
         ],
@@ -106,7 +138,8 @@ def to_request(
             os=params.get("platform", "")[:32],
             ua=params.get("ua") or user_agent,
             language=params.get("lang") or language,
-            ip=params.get("ip", ""),
+            ip=ip if ":" not in ip else "",
+            ipv6=ip if ":" in ip else "",
             geo=Geo(country=alpha3(alpha2(params.get("country", ""))), region=params.get("region", "")[:16]),
             lmt=int(_flag(params, "lmt")),
             dnt=int(_flag(params, "dnt")),

@@ -81,12 +81,12 @@ class Bidders:
         body_of: Callable[[Bidder], bytes | None],
         country: str | None,
         deadline_s: float,
-        is_named: Callable[[Bidder], bool] | None = None,
+        must_ask: Callable[[Bidder], bool] | None = None,
     ) -> Fanout:
         """Sends every DSP its request. Never blocks. `deadline_s` is monotonic time.
 
         `body_of` gives a DSP's request, or None when there is none for it, and the same object to those that get the
-        same. `is_named` says whether a deal of the request names a DSP.
+        same. `must_ask` says whether a DSP is asked whatever its tier.
         """
         now_s = time.monotonic()
         if deadline_s <= now_s:
@@ -98,7 +98,7 @@ class Bidders:
         draw, probe_share = self._draw, self._rules.probe_share
         for desk in self._buying_in(country):
             bidder = desk.bidder
-            if desk.tier > 1 and draw() >= TIER_SHARES[desk.tier] and not (is_named is not None and is_named(bidder)):
+            if desk.tier > 1 and draw() >= TIER_SHARES[desk.tier] and not (must_ask is not None and must_ask(bidder)):
                 desk.tally.skipped_tier += 1
                 continue
             body = body_of(bidder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
 
 from connectors.http_client import HttpPool
@@ -46,6 +46,8 @@ class Tally:
     won_cpm_micros: int = 0
     gained_cpm_micros: int = 0  # of wins: the price above the next bid, which is what its absence would have cost
     sent_bytes: int = 0
+    answers: int = 0  # exchanges that ended, in time or late
+    latency_ms: int = 0  # of all of them
     skipped_tier: int = 0
     skipped_limit: int = 0
     skipped_breaker: int = 0
@@ -67,6 +69,7 @@ class Desk:
         self.timeout = timeout
         self.tally = Tally()
         self.tier = 1
+        self.score_cpm_micros = 0  # as it was judged last
         self.latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self.latency_sum_s = 0.0
         self.no_bid = Turn(bidder, Outcome.NO_BID)
@@ -110,6 +113,10 @@ class Desk:
         self.timeout.observe(latency_s)
         self.latency_sum_s += latency_s
         self.latency_counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+
+    def counted(self) -> Tally:
+        """What it did until now. Latencies are added up where they are observed, for /metrics."""
+        return replace(self.tally, answers=sum(self.latency_counts), latency_ms=round(self.latency_sum_s * 1000))
 
     def heard(self) -> None:
         """It answered in time: whatever it said, it is alive."""

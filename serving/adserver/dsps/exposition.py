@@ -39,6 +39,9 @@ class DspMetrics(Collector):
         )
         timeout = GaugeMetricFamily("adserver_dsp_timeout_seconds", "What a DSP is given now", labels=["bidder"])
         tier = GaugeMetricFamily("adserver_dsp_tier", "1: always asked, 2: half, 3: a probe's share", labels=["bidder"])
+        score = GaugeMetricFamily(
+            "adserver_dsp_score_micros", "Worth of a thousand requests sent, when it was last judged", labels=["bidder"]
+        )
         for name, desk in desks.items():
             for outcome in _OUTCOMES:
                 calls.add_metric([name, outcome.removesuffix("s")], getattr(desk.tally, outcome))
@@ -47,7 +50,8 @@ class DspMetrics(Collector):
             latency.add_metric([name], _buckets(desk), desk.latency_sum_s)
             timeout.add_metric([name], desk.timeout.timeout_s)
             tier.add_metric([name], desk.tier)
-        yield from (calls, skipped, latency, timeout, tier)
+            score.add_metric([name], desk.score_cpm_micros)
+        yield from (calls, skipped, latency, timeout, tier, score)
         for name, (text, field, divisor) in _AMOUNTS.items():
             amount = CounterMetricFamily(name, text, labels=["bidder"])
             for bidder, desk in desks.items():

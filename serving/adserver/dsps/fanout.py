@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from schemas.catalog import Bidder
 from schemas.decisions import Outcome
 from schemas.errors import ConnectorError, TimedOut
-from serving.adserver.auction.rates import Rates, micros_of
 from serving.adserver.dsps.desk import Desk, Turn
 from serving.adserver.openrtb.messages import BidResponse, decode_response
 
 if TYPE_CHECKING:
+    from serving.adserver.auction.rules import Candidate
     from serving.adserver.decision import Decision
+
+#: (imp, a bid for it that the auction would have let in), of a response.
+Judge = Callable[[BidResponse, Bidder], Iterable[tuple[str, "Candidate"]]]
 
 _HELD_UP_S = 0.005
 _LAST_LOOK_S = 0.001
@@ -28,13 +32,17 @@ _NEVER_S = float("inf")
 class Fanout:
     """Calls in flight. `due_s` is the monotonic time at which each DSP's answer is no longer waited for."""
 
-    __slots__ = ("_due_s", "_finished", "_looked_again", "_pending", "_rates", "_shown", "_timer", "_turns", "calls")
+    __slots__ = (
+        *("_due_s", "_finished", "_judge", "_late", "_looked_again", "_pending", "_shown", "_timer", "_turns"),
+        "calls",
+    )
 
     def __init__(self, calls: Sequence[Desk] = (), due_s: Sequence[float] = ()) -> None:
         self.calls = calls
-        #: What each imp was shown for, CPM micros, once that is known: late bids are held against it.
-        self._shown: dict[str, int] = {}
-        self._rates: Rates | None = None
+        #: Priority of what each imp showed and what for, CPM micros, once that is known: late bids are held against it.
+        self._shown: dict[str, tuple[int, int]] = {}
+        self._judge: Judge | None = None
+        self._late: list[tuple[Desk, BidResponse]] = []  # came before the auction was over
         self._due_s = due_s
         self._turns: list[Turn | None] = [None] * len(calls)
         self._pending = len(calls)
@@ -75,15 +83,16 @@ class Fanout:
         if self._turns[tag] is None:
             self._take(tag, desk.failed(Outcome.EXPIRED if isinstance(error, TimedOut) else Outcome.DSP_ERROR))
 
-    def settled(self, decisions: Iterable[Decision], rates: Rates) -> None:
-        """Tells who won, and by how much: what a DSP is worth is what would be missed without it."""
-        self._rates = rates
+    def settled(self, decisions: Iterable[Decision], judge: Judge) -> None:
+        """Tells who won, and by how much: what a DSP is worth is what would be missed without it. `judge` says which
+        bids of a response could have won; those that came late are held against what was shown, or against nothing.
+        """
+        self._judge = judge
         for decision in decisions:
-            winner = decision.winner
-            if winner is None:
-                continue
-            self._shown[decision.opportunity.imp.id] = winner.bid_cpm_micros
-            if winner.bidder_id is None:
+            winner, imp_id = decision.winner, decision.opportunity.imp.id
+            shown = (winner.priority, winner.bid_cpm_micros) if winner is not None else (0, 0)
+            self._shown[imp_id] = min(shown, self._shown.get(imp_id, shown))  # of several ads, the one to replace
+            if winner is None or winner.bidder_id is None:
                 continue
             desk = next((d for d in self.calls if d.bidder.id == winner.bidder_id), None)
             if desk is not None:
@@ -91,6 +100,9 @@ class Fanout:
                 desk.tally.wins += 1
                 desk.tally.won_cpm_micros += winner.bid_cpm_micros
                 desk.tally.gained_cpm_micros += max(0, winner.bid_cpm_micros - next_best)
+        late, self._late = self._late, []
+        for desk, response in late:
+            self._hold_against_shown(desk, response)
 
     def _take(self, tag: int, turn: Turn) -> None:
         self._turns[tag] = turn
@@ -127,19 +139,24 @@ class Fanout:
             self._timer = loop.call_later(next_s - now_s, self._look, loop, next_s)
 
     def _measure_late(self, desk: Desk, body: bytes) -> None:
-        """Counts a late bid, and what it would have brought above what was shown. It is never used."""
+        """Counts late bids, and what the best for each imp would have brought above what was shown. None is used."""
         try:
             response = decode_response(body)
         except ValueError:
             return
-        for bid in (bid for seat in response.seatbid for bid in seat.bid):
-            desk.tally.late_bids += 1
-            shown = self._shown.get(bid.impid)
-            price_micros = micros_of(bid.price)
-            if shown is None or self._rates is None or price_micros is None:
-                continue
-            would_pay = self._rates.to_ours(price_micros, response.cur)
-            desk.tally.late_lost_cpm_micros += max(0, (would_pay or 0) - shown)
+        desk.tally.late_bids += sum(len(seat.bid) for seat in response.seatbid)
+        if self._judge is None:
+            self._late.append((desk, response))
+        else:
+            self._hold_against_shown(desk, response)
+
+    def _hold_against_shown(self, desk: Desk, response: BidResponse) -> None:
+        best: dict[str, int] = {}
+        for imp_id, bid in self._judge(response, desk.bidder) if self._judge is not None else ():
+            priority, shown_micros = self._shown.get(imp_id, (0, 0))
+            if bid.priority >= priority:
+                best[imp_id] = max(best.get(imp_id, 0), bid.bid_cpm_micros - shown_micros)
+        desk.tally.late_lost_cpm_micros += sum(best.values())
 
 
 def _turn(desk: Desk, status: int, body: bytes) -> Turn:

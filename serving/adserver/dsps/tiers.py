@@ -1,11 +1,13 @@
 """Which DSPs are worth asking each time: judged once a period from what all processes have counted.
 
 Every process adds its counts to the running period in Valkey. When a period is over, each of them reads the same sums
-and comes to the same tiers, without asking the others; a process that starts takes those of the last period.
+and comes to the same tiers, without asking the others; a process that starts takes those of the last period. Scores and
+tiers are written to Valkey as well, for whoever wants to see them (`DSP_SCORES`).
 
 A DSP's worth is what would be missed without it: the price of its wins above the next bid, per request sent to it.
 Its bids are worth a little more than nothing, so that one who bids and does not win is told from one who never bids;
-errors and answers that come too late take from it in proportion. Tier 1 is the smallest set of DSPs that makes
+errors and answers that come too late take from it in proportion, and so does the time that its answers take: an auction
+ends with its last answer. Tier 1 is the smallest set of DSPs that makes
 `TOP_SHARE` of all worth, tier 2 those that make the next until `MOST_SHARE`, tier 3 the rest. Who was asked too rarely
 to be judged stays in tier 1.
 """
@@ -21,7 +23,7 @@ from dataclasses import fields
 from connectors.valkey import AsyncValkey
 from connectors.valkey_wire import Command
 from schemas.errors import ConnectorError
-from schemas.redis_layout import DSP_HEALTH_PERIODS, dsp_health_key
+from schemas.redis_layout import DSP_HEALTH_PERIODS, DSP_SCORES, DspStanding, dsp_health_key, dsp_standing_value
 from serving.adserver.dsps.desk import Desk, Tally
 
 TOP_SHARE, MOST_SHARE = 0.9, 0.99
@@ -29,6 +31,8 @@ TOP_SHARE, MOST_SHARE = 0.9, 0.99
 ENOUGH_CALLS = 200
 #: Worth of a bid that does not win: this share of a thousandth of a currency unit, in CPM micros.
 BID_CPM_MICROS = 1_000
+#: Mean latency at which a request sent to a DSP is worth half of what it is at once: about a player's usual deadline.
+HALF_WORTH_MS = 150
 _FLUSHES = 6  # per period
 _TIMEOUT_S = 1.0
 _COUNTED = tuple(f.name for f in fields(Tally))
@@ -40,12 +44,24 @@ def worth(tally: Tally) -> float:
     Example:
     >>> worth(Tally(calls=100, bids=10, wins=5, gained_cpm_micros=5_000_000, expired=50))
     25050.0
+    >>> worth(Tally(calls=100, gained_cpm_micros=5_000_000, answers=100, latency_ms=15_000))
+    25000.0
     """
     if not tally.calls:
         return 0.0
     failed = min(tally.calls, tally.errors + tally.expired + tally.invalid)
     value = tally.gained_cpm_micros + tally.bids * BID_CPM_MICROS
-    return value / tally.calls * (1 - failed / tally.calls)
+    latency_ms = tally.latency_ms / tally.answers if tally.answers else 0.0
+    return value / tally.calls * (1 - failed / tally.calls) / (1 + latency_ms / HALF_WORTH_MS)
+
+
+def standing(tally: Tally, tier: int) -> DspStanding:
+    """A DSP's tier with what it comes from."""
+    calls = max(1, tally.calls)
+    failed = tally.errors + tally.expired + tally.invalid
+    bid_rate, win_rate, failed_share = (round(1_000_000 * n / calls) for n in (tally.bids, tally.wins, failed))
+    latency_ms = tally.latency_ms // max(1, tally.answers)
+    return DspStanding(tier, round(worth(tally)), tally.calls, bid_rate, win_rate, failed_share, latency_ms)
 
 
 def tiers(tallies: Mapping[str, Tally]) -> dict[str, int]:
@@ -111,7 +127,7 @@ class TierKeeper:
         commands: list[Command] = []
         now: dict[str, tuple[Desk, Tally]] = {}
         for name, desk in self._desks().items():
-            counts = Tally(*(getattr(desk.tally, field) for field in _COUNTED))
+            counts = desk.counted()
             known = self._told.get(name)
             added = counts.since(known[1]) if known is not None and known[0] is desk else counts
             now[name] = (desk, counts)
@@ -133,8 +149,13 @@ class TierKeeper:
                 setattr(counted[name], field, int(value))
         if not reply:
             return
-        for name, tier in tiers(counted).items():
-            desks[name].tier = tier
+        found = {name: standing(counted[name], tier) for name, tier in tiers(counted).items()}
+        for name, judged in found.items():
+            desks[name].tier, desks[name].score_cpm_micros = judged.tier, judged.score_cpm_micros
+        if found:
+            pairs = [part for name, judged in found.items() for part in (name, dsp_standing_value(judged))]
+            life_s = DSP_HEALTH_PERIODS * self._period_s
+            await self._ask([("DEL", DSP_SCORES), ("HSET", DSP_SCORES, *pairs), ("EXPIRE", DSP_SCORES, life_s)])
 
     async def _ask(self, commands: Sequence[Command]) -> list[list[bytes]]:
         replies = await self._valkey.pipeline(commands, _TIMEOUT_S)

@@ -1,7 +1,8 @@
 """What a win costs at most, what is in flight, and a win's way to its money. The ledger itself: `ledger.py`.
 
-A win reserves its price for `reservation_s`; it is granted while committed + reserved + leased + price <= budget, of
-the UTC day and of the campaign's life. A CPC win reserves the price of its click.
+A win reserves its price for `reservation_s`, one that is paid by a click or a completed view for the longer
+`event_reservation_s`; it is granted while committed + reserved + leased + price <= budget, of the UTC day and of the
+campaign's life. A CPC win reserves the price of its click.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from schemas.redis_layout import OpenWins
 #: How often wins are confirmed before a campaign has any of its own to tell, and how many wins that belief is worth.
 CONFIRMED_SHARE, CONFIRMED_PRIOR_WINS = 0.9, 20.0
 #: Pricings that are paid by an event after the impression, at the price of one such event.
-_PER_EVENT = ("cpc", "cpv")
+PER_EVENT = ("cpc", "cpv")
 
 
 def price_of_win(pricing: str, bid_micros: int, quantity: float = 1.0) -> int:
@@ -27,7 +28,7 @@ def price_of_win(pricing: str, bid_micros: int, quantity: float = 1.0) -> int:
     >>> price_of_win("cpm", 2_500_000), price_of_win("cpc", 400_000)
     (2500, 400000)
     """
-    return bid_micros if pricing in _PER_EVENT else impression_cost_micros(bid_micros, quantity)
+    return bid_micros if pricing in PER_EVENT else impression_cost_micros(bid_micros, quantity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +48,13 @@ _QUIET_PER_REFRESH = 500
 
 @dataclass(frozen=True, slots=True)
 class BudgetTimes:
-    """What may be tuned, s. `settle_s`: how far one partition of the stream may be behind the newest.
+    """What may be tuned, s. `event_reservation_s`: the life of wins that a click or a completed view pays, as late as
+    those come. `settle_s`: how far one partition of the stream may be behind the newest.
     `lease_wins_per_s`: from how many wins per second on a campaign leases money; 0: none does.
     """
 
     reservation_s: float = 120.0
+    event_reservation_s: float = 900.0
     settle_s: float = 15.0
     refresh_s: float = 1.0
     expired_s: float = 5.0
@@ -61,6 +63,10 @@ class BudgetTimes:
     lease_wins_per_s: float = 20.0
     stream_kept_s: float = 4 * 3600.0
     curve_s: float = 900.0
+
+    def life_s(self, budget: Budget) -> float:
+        """How long money of a budget is held for a win that has not been paid."""
+        return max(self.reservation_s, self.event_reservation_s) if budget.per_event else self.reservation_s
 
 
 class Budgets:
@@ -87,12 +93,13 @@ class Budgets:
         self.accounts: dict[str, Account] = {}
         self.curve = pacing.Curve()
         self._refreshed_s = float("-inf")
-        self._closed_until_s = float("-inf")
+        self._closed_until_s = self._events_closed_until_s = float("-inf")
         self._complete = False
         self._throttles: dict[str, pacing.Throttle] = {}
         self._paced_s = self._learnt_s = float("-inf")
         self._leases: dict[str, Lease] = {}
         self._demand: defaultdict[str, Demand] = defaultdict(Demand)
+        self._may_lease = True
         self._undo: list[Command] = []
         self._turn = 0
 
@@ -117,7 +124,7 @@ class Budgets:
 
     def reserve(self, reservation: Reservation, record_id: str) -> Command:
         """The call of the ledger for a win."""
-        life_ms = round(self.times.reservation_s * 1000)
+        life_ms = round(self.times.life_s(reservation.budget) * 1000)
         return operation("reserve", reservation.budget, self.settled_ms, record_id, reservation.price_micros, life_ms)
 
     def release(self, reservation: Reservation, record_id: str) -> Command:
@@ -137,7 +144,9 @@ class Budgets:
         any marker it was emptied, of reservations too, so what is on its way has to arrive or end first.
         """
         if self._complete and not marker:
-            self._closed_until_s = self._monotonic() + self.times.reservation_s + self.times.lease_s
+            now_s, times = self._monotonic(), self.times
+            self._closed_until_s = now_s + times.reservation_s + times.lease_s
+            self._events_closed_until_s = now_s + max(times.reservation_s, times.event_reservation_s) + times.lease_s
         self._complete = False
         self._leases.clear()
 
@@ -175,7 +184,7 @@ class Budgets:
         settled = await self._settle(self._due(inventory))
         known = {c: found for c, found in self.accounts.items() if c in inventory.budgets}
         accounts = known | settled
-        self.know(accounts, started_s)
+        self.know(accounts, started_s, {c for c, budget in inventory.budgets.items() if budget.per_event})
         await self._renew_leases(inventory, elapsed_s)
         now_ms = round(self._clock() * 1000)
         self.urgency = {
@@ -193,18 +202,33 @@ class Budgets:
         metrics.EXPIRED_RESERVATIONS.set(sum(found.released_micros for found in accounts.values()))
         metrics.LATE_SPEND.set(sum(found.late_micros for found in accounts.values()))
 
-    def know(self, accounts: dict[str, Account], at_s: float) -> None:
-        """Takes in how all campaigns stood at a moment (monotonic)."""
+    def know(self, accounts: dict[str, Account], at_s: float, per_event: Collection[str] = ()) -> None:
+        """Takes in how all campaigns stood at a moment (monotonic). `per_event`: those that clicks or views pay, which
+        get nothing as long as some may come of ads whose reservations were lost.
+        """
         self.accounts = accounts
         self.headroom_micros = {campaign: found.headroom_micros for campaign, found in accounts.items()}
+        if at_s < self._events_closed_until_s:
+            self.headroom_micros.update(dict.fromkeys(per_event, 0))
         self._refreshed_s, self._complete = at_s, True
 
-    async def close(self) -> None:
-        """Gives leases back. Errors: none; what can't be given back comes back by itself."""
+    async def return_leases(self) -> None:
+        """Gives leases back and takes no more: from now on wins are reserved one by one. Errors: none; what can't be
+        given back now is with the next refresh or at the end, else it comes back by itself.
+        """
+        self._may_lease = False
         ends = [self._returned(lease, campaign) for campaign, lease in self._leases.items()]
         self._leases.clear()
+        try:
+            await self._call(ends)
+        except ConnectorError:
+            self.undo_later(ends)
+
+    async def close(self) -> None:
+        """Undoes what is to be undone, and gives back a lease that was being taken. Errors: none."""
+        await self.return_leases()
         with suppress(ConnectorError):
-            await self._call([*self._undo, *ends])
+            await self._call(self._undo)
 
     def _due(self, inventory: Inventory) -> list[Budget]:
         """Ledgers to settle now: all that something is reserved in or won from here, and of the quiet ones some in
@@ -239,10 +263,10 @@ class Budgets:
             if lease is not None and (budget is None or lease.is_due(now_s, times.refresh_s)):
                 ends.append(self._returned(self._leases.pop(campaign), campaign))
                 lease = None
-            hot = times.lease_wins_per_s and demand.wins_per_s >= times.lease_wins_per_s
+            hot = self._may_lease and times.lease_wins_per_s and demand.wins_per_s >= times.lease_wins_per_s
             if budget is not None and lease is None and hot:
                 size_micros, least_micros = demand.size(times.lease_s)
-                life_ms = round((times.lease_s + times.reservation_s) * 1000)
+                life_ms = round((times.lease_s + times.life_s(budget)) * 1000)
                 new_id = lease_id(self._random(16))
                 ask = operation("lease", budget, self.settled_ms, new_id, size_micros, life_ms, least_micros)
                 asked.append((budget, new_id, ask))
@@ -290,7 +314,9 @@ class Budgets:
                 daily_micros = min(daily_micros, campaign.lifetime_budget_micros - before)
             plan = pacing.day_plan(campaign, max(0, daily_micros), self.curve, now_ms)
             throttle = self._throttles.setdefault(campaign.id, pacing.Throttle())
-            share = throttle.look(plan, found.committed_micros + found.reserved_micros, now_ms)
+            # of the clicks and views that money is held for, most never come: what they will cost is not that
+            held_micros = 0 if inventory.budgets[campaign.id].per_event else found.reserved_micros
+            share = throttle.look(plan, found.committed_micros + held_micros, now_ms)
             thresholds[campaign.id] = pacing.threshold(share)
             metrics.PACING_SHARE.labels(campaign.id).set(share)
         self.thresholds = thresholds

@@ -24,9 +24,11 @@ Invariant, for the day and for the lifetime: after every operation that grants,
     committed + reserved + leased <= budget.
 `total` is the sum of all amounts (each change of one is a change of both). A grant of p happens only if
 p <= budget - committed - total, and adds p to total. A commit of d adds d to committed and takes min(d, total) from
-total; a release takes from total what can't be committed any more: a win whose life is over is not shown
-(OpenRTB 2.6 §4.2.3, `bid.exp`). So the sum grows by grants alone, and by impressions that were shown after their
-life: those are counted (`late_micros`) and take from what is left to grant. A lease's wins are shown within the life
+total; a release takes from total what can't be committed any more: a win whose life is over is not shown (the answer
+says until when it may be: OpenRTB 2.6 §4.2.3 `bid.exp`, VAST 4 `Expires`). Of a campaign that is paid by clicks or
+completed views (`Budget.per_event`) a life is as long as those may come, and its amount is that of the event. So the
+sum grows by grants alone, and by what happened after its life: that is counted (`late_micros`) and takes from what is
+left to grant. A lease's wins are shown within the life
 that begins with the last of them, and its amount is held that long: a server may be killed with it, and the money
 comes back by itself. All of this lies in Valkey's append-only file before a server hears of it (`appendfsync always`,
 infra/local/platform.py): with `everysec` a crash could forget the grants of up to two seconds whose ads are shown all
@@ -194,11 +196,14 @@ return {granted, headroom, committed, ever, total, tonumber(sums[2] or 0), tonum
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a campaign may spend: in a UTC day, and in its life (0: no such limit). Micros."""
+    """What a campaign may spend: in a UTC day, and in its life (0: no such limit). Micros. `per_event`: some of it is
+    for clicks or completed views, which come later than impressions.
+    """
 
     campaign_id: str
     daily_micros: int
     lifetime_micros: int = 0
+    per_event: bool = False
 
 
 @dataclass(frozen=True, slots=True)

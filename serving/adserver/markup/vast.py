@@ -16,6 +16,7 @@ from lxml import etree
 
 from schemas.catalog import Creative
 from schemas.money import to_decimal
+from serving.adserver.markup import media
 from serving.adserver.markup.merging import merge
 from serving.adserver.markup.trackers import Trackers
 from serving.adserver.markup.vast_parse import MOST_CREATIVES, NotVast, ads_of, child, descend, elements, parsed
@@ -35,7 +36,6 @@ __all__ = ["EMPTY", "NAMESPACE", "AdIdentity", "NotVast", "Player"]
 
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 EMPTY = f"{_DECLARATION}{VERSIONS[NEWEST].root}/>\n"
-_MIMES = {"video": "video/mp4", "audio": "audio/mpeg"}
 _AD_SYSTEM = '<AdSystem version="1">Headwater</AdSystem>'
 
 
@@ -70,7 +70,8 @@ def player_of(imp: Imp) -> Player | None:
 class AdIdentity:
     """What the answer says about the ad: ids, and the price as §3.7 `Pricing`.
 
-    `price_micros` is a CPM, or the price of a click when `pricing` is cpc.
+    `price_micros` is a CPM, or the price of a click when `pricing` is cpc. `expires_s`: within which time of the answer
+    it may be shown; 0 says nothing about it.
     """
 
     record_id: str
@@ -81,6 +82,7 @@ class AdIdentity:
     pricing: str
     price_micros: int
     currency: str
+    expires_s: int = 0
 
     def pricing_element(self) -> str:
         model = self.pricing if self.pricing in ("cpc", "cpv") else "cpm"
@@ -106,15 +108,12 @@ def inline(
     """Our own video or audio ad. Shape: a whole document with one InLine."""
     version = player.version
     seconds = creative.duration_s or 0
-    media = (
-        f'<MediaFiles><MediaFile delivery="progressive" type="{_attribute(creative.mime or _MIMES[creative.format])}" '
-        f'width="{creative.width}" height="{creative.height}">{_cdata(creative.media_url)}</MediaFile></MediaFiles>'
-    )
+    file = f"<MediaFile {media.attributes(creative)}>{_cdata(creative.media_url)}</MediaFile>"
     clicks = {"ClickThrough": f"<ClickThrough>{_cdata(creative.landing_url)}</ClickThrough>"}
     linear = {
         "TrackingEvents": _tracking(trackers, version),
         "Duration": f"<Duration>{_duration(seconds)}</Duration>",
-        "MediaFiles": media,
+        "MediaFiles": f"<MediaFiles>{file}</MediaFiles>",
         "VideoClicks": _video_clicks(trackers, version, clicks),
     }
     skippable = player.skip_offset_s is not None and seconds > player.skip_longer_than_s and version.name >= "3.0"
@@ -131,6 +130,8 @@ def inline(
         "Creatives": f'<Creatives><Creative id="{_attribute(creative.id)}">'
         f"{version.joined('Creative', parts)}</Creative></Creatives>",
     }
+    if identity.expires_s:
+        body["Expires"] = f"<Expires>{identity.expires_s}</Expires>"
     kind = ' adType="audio"' if creative.format == "audio" and version.name >= "4.1" else ""
     return _document(identity, version, f"<InLine>{version.joined('InLine', body)}</InLine>", kind)
 

@@ -65,6 +65,8 @@ _ORDER_4: dict[str, tuple[str, ...]] = {
     "NonLinearAds": _NON_LINEAR_ADS,
     "Creative": ("CompanionAds", "CreativeExtensions", "Linear", "NonLinearAds", "UniversalAdId"),
 }
+#: Elements of InLine that came with 4.1.
+_NEW_IN_4_1 = ("AdServingId", "Expires")
 _LINEAR_EVENTS_2 = frozenset(
     {"creativeView", "start", "firstQuartile", "midpoint", "thirdQuartile", "complete", "mute", "acceptInvitation"}
 )
@@ -103,7 +105,7 @@ class Version:
 VERSIONS = {
     "2.0": Version("2.0", _ORDER_2),
     "3.0": Version("3.0", _ORDER_3),
-    "4.0": Version("4.0", _ORDER_4 | {"InLine": tuple(n for n in _ORDER_4["InLine"] if n != "AdServingId")}),
+    "4.0": Version("4.0", _ORDER_4 | {"InLine": tuple(n for n in _ORDER_4["InLine"] if n not in _NEW_IN_4_1)}),
     "4.1": Version("4.1", _ORDER_4),
     "4.2": Version("4.2", _ORDER_4),
 }

@@ -73,6 +73,7 @@ class Opportunity:
     private_auction: bool = False
     is_first: bool = True  # of its request
     duration_floors: DurationFloors = ()
+    premium: bool = False  # every DSP is asked for it
 
     @property
     def quantity(self) -> float:
@@ -139,13 +140,14 @@ def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int 
         if floor is not None:
             floor = max(floor, least)
         publisher = place.publisher if place is not None else None
+        publisher_id = placement.publisher_id if placement else (publisher.id if publisher else "")
         timed = imp.video or imp.audio
         found.append(
             Opportunity(
                 imp=imp,
                 formats=_formats(imp, placement),
                 placement_id=imp.tagid,
-                publisher_id=placement.publisher_id if placement else (publisher.id if publisher else ""),
+                publisher_id=publisher_id,
                 category=placement.content_category if placement else (categories[0] if categories else None),
                 floor_cpm_micros=floor,
                 live=placement.live if placement else bool(content is not None and content.livestream),
@@ -153,6 +155,7 @@ def opportunities(request: BidRequest, inventory: Inventory, floor_percent: int 
                 private_auction=imp.pmp is not None and imp.pmp.private_auction == 1,
                 is_first=imp is request.imp[0],
                 duration_floors=by_duration(timed.durfloors, imp.bidfloorcur, inventory.rates, least) if timed else (),
+                premium=inventory.is_premium(imp.tagid, publisher_id, floor),
             )
         )
     return found

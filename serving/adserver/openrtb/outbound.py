@@ -23,6 +23,7 @@ from serving.adserver.openrtb.consent import Permission
 from serving.adserver.openrtb.context import Opportunity, RequestContext
 from serving.adserver.openrtb.device import truncated
 from serving.adserver.openrtb.messages import encode
+from serving.adserver.openrtb.withheld import withheld
 
 Json = dict[str, Any]
 
@@ -82,9 +83,11 @@ class Outbound:
             self._bodies[key] = self._serialised(bidder, permission, seats, deals)
         return self._bodies[key] or None
 
-    def is_named(self, bidder: Bidder) -> bool:
-        """Whether a deal names this bidder or one of its seats, rather than being open to anyone."""
-        return any(
+    def must_ask(self, bidder: Bidder) -> bool:
+        """Whether this bidder is asked whatever its tier: for a premium imp, or since a deal names it or one of its
+        seats, rather than being open to anyone.
+        """
+        return any(place.premium for place in self._asked) or any(
             bidder.id in deal.bidders or not deal.seats.isdisjoint(bidder.seat_ids)
             for place in self._asked
             for deal in place.deals.values()
@@ -112,7 +115,7 @@ class Outbound:
         """The body of a variant; empty when nothing in it could be bought."""
         data = self._known_to(permission)
         imps = [
-            self._imp(o, imp, bidder, deals[i] if deals else ())
+            self._imp(o, imp if permission.ids else withheld(imp, "imp"), bidder, deals[i] if deals else ())
             for i, (o, imp) in enumerate(self._imps)
             if not o.private_auction or (deals and deals[i])
         ]
@@ -179,7 +182,7 @@ class Outbound:
         """The request with what a bidder may know of its user."""
         known = self._personal.get(permission)
         if known is None:
-            known = dict(self._data)
+            known = {n: v if permission.ids or n == "imp" else withheld(v, n) for n, v in self._data.items()}
             ext = known.get("ext")
             if isinstance(ext, dict):
                 ext = {name: value for name, value in ext.items() if name != _OWN_EXT}
@@ -187,7 +190,7 @@ class Outbound:
                 known["ext"] = ext
             else:
                 known.pop("ext", None)  # nobody can say what is in it
-            if (device := _device(self._data.get("device"), permission)) is not None:
+            if (device := _device(known.get("device"), permission)) is not None:
                 known["device"] = device
             user = _user(self._data.get("user"), permission, self._context.pseudonym)
             known.pop("user", None)
