@@ -132,7 +132,7 @@ def test_faults_are_planted_as_declared() -> None:
                 case "late":
                     assert shot.clock_shift_ms < -LATENESS_MS - 50_000
                 case "behind" | "ahead":
-                    assert shot.clock_shift_ms == (-CLOCK_AHEAD_MS if shot.kind == "behind" else CLOCK_AHEAD_MS)
+                    assert shot.clock_shift_ms == (-CLOCK_AHEAD_MS if shot.kind == "behind" else CLOCK_AHEAD_MS - 1_000)
                 case "absurd":
                     assert shot.clock_shift_ms < -OLDEST_MS and shot.expected_reject == "absurd_time"
                 case "forged":
