@@ -17,11 +17,14 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 
 from connectors.kafka import as_connector_error, consumer, transactional_producer, value_of
 from connectors.patience import Patience
+from connectors.watchdog import Watchdog
 from schemas.errors import TimedOut, Unavailable
 
 logger = logging.getLogger(__name__)
 
 _CALL_S = 5.0
+#: A call that has not come back by then never will.
+_STUCK_S = 20.0
 
 
 class Batch(Protocol):
@@ -74,6 +77,7 @@ class TransactionalLoop(Generic[B]):
         self._on_aborted = on_aborted
         self._rebalanced = False
         self._consumer: Consumer | None = None
+        self._watchdog: Watchdog | None = None
         self.ready = False
 
     def run(self) -> None:
@@ -94,6 +98,7 @@ class TransactionalLoop(Generic[B]):
         if opened is None:
             return
         self._consumer = self._open_consumer()
+        self._watchdog = Watchdog(_STUCK_S)
         try:
             while not self._stopping.is_set():
                 messages = self._poll()
@@ -102,6 +107,7 @@ class TransactionalLoop(Generic[B]):
                     self._process(opened, messages)
         finally:
             self.ready = False
+            self._watchdog.close()
             self._consumer.close()
 
     def _open_consumer(self) -> Consumer:
@@ -181,25 +187,26 @@ class TransactionalLoop(Generic[B]):
                     except BufferError:
                         producer.poll(0.1)
             group = self._consumer.consumer_group_metadata()
-            _until_done(lambda: producer.send_offsets_to_transaction(offsets, group, _CALL_S))
-            _until_done(lambda: producer.commit_transaction(_CALL_S))
+            self._until_done(lambda: producer.send_offsets_to_transaction(offsets, group, _CALL_S))
+            self._until_done(lambda: producer.commit_transaction(_CALL_S))
         except KafkaException as e:
             if not e.args[0].txn_requires_abort():
                 raise as_connector_error(e) from e
             try:
-                _until_done(lambda: producer.abort_transaction(_CALL_S))
+                self._until_done(lambda: producer.abort_transaction(_CALL_S))
             except KafkaException as on_abort:
                 raise as_connector_error(on_abort) from on_abort
             raise _Aborted(str(e.args[0].str())) from e
 
-
-def _until_done(call: Callable[[], object]) -> None:
-    """Repeats a transaction's call while the client says that it may be repeated. Errors: KafkaException."""
-    while True:
-        try:
-            call()
-            return
-        except KafkaException as e:
-            if not e.args[0].retriable():
-                raise
-            logger.info("transaction call repeated", extra={"error": e.args[0].str()})
+    def _until_done(self, call: Callable[[], object]) -> None:
+        """Repeats a transaction's call while the client says that it may be repeated. Errors: KafkaException."""
+        assert self._watchdog is not None
+        while True:
+            try:
+                with self._watchdog.watching():
+                    call()
+                return
+            except KafkaException as e:
+                if not e.args[0].retriable():
+                    raise
+                logger.info("transaction call repeated", extra={"error": e.args[0].str()})

@@ -103,9 +103,11 @@ def local_services() -> Iterator[Endpoints]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Endpoints]:
     """The whole local stack with all jobs, as `make up` starts it. Comes after all contract tests; the services of
-    those are stopped first, so that memory is theirs one at a time."""
+    those are stopped first, so that memory is theirs one at a time. Reservations live for 20 s instead of 120: an ad
+    server whose Valkey was emptied waits for their end."""
     if not KEEP:
         services = Endpoints(port_base=PORT_BASE, home=ROOT / "build" / "tests" / str(PORT_BASE))
         control.down(services)
+    os.environ["HEADWATER_ADSERVER_RESERVATION_S"] = "20"
     with _started(PORT_BASE + 100, DEFAULT) as where:
         yield where

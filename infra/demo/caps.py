@@ -21,9 +21,11 @@ SELECT d.user_id, COUNT(*) FROM decisions d JOIN beacons b USING (record_id)
 WHERE d.opted_out = 0 AND b.event = 'impression' AND b.kind = 'normal' AND b.status = 204
   AND d.campaign_id IN ({marks}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1
 """
+#: Not those of clocks that are a day behind: they are in the longer windows only.
 _SEEN = """
 SELECT d.{scope}_id, COUNT(DISTINCT d.record_id) FROM decisions d JOIN beacons b USING (record_id)
-WHERE d.user_id = ? AND b.event = 'impression' AND b.kind IN ('normal', 'duplicate', 'late') AND b.status = 204
+WHERE d.user_id = ? AND b.event = 'impression' AND b.status = 204
+  AND b.kind IN ('normal', 'duplicate', 'late', 'ahead')
 GROUP BY 1
 """
 

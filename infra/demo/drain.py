@@ -138,7 +138,8 @@ def reconcile(
         lines = tuple(line for line in lines if line.measure != "sessions_completed")
     tally = drained.tally
     conversions = tally.by_type["conversion"]
-    checks = planted_checks(truth, tally.duplicates, tally.late, tally.expired, conversions, tally.dead_letters)
+    counts = tally.duplicates, tally.late, tally.ahead, tally.expired, conversions
+    checks = planted_checks(truth, *counts, tally.dead_letters)
     return Report(lines, checks)
 
 

@@ -120,12 +120,13 @@ def compare(truth: ByCampaign, hops: dict[str, ByCampaign]) -> tuple[Line, ...]:
 
 
 def planted_checks(
-    truth: Truth, duplicates: int, late: int, expired: int, conversions: int, dead_letters: Counter[str]
+    truth: Truth, duplicates: int, late: int, ahead: int, expired: int, conversions: int, dead_letters: Counter[str]
 ) -> tuple[Check, ...]:
     """What was planted against what was found; a dead letter of a reason nobody planted is wrong too."""
     checks = [
         Check("duplicates", truth.duplicates, duplicates),
         Check("late events", truth.late, late),
+        Check("clocks a day ahead", truth.ahead, ahead),
         Check("expired tokens", truth.expired, expired),
         Check("conversions", truth.conversions, conversions),
     ]

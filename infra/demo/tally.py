@@ -60,6 +60,7 @@ class KafkaTally:
         self._sessions: dict[str, dict[str, Any]] = {}
         self.late = 0
         self.expired = 0
+        self.ahead = 0
         self.dead_letters: Counter[str] = Counter()
         self.dead_letter_origins: dict[str, str] = {}
         self._on_record: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -134,6 +135,7 @@ class KafkaTally:
         self._seen.add(event["event_id"])
         self.by_type[event["event_type"]] += 1
         self.expired += "token_expired" in event["quality_reasons"]
+        self.ahead += "clock_ahead" in event["quality_reasons"]
         measures = self.by_campaign[event["campaign_id"]]
         measures["spend_micros"] += event["cost_micros"]
         if (measure := _MEASURE_OF.get(event["event_type"])) is not None:

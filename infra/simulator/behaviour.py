@@ -16,10 +16,12 @@ from infra.simulator.world import User, World
 from schemas.errors import RejectReason
 from schemas.events import LATENESS_MS, OLDEST_MS
 
-Kind = Literal["normal", "duplicate", "late", "flood", "expired", "forged", "absurd"]
+Kind = Literal["normal", "duplicate", "late", "behind", "ahead", "flood", "expired", "forged", "absurd"]
 
 #: Kinds that carry a genuine event; of all beacons with the same identity exactly one counts.
-GENUINE: tuple[Kind, ...] = ("normal", "duplicate", "late", "flood", "expired")
+GENUINE: tuple[Kind, ...] = ("normal", "duplicate", "late", "behind", "ahead", "flood", "expired")
+#: Kinds whose event is late to the platform: received more than the lateness limit after its client time.
+LATE: tuple[Kind, ...] = ("late", "behind")
 
 BASE_LOG_ODDS = -2.8
 _DEVICE_LOG_ODDS = {"ctv": -1.0, "phone": 0.7, "tablet": 0.3, "desktop": 0.1}
@@ -29,6 +31,11 @@ _COMPLETION = {"ctv": 0.93, "phone": 0.7, "tablet": 0.78, "desktop": 0.74}
 _QUARTILES = ((25, "first_quartile"), (50, "midpoint"), (75, "third_quartile"), (100, "complete"))
 #: Players step through their ads this long after the ad started, in seconds of the ad.
 _VIEWABLE_AFTER_S = 2.0
+_DAY_MS = 86_400_000
+
+
+#: A day ahead is the most that the platform takes for a clock error: a second less, because timers may fire early.
+_WRONG_CLOCKS: tuple[tuple[Kind, int], ...] = (("behind", -_DAY_MS), ("ahead", _DAY_MS - 1_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,7 @@ class Faults:
     duplicate_beacon: float = 0.03  # of beacons: fired a second time
     out_of_order: float = 0.05  # of ads: beacons overtake each other on the way
     offline: float = 0.02  # of ads: played offline, all beacons late
+    wrong_clock: float = 0.01  # of ads: played by a device whose clock is a day behind, or ahead
     forged: float = 0.01  # of ads: one more beacon with a token that nobody issued
     expired: float = 0.01  # of ads: one more event, sent when its token has expired
     absurd: float = 0.004  # of ads: one more beacon from a clock that is years off
@@ -85,6 +93,9 @@ def plan(ad: ShownAd, user: User, p_click: float, speed_up: float, faults: Fault
     if offline:
         shift_ms = -(LATENESS_MS + rng.randrange(60_000, 20 * 60_000))
         shots = [Shot(s.after_s, s.happened_s, s.tracker, "late", shift_ms) for s in shots]
+    elif not user.bot and rng.random() < faults.wrong_clock:
+        kind, shift_ms = rng.choice(_WRONG_CLOCKS)
+        shots = [Shot(s.after_s, s.happened_s, s.tracker, kind, shift_ms) for s in shots]
     else:
         if rng.random() < faults.out_of_order:
             shots = [Shot(s.after_s + rng.uniform(0.0, 0.6), s.happened_s, s.tracker, s.kind) for s in shots]

@@ -31,13 +31,17 @@ def run_traffic(
     settings: TrafficSettings,
     name: str,
     on_tick: Callable[[TrafficCounts], None] = lambda counts: None,
+    until: Callable[[], bool] = lambda: True,
 ) -> tuple[TrafficCounts, Path]:
-    """One stretch of traffic from start to end; gives back its counts and its ledger's file. Blocks."""
+    """One stretch of traffic from start to end; gives back its counts and its ledger's file. Blocks.
+
+    As `Traffic.run` it goes on past the last request until `until` is true.
+    """
     path = ledger_path(ends, name)
     ledger = Ledger(path, name, world.seed)
 
     async def stretch() -> TrafficCounts:
-        return await Traffic(world, ends, ledger, settings).run(on_tick)
+        return await Traffic(world, ends, ledger, settings).run(on_tick, until)
 
     gc.freeze()  # the world is for ever: collections need not walk it
     try:

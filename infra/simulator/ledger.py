@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.simulator.behaviour import GENUINE
+from infra.simulator.behaviour import GENUINE, LATE, Kind
 from infra.simulator.vast import ShownAd
 
 _TABLES = """
@@ -33,10 +33,16 @@ CREATE TABLE IF NOT EXISTS conversions(
 """
 
 _ACCEPTED = "status BETWEEN 200 AND 299"
-_GENUINE = "kind IN ({})".format(", ".join(f"'{k}'" for k in GENUINE))
+
+
+def _is_one_of(kinds: tuple[Kind, ...]) -> str:
+    return "kind IN ({})".format(", ".join(f"'{k}'" for k in kinds))
+
+
+_GENUINE = _is_one_of(GENUINE)
 #: Distinct events that count, with their ad.
 _EVENTS = f"""
-  SELECT record_id, event, ordinal, COUNT(*) AS sent, MAX(kind = 'late') AS late
+  SELECT record_id, event, ordinal, COUNT(*) AS sent, MAX({_is_one_of(LATE)}) AS late, MAX(kind = 'ahead') AS ahead
   FROM beacons WHERE {_ACCEPTED} AND {_GENUINE} GROUP BY record_id, event, ordinal
 """
 _BY_CAMPAIGN = f"""
@@ -79,7 +85,8 @@ class Truth:
 
     `events` are distinct; `duplicates` and `late` are beacons and events planted on purpose; `rejects` counts planted
     beacons by the reason that their dead letter must name. `conversions` were accepted by the conversion door.
-    `expired` events came with a token past its life, and count all the same.
+    `expired` events came with a token past its life, and count all the same; so do those from clocks that are a day
+    `ahead` (which happen when they are received) or behind (which are late).
     """
 
     campaigns: dict[str, CampaignTotals] = field(default_factory=dict)
@@ -91,6 +98,7 @@ class Truth:
     conversions: int = 0
     unanswered: int = 0
     expired: int = 0
+    ahead: int = 0
 
     @property
     def total(self) -> CampaignTotals:
@@ -109,6 +117,7 @@ class Truth:
             self.conversions + other.conversions,
             self.unanswered + other.unanswered,
             self.expired + other.expired,
+            self.ahead + other.ahead,
         )
 
 
@@ -205,9 +214,9 @@ def read_truth(path: Path) -> Truth:
     db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         campaigns = {row[0]: CampaignTotals(*row[1:]) for row in db.execute(_BY_CAMPAIGN)}
-        events, sessions, sent, late = db.execute(
-            f"SELECT COUNT(*), COUNT(DISTINCT record_id), COALESCE(SUM(sent), 0), COALESCE(SUM(late), 0) "
-            f"FROM ({_EVENTS})"
+        events, sessions, sent, late, ahead = db.execute(
+            "SELECT COUNT(*), COUNT(DISTINCT record_id), COALESCE(SUM(sent), 0), COALESCE(SUM(late), 0), "
+            f"COALESCE(SUM(ahead), 0) FROM ({_EVENTS})"
         ).fetchone()
         rejects = db.execute(
             f"SELECT expected_reject, COUNT(*) FROM beacons WHERE expected_reject <> '' AND {_ACCEPTED} GROUP BY 1"
@@ -216,7 +225,7 @@ def read_truth(path: Path) -> Truth:
         (unanswered,) = db.execute(f"SELECT COUNT(*) FROM beacons WHERE NOT ({_ACCEPTED})").fetchone()
         (expired,) = db.execute(f"SELECT COUNT(*) FROM beacons WHERE kind = 'expired' AND {_ACCEPTED}").fetchone()
         planted = sent - events, late, Counter(dict(rejects))
-        return Truth(campaigns, events, sessions, *planted, conversions, unanswered, expired)
+        return Truth(campaigns, events, sessions, *planted, conversions, unanswered, expired, ahead)
     finally:
         db.close()
 

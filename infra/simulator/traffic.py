@@ -14,14 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, count
 
 import msgspec
 
 from connectors.endpoints import Endpoints
 from connectors.http_client import Answer, HttpPool, PoolLimits
 from connectors.keys import CONVERSIONS, KeyRing
-from infra.simulator.behaviour import Faults, Shot, click_probability, expired_shot, plan
+from infra.simulator.behaviour import LATE, Faults, Kind, Shot, click_probability, expired_shot, plan
 from infra.simulator.ledger import Ledger
 from infra.simulator.market import PROBE_PLACEMENT
 from infra.simulator.requests import openrtb_request, read_openrtb, vast_path
@@ -32,6 +32,8 @@ from schemas.errors import ConnectorError
 
 #: Seconds until a beacon that got no answer is sent again, one by one.
 RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Kinds of a beacon that is the first of its event.
+_FIRST: tuple[Kind, ...] = ("normal", *LATE, "ahead")
 _TICK_S = 0.25
 _SETTLE_S = 60.0
 _EXPIRED_WITHIN_S = 8.0  # of a token's end, the event that is late for it has been sent
@@ -143,7 +145,7 @@ class Player:
             self._loop.call_later(RETRY_AFTER_S[attempt], self._fire, ad, shot, client_ms, attempt + 1)
             return
         self._counts.beacons[shot.kind] += 1
-        if shot.kind in ("normal", "late"):
+        if shot.kind in _FIRST:
             self._counts.events[tracker.event] += 1
         self.outstanding -= 1
 
@@ -211,14 +213,23 @@ class Traffic:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._waiting = 0
 
-    async def run(self, on_tick: Callable[[TrafficCounts], None] = lambda counts: None) -> TrafficCounts:
-        """Sends everything and waits for the end of it; `on_tick` is called four times a second."""
+    async def run(
+        self,
+        on_tick: Callable[[TrafficCounts], None] = lambda counts: None,
+        until: Callable[[], bool] = lambda: True,
+    ) -> TrafficCounts:
+        """Sends everything and waits for the end of it; `on_tick` is called four times a second.
+
+        When all requests are sent and `until` is not true yet, more are sent at the same rate until it is.
+        """
         ticker = self._loop.create_task(self._tick(on_tick))
         try:
             began_s = self._loop.time()
             arrivals = random.Random(f"{self._world.seed}:{self._settings.first_request}:arrivals")
             due_s = began_s
-            for i in range(self._settings.requests):
+            for i in count():
+                if i >= self._settings.requests and until():
+                    break
                 due_s += arrivals.expovariate(self._settings.rps)
                 if (wait_s := due_s - self._loop.time()) > 0:
                     await asyncio.sleep(wait_s)
@@ -318,7 +329,7 @@ class Traffic:
         shown = any(s.tracker.event == "impression" for s in shots)
         self._seen[seen] += shown
         self._player.play(ad, shots, theirs if shown else [])
-        click = next((s for s in shots if s.tracker.event == "click" and s.kind in ("normal", "late")), None)
+        click = next((s for s in shots if s.tracker.event == "click" and s.kind in _FIRST), None)
         if click is not None and not user.bot and rng.random() < self._settings.conversion_share:
             self._advertiser.convert(ad, click, f"order-{self._ledger.name}-{number}", rng)
 

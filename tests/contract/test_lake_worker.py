@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -26,9 +25,10 @@ from schemas import topics
 from schemas.codec import Encoder, decode, parsed_schema, schema_text, split_header
 from schemas.errors import ContractError, RejectReason, TimedOut, Unavailable
 from tests.samples.ad_traffic import Traffic, traffic
+from tests.samples.faults import ROUNDS, rng_of
 
 START_TIMEOUT_S, DRAIN_TIMEOUT_S = 90.0, 180.0
-KILLS = 4
+KILLS = max(ROUNDS, 4)
 Position = tuple[int, int]
 
 
@@ -129,7 +129,7 @@ def produce(registry: SchemaRegistry, made: Traffic, name: str) -> None:
 def test_killed_at_any_moment_every_committed_record_is_in_bronze_once(
     local_services: Endpoints, tmp_path: Path
 ) -> None:
-    registry, rng = SchemaRegistry(), random.Random(7)
+    registry, rng = SchemaRegistry(), rng_of("lake")
     lake_uri, log = str(tmp_path / "lake"), tmp_path / "worker.log"
     eager = {
         "HEADWATER_LAKE_COMMIT_INTERVAL_S": "0.05",

@@ -21,7 +21,7 @@ from schemas.codec import Encoder
 from schemas.errors import RejectReason
 from schemas.ids import encode_id
 from schemas.topics import AD_EVENTS, AD_TELEMETRY, AD_TELEMETRY_DLQ
-from tests.samples.faults import PAUSE_S
+from tests.samples.faults import PAUSE_S, ROUNDS, rng_of
 from tests.samples.ingest import Ads, Service, lives, now_ms, service, wait_until
 
 DAY_MS = 86_400_000
@@ -101,26 +101,27 @@ def test_a_dead_letter_of_an_unknown_ad_can_be_replayed(ads: Ads, publisher: Ser
 
 
 def test_nothing_is_lost_or_doubled_when_it_is_killed_in_traffic(ads: Ads, local_services: Endpoints) -> None:
-    ids = ads.make(4_000)
-    values, expected = lives(ads, ids)
+    draw, struck = rng_of("publisher"), 0
+    ids: list[bytes] = []
+    expected: set[bytes] = set()
     with service(
         "jobs.publisher",
         local_services.port("publisher_metrics"),
         HEADWATER_PUBLISHER_BATCH_RECORDS="500",
     ) as worker:
-        kills = 0
-        for start in range(0, len(values), 4_000):
-            ads.send(values[start : start + 4_000])
-            if start:
-                before = worker.status()
-                time.sleep(0.05 * kills)
-                worker.kill()
-                kills += 1
-                worker.restart()
-                assert before is not None
-                wait_until("the next worker is ready", worker.status)
+        for _ in range(max(ROUNDS, 5)):
+            shown = ads.make(650)
+            values, of_them = lives(ads, shown)
+            ids += shown
+            expected |= of_them
+            ads.send(values)
+            time.sleep(draw.uniform(0, 0.2))
+            worker.kill()
+            struck += not drained()
+            worker.restart()
+            wait_until("the next worker is ready", worker.status)
         wait_until("everything is read", drained, 180)
-        assert kills >= 5
+        assert struck > 1, "it was killed when it had nothing to do"
         assert worker.stop() == 0
     found = events_of(ads, ids)
     assert {e["event_id"] for e in found} == expected

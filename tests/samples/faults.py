@@ -28,6 +28,7 @@ from infra.local.stack import COMPONENTS
 from jobs.streaming.application import ALL_JOBS
 from jobs.streaming.progress import committed_since, drain, unread
 from jobs.transforms.event_rules import Event
+from jobs.transforms.invalid_traffic import DATA_CENTER_REASON
 from schemas.errors import ConnectorError
 from schemas.topics import AD_DECISIONS
 from tests.samples.ad_traffic import traffic
@@ -76,14 +77,16 @@ def kill(where: Endpoints, name: str) -> None:
     raise AssertionError(f"{name} did not come back within {BACK_WITHIN_S:g} s")
 
 
-def pause(where: Endpoints, name: str, pause_s: float) -> None:
+def pause(where: Endpoints, pause_s: float, *names: str) -> None:
     """SIGSTOP: connections stay open, nothing is answered. Then it goes on as if no time had passed."""
-    pid = pid_of(where, name)
-    os.kill(pid, signal.SIGSTOP)
+    pids = [pid_of(where, name) for name in names]
     try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         time.sleep(pause_s)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -162,16 +165,49 @@ class StreamUnderTest:
         self._seed = 0
 
     def events(self, ads: int) -> list[Event]:
-        """Events of ads that no other call gave, with copies, late ones, client clocks that are a day off, and
-        conversions that come before or after what they are credited to."""
+        """Events of ads that no other call gave, with copies, late ones, client clocks that are a day off,
+        conversions that come before or after what they are credited to, traffic that is invalid by list, rate and
+        pattern, and a campaign whose media do not play."""
         self._seed += 1
         events = [complete(event) for event in traffic(seed=1_000 + self._seed, ads=ads, span_ms=20_000).events]
         for event in events[5:50:10]:
             event["event_time_ms"] -= DAY_MS
         draw = random.Random(self._seed)
-        for number, shown in enumerate([e for e in events if e["event_type"] == "impression"][::5]):
-            events.insert(draw.randrange(len(events)), self._conversion(shown, number))
+        impressions = [event for event in events if event["event_type"] == "impression"]
+        planted = [self._conversion(shown, number) for number, shown in enumerate(impressions[::5])]
+        planted += self._clicks_of_a_flood(next(e for e in impressions if e["user_pseudonym"]))
+        planted += [self._beside(e, "error", 0) for e in impressions if e["campaign_id"] == "cmp-0"][::2]
+        for event in planted:
+            events.insert(draw.randrange(len(events)), event)
+        self._make_suspect(events)
         return events
+
+    @staticmethod
+    def _make_suspect(events: Sequence[dict[str, Any]]) -> None:
+        """Ads that are too long for how fast they are played, and ads from data centres. Those have no household: which
+        others of a household become suspect depends on the order of users in different partitions."""
+        for event in events:
+            letter = ord(event["record_id"][0])
+            if letter % 4 == 0:
+                event["creative_length_s"] = 30
+            if letter % 3 == 0 and event["household_pseudonym"] is None:
+                event["quality_reasons"] = [DATA_CENTER_REASON]
+
+    def _clicks_of_a_flood(self, shown: Event) -> list[Event]:
+        """More clicks than a person makes in a window, of a user: in one partition, so in this order everywhere."""
+        return [self._beside(shown, "click", 100 + number) for number in range(12)]
+
+    def _beside(self, shown: Event, event_type: str, ordinal: int) -> Event:
+        """Another event of an ad that was shown, a little before."""
+        identity = f"{self._seed}-{shown['record_id']}-{event_type}-{ordinal}"
+        return {
+            **shown,
+            "event_id": hashlib.blake2b(identity.encode(), digest_size=16).digest(),
+            "event_type": event_type,
+            "ordinal": ordinal,
+            "cost_micros": 0,
+            "event_time_ms": shown["event_time_ms"] - ordinal,
+        }
 
     def _conversion(self, shown: Event, number: int) -> Event:
         """An order of the user that an ad was shown to; every other one names the ad too."""
@@ -200,6 +236,10 @@ class StreamUnderTest:
         ]
         self._reasons += [reason for reason, _ in changes]
         return [{**events[0], "event_id": os.urandom(16), **change} for _, change in changes]
+
+    def replayed(self, reason: str, count: int) -> None:
+        """So many refused records were written again as they were: each is refused again."""
+        self._reasons += [reason] * count
 
     def poison(self, event: Event) -> list[bytes]:
         """Values that no reader can decode: the stream must skip them."""

@@ -43,6 +43,10 @@ LIFE = (
 )
 
 
+#: Longer than a broker is away in any test.
+WRITTEN_WITHIN_S = 240
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -119,14 +123,14 @@ class Ads:
         self._encode = encoder(AD_TELEMETRY, self.registry)
         self._since = {topic.name: end_offsets(topic.name) for topic in TOPICS}
 
-    def make(self, count: int, user: str | None = None) -> list[bytes]:
+    def make(self, count: int, user: str | None = None, **fields: Any) -> list[bytes]:
         """Record ids of new ads, written to the Ads Metadata Registry."""
         ids = [os.urandom(16) for _ in range(count)]
-        self.write(ids, user)
+        self.write(ids, user, **fields)
         return ids
 
-    def write(self, ids: list[bytes], user: str | None = None) -> None:
-        """Writes the registry records of some ads, of one user or of many."""
+    def write(self, ids: list[bytes], user: str | None = None, **fields: Any) -> None:
+        """Writes the registry records of some ads, of one user or of many; `fields` are the same in all."""
         commands = []
         for raw in ids:
             values = {
@@ -139,9 +143,10 @@ class Ads:
                 "decision_time_ms": now_ms(),
                 "user_pseudonym": self.ring.pseudonym(user or f"user-{raw[1]}"),
                 "impression_cost_micros": 2_500,
+                **fields,
             }
             key = registry_key(str(values["record_id"]))
-            commands.append(("SET", key, AdRecord(**values).to_bytes(), "EX", 3_600))  # type: ignore[arg-type]
+            commands.append(("SET", key, AdRecord(**values).to_bytes(), "EX", 3_600))
         with Valkey(self.where.valkey_url) as valkey:
             valkey.pipeline(commands)
 
@@ -171,7 +176,7 @@ class Ads:
         for key, value in records:
             made.produce(topic.name, value, key)
             made.poll(0)
-        assert made.flush(60) == 0
+        assert made.flush(WRITTEN_WITHIN_S) == 0
 
     def messages(self, topic: Topic) -> list[Message]:
         """All records of a topic that were committed since these ads' tests began; each partition's in its order."""

@@ -9,8 +9,9 @@ from typing import Any
 from connectors.registry import SchemaRegistry
 from jobs.streaming.settings import Settings
 from jobs.transforms.attribution import attribution_deltas, attributions
+from jobs.transforms.delivery_health import delivery_health
 from jobs.transforms.event_rules import accepted, is_late
-from jobs.transforms.invalid_traffic import invalid_deltas, verdicts
+from jobs.transforms.invalid_traffic import GENERAL, invalid_deltas, verdicts
 from jobs.transforms.rollups import campaign_metrics, campaign_spend, counter_values, metrics_key, open_wins
 from jobs.transforms.sessions import sessions
 from jobs.transforms.valkey_writes import OPEN
@@ -24,6 +25,7 @@ from schemas.topics import (
     ATTRIBUTIONS,
     CAMPAIGN_METRICS,
     CAMPAIGN_SPEND,
+    DELIVERY_HEALTH,
     FREQUENCY_COUNTS,
     INVALID_TRAFFIC,
     STREAMING_FEATURES,
@@ -31,7 +33,7 @@ from schemas.topics import (
 )
 from tests.samples.counters import unpacked
 from tests.samples.stream_io import read_avro, read_json
-from tests.samples.stream_rules import limits_under, lookback_under
+from tests.samples.stream_rules import health_rules_under, limits_under, lookback_under
 
 #: Columns of campaign-metrics-v1 that wait for the watermark: closed sessions, patterns.
 _OF_CLOSED = frozenset((*SESSION_SUMS, *INVALID_TRAFFIC_SUMS))
@@ -50,11 +52,11 @@ def assert_outputs_equal_the_rules(
     closed: bool = True,
     suffix: str = "",
 ) -> None:
-    """Every output as a set: what was written in transactions once each, absolute values by their greatest.
+    """Every output as a set: what was written in transactions once each, absolute values by their last.
 
     `written` are all events that are committed, `reasons` those of the dead letters among them. With `closed` every
-    session must be there; without, sessions, verdicts and their metrics are not looked at. `suffix`: of a backfill's
-    topics.
+    session, verdict and signal must be there; without, those that are there must be right, and of sessions, signals and
+    their metrics only that none is there twice is looked at. `suffix`: of a backfill's topics.
     """
 
     def rows(topic: Topic) -> list[dict[str, Any]]:
@@ -65,10 +67,11 @@ def assert_outputs_equal_the_rules(
     _compare(AD_EVENTS_LATE, _by_id(rows(AD_EVENTS_LATE)), _by_id([e for e in kept if is_late(e)]))
     assert sorted(row["reason"] for row in rows(AD_EVENTS_DLQ)) == sorted(reasons)
     for topic, counters in ((FREQUENCY_COUNTS, FREQUENCY_COUNTERS), (STREAMING_FEATURES, FEATURE_COUNTERS)):
-        _compare(topic, _greatest_values(unpacked(rows(topic), kept)), counter_values(kept, counters))
+        last = _last_of(rows(topic), "entity_type", "entity_id", "bucket_s", "bucket_start_ms")
+        _compare(topic, _values(unpacked(last, kept)), counter_values(kept, counters))
     settings = Settings()
     spend = rows(CAMPAIGN_SPEND)
-    _compare(CAMPAIGN_SPEND, _greatest_spend(row for row in spend if row["day"] != OPEN), campaign_spend(kept))
+    _compare(CAMPAIGN_SPEND, _last_spend(row for row in spend if row["day"] != OPEN), campaign_spend(kept))
     won = open_wins(read_avro(AD_DECISIONS, registry), kept, settings.win_open_s * 1000)
     _compare(CAMPAIGN_SPEND, _last_wins(row for row in spend if row["day"] == OPEN), won)
     credits = attributions(kept, lookback_under(settings))
@@ -77,29 +80,37 @@ def assert_outputs_equal_the_rules(
     expected = campaign_metrics(kept)
     for row in credits:
         _add(expected, row, row["conversion_time_ms"], attribution_deltas(row))
+    judged = verdicts(kept, limits_under(settings))
+    found_verdicts, all_verdicts = _rules(rows(INVALID_TRAFFIC)), _rules(judged)
+    found_lives = _last_revisions(rows(AD_SESSIONS))
+    found_signals = _signals(rows(DELIVERY_HEALTH))
     if not closed:
         _compare(CAMPAIGN_METRICS, _without(_OF_CLOSED, metrics), _without((), expected))
+        at_once = {event_id: rule for event_id, rule in all_verdicts.items() if rule.startswith(GENERAL)}
+        of_patterns = {i: rule for i, rule in all_verdicts.items() if i in found_verdicts and i not in at_once}
+        _compare(INVALID_TRAFFIC, found_verdicts, at_once | of_patterns)
         return
-    judged = verdicts(kept, limits_under(settings))
     for row in judged:
         _add(expected, row, row["event_time_ms"], invalid_deltas(row))
-    _compare(INVALID_TRAFFIC, _rules(rows(INVALID_TRAFFIC)), _rules(judged))
+    _compare(INVALID_TRAFFIC, found_verdicts, all_verdicts)
+    _compare(DELIVERY_HEALTH, found_signals, _signals(delivery_health(kept, health_rules_under(settings))))
     lives = sessions(kept, gap_s * 1000)
     of_record = {event["record_id"]: event for event in kept}
     for session in lives:
         deltas = {
             "sessions": int(session["impressions"] > 0),
             "sessions_completed": int(session["state"] == "completed"),
+            "watch_time_ms": session["watch_time_ms"],
         }
         _add(expected, {**of_record[session["record_id"]], **session}, session["first_event_time_ms"], deltas)
-    _compare(AD_SESSIONS, _last_revisions(rows(AD_SESSIONS)), {row["record_id"]: row for row in lives})
+    _compare(AD_SESSIONS, found_lives, {row["record_id"]: row for row in lives})
     _compare(CAMPAIGN_METRICS, metrics, _without((), expected))
 
 
 def spend_is(kept: list[dict[str, Any]], registry: SchemaRegistry) -> bool:
     """Whether the committed spend is that of these accepted events."""
     spend = [row for row in read_avro(CAMPAIGN_SPEND, registry) if row["day"] != OPEN]
-    return _greatest_spend(spend) == campaign_spend(kept)
+    return _last_spend(spend) == campaign_spend(kept)
 
 
 def _compare(topic: Topic, found: dict[Any, Any], expected: dict[Any, Any]) -> None:
@@ -150,13 +161,13 @@ def _by_id(events: list[dict[str, Any]]) -> dict[bytes, dict[str, Any]]:
     return found
 
 
-def _greatest_values(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], int]:
-    """The last value of each counter: values only grow, also when a restart sends some of them again."""
-    values: dict[tuple[Any, ...], int] = {}
-    for row in rows:
-        key = tuple(row[name] for name in ("entity_type", "entity_id", "counter", "scope_id", "bucket_start_ms"))
-        values[key] = max(values.get(key, 0), row["value"])
-    return values
+def _signals(rows: Iterable[Row]) -> dict[tuple[Any, ...], Row]:
+    """Signals of deliveries by campaign, window and kind. Fails when one was raised, or cleared, twice."""
+    told = list(rows)
+    of_key = ("campaign_id", "signal", "state", "window_start_ms")
+    found = {tuple(row[name] for name in of_key): row for row in told}
+    assert len(found) == len(told), "a signal twice"
+    return {key: {name: value for name, value in row.items() if name != "detail"} for key, row in found.items()}
 
 
 def _last_wins(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
@@ -170,13 +181,21 @@ def _last_wins(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
     return last
 
 
-def _greatest_spend(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, int]]:
-    spend: dict[tuple[str, str], dict[str, int]] = {}
-    for row in rows:
-        now = {"spend_micros": row["spend_micros"], "impressions": row["impressions"]}
-        before = spend.get((row["campaign_id"], row["day"]), now)
-        spend[row["campaign_id"], row["day"]] = max(now, before, key=lambda r: r["impressions"])
-    return spend
+def _last_of(rows: Iterable[Row], *of_key: str) -> list[Row]:
+    """The last row of each key: what compaction leaves, and a reader that begins anew gets."""
+    return list({tuple(row[name] for name in of_key): row for row in rows}.values())
+
+
+def _values(rows: list[Row]) -> dict[tuple[Any, ...], int]:
+    names = ("entity_type", "entity_id", "counter", "scope_id", "bucket_start_ms")
+    return {tuple(row[name] for name in names): row["value"] for row in rows}
+
+
+def _last_spend(rows: list[Row]) -> dict[tuple[str, str], dict[str, int]]:
+    return {
+        (row["campaign_id"], row["day"]): {"spend_micros": row["spend_micros"], "impressions": row["impressions"]}
+        for row in _last_of(rows, "campaign_id", "day")
+    }
 
 
 def _added_up(rows: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:

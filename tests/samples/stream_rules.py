@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from jobs.streaming.settings import Settings
 from jobs.transforms.attribution import lookback_of
+from jobs.transforms.delivery_health import HealthRules
 from jobs.transforms.invalid_traffic import Limits
 
 
@@ -19,3 +20,8 @@ def lookback_under(settings: Settings) -> Callable[[str, str], int]:
 def limits_under(settings: Settings) -> Limits:
     """What is still believed of traffic: the settings `ivt_...`."""
     return Limits(**{field.name: getattr(settings, f"ivt_{field.name}") for field in fields(Limits)})
+
+
+def health_rules_under(settings: Settings) -> HealthRules:
+    """When a campaign's delivery is in doubt: the settings `health_...`."""
+    return HealthRules(**{field.name: getattr(settings, f"health_{field.name}") for field in fields(HealthRules)})

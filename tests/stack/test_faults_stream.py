@@ -1,7 +1,6 @@
 """The stream jobs under faults of everything they stand on: after each, every output is compared as a set.
 
-The TaskManager's kills are in test_streaming_application.py, the publisher's and the materializer's in
-tests/contract and test_demo_traffic.py.
+The TaskManager's kills are in test_streaming_application.py, the workers' in tests/contract and test_demo_traffic.py.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import pytest
 
 from connectors import kafka
 from connectors.flink.rest import FlinkRest
-from schemas.topics import AD_EVENTS
+from schemas.topics import AD_EVENTS, CAMPAIGN_METRICS
 from tests.samples.faults import (
     PAUSE_S,
     ROUNDS,
@@ -32,6 +31,8 @@ ADS = 150
 EVENTS_PER_S = 120.0
 #: How often the broker looks for transactions that have outlived their timeout (Kafka's default).
 ABORT_CHECK_S = 10.0
+#: Longer than Flink waits for a heartbeat (20 s), and less than what closes sessions meanwhile.
+MISSED_S = 30.0
 
 
 @pytest.mark.parametrize("component", ["flink-jobmanager", "kafka"])
@@ -44,12 +45,20 @@ def test_outputs_stay_exact_when_it_is_killed(stream: StreamUnderTest, component
         stream.assert_exact()
 
 
-@pytest.mark.parametrize("component", ["kafka", "flink-taskmanager"])
-def test_outputs_stay_exact_when_it_stands_still(stream: StreamUnderTest, component: str) -> None:
-    events = stream.events(ADS)
-    fault_at = rng_of(f"pause of {component}").randrange(40, len(events) // 2)
-    stream.run(events, EVENTS_PER_S, lambda: pause(stream.where, component, PAUSE_S), after=fault_at)
-    stream.assert_exact()
+@pytest.mark.parametrize(
+    ("component", "pause_s"),
+    [("kafka", PAUSE_S), ("flink-jobmanager", PAUSE_S), ("flink-taskmanager", max(PAUSE_S, MISSED_S))],
+)
+def test_outputs_stay_exact_when_it_stands_still(stream: StreamUnderTest, component: str, pause_s: float) -> None:
+    """A TaskManager for so long that it has been given up, and goes on as if it had not."""
+    with FlinkRest(stream.where.flink_rest_url) as rest:
+        restarts = rest.restarts(stream.settle())
+        events = stream.events(ADS)
+        fault_at = rng_of(f"pause of {component}").randrange(40, len(events) // 2)
+        stream.run(events, EVENTS_PER_S, lambda: pause(stream.where, pause_s, component), after=fault_at)
+        stream.assert_exact()
+        if component == "flink-taskmanager":
+            assert rest.restarts(stream.settle()) > restarts, "nobody missed it"
 
 
 def test_a_restart_waits_for_the_registry(stream: StreamUnderTest) -> None:
@@ -105,6 +114,18 @@ def test_a_killed_writers_transaction_holds_readers_up_no_longer_than_its_timeou
     wait_until("readers go on", lambda: sum(kafka.end_offsets(AD_EVENTS.name).values()) > behind)
     del left_open
     stream.assert_exact()
+
+
+def test_a_sinks_transaction_that_no_checkpoint_knows_ends_when_the_jobs_restart(stream: StreamUnderTest) -> None:
+    """What a TaskManager leaves behind that never wrote its checkpoint. Readers would wait for ten minutes."""
+    left_open = open_transaction(
+        "campaign_metrics-campaign_metrics-0-1000000", CAMPAIGN_METRICS.name, timeout_ms=600_000
+    )
+    events = stream.events(ADS)
+    fault_at = rng_of("lost transaction").randrange(40, len(events) // 2)
+    stream.run(events, EVENTS_PER_S, lambda: kill(stream.where, "flink-taskmanager"), after=fault_at)
+    stream.assert_exact()
+    del left_open
 
 
 def test_sessions_are_exact_after_all_of_it(stream: StreamUnderTest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -25,7 +26,7 @@ WANTED = truth_by_campaign(TRUTH)
 def test_equal_counts_are_exact() -> None:
     report = Report(
         compare(WANTED, {hop: WANTED for hop in HELD}),
-        planted_checks(TRUTH, 4, 2, 0, 0, Counter({"token_forged": 1})),
+        planted_checks(TRUTH, 4, 2, 0, 0, 0, Counter({"token_forged": 1})),
     )
     assert report.exact and report.differences == []
     assert all(line.match_share == 1.0 for line in report.lines)
@@ -54,13 +55,18 @@ def test_a_hop_is_only_asked_for_what_it_holds() -> None:
 
 
 def test_dead_letters_that_nobody_planted_are_wrong() -> None:
-    checks = planted_checks(TRUTH, 4, 2, 0, 0, Counter({"token_forged": 1, "registry_miss": 3}))
+    checks = planted_checks(TRUTH, 4, 2, 0, 0, 0, Counter({"token_forged": 1, "registry_miss": 3}))
     assert [c.name for c in checks if not c.exact] == ["dead letters: registry_miss"]
 
 
 def test_an_expired_token_that_nobody_planted_is_wrong() -> None:
-    checks = planted_checks(TRUTH, 4, 2, 1, 0, Counter({"token_forged": 1}))
+    checks = planted_checks(TRUTH, 4, 2, 0, 1, 0, Counter({"token_forged": 1}))
     assert [c.name for c in checks if not c.exact] == ["expired tokens"]
+
+
+def test_an_event_of_a_clock_ahead_that_was_not_clamped_is_missed() -> None:
+    checks = planted_checks(replace(TRUTH, ahead=3), 4, 2, 2, 0, 0, Counter({"token_forged": 1}))
+    assert [c.name for c in checks if not c.exact] == ["clocks a day ahead"]
 
 
 def test_a_snapshot_is_the_zero_of_a_run() -> None:
@@ -87,7 +93,7 @@ def test_settling_gives_up_on_counts_that_stand_still() -> None:
 
 def test_the_printed_report_shows_the_wrong_hop() -> None:
     out = io.StringIO()
-    report = Report(compare(WANTED, {DRUID: {}}), planted_checks(TRUTH, 0, 2, 0, 0, Counter()))
+    report = Report(compare(WANTED, {DRUID: {}}), planted_checks(TRUTH, 0, 2, 0, 0, 0, Counter()))
     print_report(Console(file=out, width=150), report, "t")
     assert "WRONG: Druid has 0 impressions, the truth is 13" in out.getvalue()
     assert "duplicates" in out.getvalue() and "0.00%" in out.getvalue()

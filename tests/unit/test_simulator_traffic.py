@@ -16,7 +16,7 @@ from infra.simulator.requests import openrtb_request, read_openrtb, vast_path
 from infra.simulator.vast import ShownAd, Tracker, UnreadableAd, read_vast
 from infra.simulator.world import build_world
 from schemas.errors import RejectReason
-from schemas.events import BY_NAME, LATENESS_MS, OLDEST_MS
+from schemas.events import BY_NAME, CLOCK_AHEAD_MS, LATENESS_MS, OLDEST_MS
 
 TOKEN = "AQAB" + "x" * 72
 DOOR = "http://127.0.0.1:1/t/"
@@ -37,7 +37,7 @@ AD = ShownAd(
         *(Tracker("progress", p, DOOR + TOKEN) for p in range(10, 101, 10)),
     ),
 )
-CALM = Faults(0, 0, 0, 0, 0, 0, 0, detailed_player=1.0)
+CALM = Faults(*[0.0] * 9, detailed_player=1.0)
 
 VAST = f"""<VAST version="4.2" xmlns="http://www.iab.com/VAST"><Ad id="{AD.record_id}"><InLine>
 <Impression id="headwater"><![CDATA[{DOOR}imp]]></Impression>
@@ -131,15 +131,18 @@ def test_faults_are_planted_as_declared() -> None:
             match shot.kind:
                 case "late":
                     assert shot.clock_shift_ms < -LATENESS_MS - 50_000
+                case "behind" | "ahead":
+                    assert shot.clock_shift_ms == (-CLOCK_AHEAD_MS if shot.kind == "behind" else CLOCK_AHEAD_MS - 1_000)
                 case "absurd":
                     assert shot.clock_shift_ms < -OLDEST_MS and shot.expected_reject == "absurd_time"
                 case "forged":
                     assert shot.expected_reject and TOKEN not in shot.tracker.url
                 case _:
                     assert shot.clock_shift_ms == 0 and not shot.expected_reject
-        if any(s.kind == "late" for s in shots):
-            assert not any(s.kind in ("duplicate", "normal") for s in shots), "an offline ad is late as a whole"
-    assert set(kinds) == {"normal", "duplicate", "late", "forged", "absurd"}
+        kinds_of_ad = {s.kind for s in shots} - {"forged", "absurd"}
+        assert len(kinds_of_ad - {"duplicate"}) <= 1, "an ad is offline, or on a wrong clock, as a whole"
+        assert "duplicate" not in kinds_of_ad or "normal" in kinds_of_ad
+    assert set(kinds) == {"normal", "duplicate", "late", "behind", "ahead", "forged", "absurd"}
     assert 0.02 < kinds["duplicate"] / kinds["normal"] < 0.04
 
 
@@ -203,6 +206,8 @@ def test_the_ledger_counts_accepted_events_once(tmp_path: Path) -> None:
         (click_ad.record_id, "click", 0, "late", 204),
         (click_ad.record_id, "click", 0, "flood", 204),
         (click_ad.record_id, "mute", 0, "expired", 204),
+        (click_ad.record_id, "skip", 0, "behind", 204),
+        (click_ad.record_id, "engage", 0, "ahead", 204),
     ]
     for record_id, event, ordinal, kind, status in rows:
         reject = "absurd_time" if kind == "absurd" else ""
@@ -214,9 +219,10 @@ def test_the_ledger_counts_accepted_events_once(tmp_path: Path) -> None:
         "cmp-011": CampaignTotals(1, 0, 0, 2512),
         "cmp-2": CampaignTotals(1, 1, 0, 500),
     }
-    assert (truth.events, truth.sessions, truth.duplicates, truth.late, truth.expired) == (4, 2, 2, 2, 1)
+    assert (truth.events, truth.sessions, truth.duplicates, truth.late, truth.expired) == (6, 2, 2, 3, 1)
+    assert truth.ahead == 1
     assert truth.rejects == {"absurd_time": 1} and truth.conversions == 1 and truth.unanswered == 2
-    assert set(GENUINE) == {"normal", "duplicate", "late", "flood", "expired"}
+    assert set(GENUINE) == {"normal", "duplicate", "late", "behind", "ahead", "flood", "expired"}
 
 
 def test_truths_of_runs_add_up(tmp_path: Path) -> None:
