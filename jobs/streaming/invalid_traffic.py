@@ -11,8 +11,9 @@ What came before a limit was reached has no verdict.
 sophisticated (patterns of an ad's events): `click_before_impression` (verdict on the click), `quartiles_too_fast` and
 `quartile_before_impression` (on the impression), `quartiles_out_of_order` (on the higher quartile).
 
-Time: nothing waits for a watermark. Rates count in fixed windows of received time, or of event time for what servers
-logged. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`.
+Time: rates count in fixed windows of received time, or of event time for what servers logged, and do not wait for a
+watermark. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`;
+their verdicts come when the watermark has passed both events, behind those of lists and rates.
 State: a count per user or address and window and an id per verdict, for `deduplication_ttl_s`; of an ad 47 bytes for
 each impression, click and quartile (java/AdMoments.java), for `ivt_pattern_window_s`.
 Delivery: exactly once.

@@ -47,7 +47,7 @@ class Limits:
 def verdicts(events: Iterable[Event], limits: Limits) -> list[Row]:
     """InvalidTraffic rows of deduplicated events in the order in which they came: one per event, its first verdict.
 
-    Lists and rates come first: which of several verdicts on one event the stream writes, it leaves to chance.
+    Lists and rates speak at once, patterns when the watermark has passed; so a pattern's verdict never comes first.
     """
     arrived = list(events)
     first: dict[bytes, Row] = {}

@@ -191,7 +191,7 @@ def _values(rows: list[Row]) -> dict[tuple[Any, ...], int]:
     return {tuple(row[name] for name in names): row["value"] for row in rows}
 
 
-def _last_spend(rows: list[Row]) -> dict[tuple[str, str], dict[str, int]]:
+def _last_spend(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, int]]:
     return {
         (row["campaign_id"], row["day"]): {"spend_micros": row["spend_micros"], "impressions": row["impressions"]}
         for row in _last_of(rows, "campaign_id", "day")

@@ -1,4 +1,5 @@
-// contradictions(input => TABLE moments PARTITION BY ad_bucket, window_ms => ..., tolerance_ms => ..., fastest_percent => ...)
+// contradictions(input => TABLE moments PARTITION BY ad_bucket, on_time => DESCRIPTOR(rowtime),
+//     window_ms => ..., tolerance_ms => ..., fastest_percent => ...)
 //
 // Which of two events of an ad can't both be true of a person watching it, by their event times and in either order of
 // arrival: a click before the impression, a quartile before the impression or sooner after it than the creative's length
@@ -7,7 +8,8 @@
 //
 // Out: a row for each event at fault, once for each event that it contradicts; invalid_verdicts.sql keeps the first. None
 // for an event of a listed network, which has its verdict without that.
-// Which events are at fault does not depend on the order of arrival.
+// Which events are at fault does not depend on the order of arrival. A row is held until the watermark has passed the later
+// of the two: lists and rates, which speak at once, come first, so that the same rule gives an event its verdict each time.
 //
 // State, by the bucket and the hash of the ad's record id (KeptByBucket.java): its moments (AdMoments.java) for `window_ms`
 // of publish time after the last one. As a pattern (MATCH_RECOGNIZE) the rule cost five times as much: each event lay in a
@@ -15,20 +17,29 @@
 // contradiction, because a match ends with the first one that it finds.
 package headwater;
 
+import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.LinkedHashMap;
+import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.binary.BinaryRowData;
+import org.apache.flink.table.data.binary.BinarySegmentUtils;
 import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.functions.ProcessTableFunction;
+import org.apache.flink.table.runtime.typeutils.RowDataSerializer;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.StaticArgumentTrait;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.inference.TypeStrategies;
+import org.apache.flink.table.types.logical.BigIntType;
+import org.apache.flink.table.types.logical.LogicalType;
+import org.apache.flink.table.types.logical.VarBinaryType;
+import org.apache.flink.table.types.logical.VarCharType;
 
 public class Contradictions extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
@@ -37,10 +48,16 @@ public class Contradictions extends ProcessTableFunction {
     private static final String SHARED =
             "record_id STRING, user_pseudonym STRING, household_pseudonym STRING, packed_dimensions BYTES";
 
-    private static final int SHARED_COLUMNS = 4;
+    private static final LogicalType TEXT = VarCharType.STRING_TYPE;
+    private static final LogicalType BYTES = new VarBinaryType(VarBinaryType.MAX_LENGTH);
+    private static final LogicalType NUMBER = new BigIntType();
+    /** Types of the verdict's columns; the last is when it is given. */
+    private static final LogicalType[] OUTPUT = {
+        TEXT, TEXT, TEXT, BYTES, BYTES, TEXT, NUMBER, NUMBER, TEXT, TEXT, NUMBER
+    };
     private static final String INPUT = "ROW<" + SHARED + ", ad_bucket INT, event_id BYTES, event_type STRING, "
             + "event_time_ms BIGINT, published_time_ms BIGINT, cost_micros BIGINT, creative_length_s INT, "
-            + "listed BOOLEAN>";
+            + "listed BOOLEAN, rowtime TIMESTAMP_LTZ(3)>";
     private static final int AD_BUCKET = 4;
     private static final int EVENT_ID = 5;
     private static final int EVENT_TYPE = 6;
@@ -52,16 +69,18 @@ public class Contradictions extends ProcessTableFunction {
 
     private transient KeptByBucket buckets;
     private transient ContradictionRules rules;
+    private transient RowDataSerializer copier;
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
         state.put("moments", KeptByBucket.state());
+        state.put("held", new MapWithoutEnd((DataType) DataTypes.BIGINT().notNull()));
         StaticArgument[] arguments = new StaticArgument[] {
             StaticArgument.table(
                     "input",
                     (DataType) types.createDataType(INPUT).bridgedTo(RowData.class),
                     false,
-                    EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE)),
+                    EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME)),
             StaticArgument.scalar("window_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("tolerance_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("fastest_percent", (DataType) DataTypes.INT().notNull(), false),
@@ -77,11 +96,19 @@ public class Contradictions extends ProcessTableFunction {
     }
 
     public void eval(
-            MapView moments, RowData input, Long windowMs, Long toleranceMs, Integer fastestPercent, Integer buckets)
+            ProcessTableFunction.Context context,
+            MapView moments,
+            MapView held,
+            RowData input,
+            Long windowMs,
+            Long toleranceMs,
+            Integer fastestPercent,
+            Integer buckets)
             throws Exception {
         if (this.rules == null) {
             this.rules = new ContradictionRules(toleranceMs.longValue(), fastestPercent.longValue());
             this.buckets = new KeptByBucket(buckets.intValue(), windowMs.longValue());
+            this.copier = new RowDataSerializer(OUTPUT);
         }
         AdMoment latter = new AdMoment(
                 EventInput.TYPES.number(input.getString(EVENT_TYPE)),
@@ -97,22 +124,49 @@ public class Contradictions extends ProcessTableFunction {
         while (before.advance()) {
             AdMoment former = before.moment();
             if (Math.abs(latter.publishedMs - former.publishedMs) < windowMs.longValue()) {
-                judge(former, latter, input);
+                hold(context, held, verdict(former, latter, input));
             }
         }
         moments.put(key, before.with(latter, windowMs.longValue()));
     }
 
-    private void judge(AdMoment former, AdMoment latter, RowData input) {
+    public void onTimer(ProcessTableFunction.OnTimerContext context, MapView moments, MapView held) throws Exception {
+        Long now = (Long) context.timeContext(Long.class).time();
+        byte[] rows = (byte[]) held.get(now);
+        held.remove(now);
+        for (int at = 0; rows != null && at < rows.length; at += 4 + PackedFields.get(rows, at)) {
+            BinaryRowData row = new BinaryRowData(OUTPUT.length);
+            row.pointTo(MemorySegmentFactory.wrap(rows), at + 4, PackedFields.get(rows, at));
+            collect(row);
+        }
+    }
+
+    private void hold(ProcessTableFunction.Context context, MapView held, GenericRowData verdict) throws Exception {
+        if (verdict == null) {
+            return;
+        }
+        Long until = Long.valueOf(verdict.getLong(OUTPUT.length - 1));
+        byte[] before = (byte[]) held.get(until);
+        int end = before == null ? 0 : before.length;
+        BinaryRowData row = this.copier.toBinaryRow(verdict);
+        int bytes = row.getSizeInBytes();
+        byte[] rows = before == null ? new byte[4 + bytes] : Arrays.copyOf(before, end + 4 + bytes);
+        PackedFields.put(rows, end, bytes);
+        BinarySegmentUtils.copyToBytes(row.getSegments(), row.getOffset(), rows, end + 4, bytes);
+        held.put(until, rows);
+        context.timeContext(Long.class).registerOnTime(until);
+    }
+
+    private GenericRowData verdict(AdMoment former, AdMoment latter, RowData input) {
         boolean inOrder = former.step() <= latter.step();
         AdMoment low = inOrder ? former : latter;
         AdMoment high = inOrder ? latter : former;
         AdMoment atFault = low.isQuartile() ? high : low;
         BinaryStringData rule = atFault.listed ? null : this.rules.broken(low, high);
         if (rule == null) {
-            return;
+            return null;
         }
-        GenericRowData row = new GenericRowData(SHARED_COLUMNS + 7);
+        GenericRowData row = new GenericRowData(OUTPUT.length);
         row.setField(0, input.getString(0));
         row.setField(1, input.isNullAt(1) ? null : input.getString(1));
         row.setField(2, input.isNullAt(2) ? null : input.getString(2));
@@ -125,7 +179,7 @@ public class Contradictions extends ProcessTableFunction {
         row.setField(9, BinaryStringData.fromString(
                 latter.type() + " " + (latter.timeMs - former.timeMs) + " ms after " + former.type()));
         row.setField(10, Long.valueOf(Math.max(former.publishedMs, latter.publishedMs)));
-        collect(row);
+        return row;
     }
 }
 

@@ -5,7 +5,8 @@ WITH moments AS (
     record_id, user_pseudonym, household_pseudonym, ${packed},
     text_bucket(record_id, ${buckets}) AS ad_bucket,
     event_id, event_type, event_time_ms, published_time_ms, cost_micros, creative_length_s,
-    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS listed
+    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS listed,
+    rowtime
   FROM deduplicated_events
   WHERE event_type IN (${event_types})
     AND (source = 'video_player' OR event_time_ms < received_time_ms)
@@ -18,6 +19,7 @@ SELECT
   verdict_time_ms
 FROM contradictions(
   input => TABLE moments PARTITION BY ad_bucket,
+  on_time => DESCRIPTOR(rowtime),
   window_ms => CAST(${window_ms} AS BIGINT),
   tolerance_ms => CAST(${tolerance_ms} AS BIGINT),
   fastest_percent => ${fastest_percent},
