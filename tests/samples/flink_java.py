@@ -36,8 +36,9 @@ class FlinkJava:
         return constructor.newInstance(self.array(self.jvm.Object, arguments))
 
     def call(self, name: str, method: str, this: Any, *arguments: Any) -> Any:
-        """What `method` of class headwater.`name` gives; `this` is None for a static one."""
-        found = next(m for m in self._class(name).getDeclaredMethods() if m.getName() == method)
+        """What `method` of class headwater.`name` with so many arguments gives; `this` is None for a static one."""
+        methods = self._class(name).getDeclaredMethods()
+        found = next(m for m in methods if m.getName() == method and m.getParameterCount() == len(arguments))
         found.setAccessible(True)
         return found.invoke(this, self.array(self.jvm.Object, arguments))
 
