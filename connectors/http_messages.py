@@ -5,6 +5,7 @@ Source: RFC 9110 (semantics), RFC 9112 (HTTP/1.1).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -133,3 +134,8 @@ def _plain(data: bytes) -> tuple[int, int] | None:
 
 #: An answer without a body is the same bytes again and again, within a second if it has a date.
 _plain_again = lru_cache(maxsize=1024)(_plain)
+
+
+def refusal(status: int, reason: str, **details: object) -> Response:
+    """An error answer in our form: `{"error": reason, ...}`."""
+    return Response(status, json.dumps({"error": reason, **details}).encode())

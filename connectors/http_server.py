@@ -11,7 +11,6 @@ Behind a public address there is a TLS-terminating proxy; this server speaks pla
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 from collections import deque
@@ -22,7 +21,7 @@ from typing import Any
 
 import httptools
 
-from connectors.http_messages import Limits, Request, Response, encode_response
+from connectors.http_messages import Limits, Request, Response, encode_response, refusal
 from connectors.shared_listener import SharedListener
 from schemas.errors import RejectReason
 
@@ -33,11 +32,6 @@ Handler = Callable[[Request], Response | Awaitable[Response]]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TICK_S = 0.5
 _NEVER_S = float("inf")
-
-
-def refusal(status: int, reason: str, **details: object) -> Response:
-    """An error answer in our form: `{"error": reason, ...}`."""
-    return Response(status, json.dumps({"error": reason, **details}).encode())
 
 
 class HttpServer:
@@ -266,7 +260,7 @@ class _Connection(asyncio.Protocol):
             self._headers,
             bytes(body),
             self._peer,
-            self._is_connected,
+            lambda: not self._lost,
         )
         self._waiting.append(
             _Turn(
@@ -382,9 +376,6 @@ class _Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         self._transport.abort()
-
-    def _is_connected(self) -> bool:
-        return not self._lost
 
 
 @dataclass(slots=True)

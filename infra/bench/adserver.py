@@ -31,7 +31,8 @@ from infra.bench.adserver_model import MODEL_NAME, register, write_model
 from infra.bench.report import Row, cpu_seconds, interleaved
 from infra.bench.services import services
 from infra.demo.freshness import quantile
-from schemas.catalog import Bidders, dump
+from schemas.catalog import Bidders
+from schemas.catalog_text import dump
 
 DSPS = 30
 OURS_PER_S, BESIDE_PER_S = 100.0, 4.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import lightgbm
 import redis.asyncio as redis
 
-from schemas.catalog import load_bidders, load_catalog
+from schemas.catalog_text import load_bidders, load_catalog
 from schemas.counters import COUNTER_BY_NAME, window_buckets
 from schemas.features import CATEGORICAL_FEATURES, FEATURES, feature_value
 from schemas.redis_layout import CounterEntry, entity_key, unpack_counters

@@ -53,7 +53,7 @@ def adserver(
     if catalog is None and bidders is None:
         raise fail("nothing to serve: give --catalog, --bidders or both", Exit.MISUSED)
     from connectors.endpoints import PORT_OFFSETS, endpoints
-    from schemas.catalog import load_bidders, load_catalog
+    from schemas.catalog_text import load_bidders, load_catalog
     from schemas.errors import ConfigError
 
     if port is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from connectors.endpoints import Endpoints
 from connectors.keys import KeyRing
 from connectors.valkey import Valkey
-from schemas.catalog import load_catalog
+from schemas.catalog_text import load_catalog
 from schemas.redis_layout import user_key
 from serving.adserver.features.counters import CounterBlob
 from serving.adserver.limits.caps import cap_rules, seen

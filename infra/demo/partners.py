@@ -14,7 +14,8 @@ from infra.demo.hops import ByCampaign, minus
 from infra.demo.reconcile import Check
 from infra.simulator.ledger import read_event_counts
 from jobs.vendors.partners import PartnerBook
-from schemas.catalog import Catalog, load_catalog, load_partners
+from schemas.catalog import Catalog
+from schemas.catalog_text import load_catalog, load_partners
 from schemas.errors import Unavailable
 
 _QUIET_S = 20.0

@@ -22,8 +22,8 @@ import msgspec
 import uvloop
 
 from connectors.endpoints import endpoints
-from connectors.http_messages import Request, Response
-from connectors.http_server import refusal, serve_until_terminated
+from connectors.http_messages import Request, Response, refusal
+from connectors.http_server import serve_until_terminated
 from connectors.logs import configure_logging
 from infra.simulator.market import DSP_IDS
 from infra.simulator.partners import Partners

@@ -11,8 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from connectors.http_messages import Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import Request, Response, refusal
 from infra.simulator.market import PARTNER_EVENTS
 
 _LATER_SHARE = 50

@@ -19,17 +19,8 @@ from pathlib import Path
 
 from connectors.endpoints import Endpoints, endpoints
 from infra.simulator import market
-from schemas.catalog import (
-    Bidder,
-    Bidders,
-    Catalog,
-    Partner,
-    Partners,
-    dump,
-    load_bidders,
-    load_catalog,
-    load_partners,
-)
+from schemas.catalog import Bidder, Bidders, Catalog, Partner, Partners
+from schemas.catalog_text import dump, load_bidders, load_catalog, load_partners
 
 DEFAULT_SEED = 7
 DEFAULT_USERS = 600

@@ -19,7 +19,7 @@ from jobs.streaming import attribution, deploy, plans
 from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
 from jobs.streaming.progress import drain
 from jobs.streaming.settings import Settings
-from schemas.catalog import load_catalog
+from schemas.catalog_text import load_catalog
 from schemas.errors import ConfigError, ConnectorError, Refused, Unavailable
 
 EXIT_FAILED, EXIT_CONFIG, EXIT_UNAVAILABLE = 1, 2, 3

@@ -30,7 +30,8 @@ from jobs.vendors.partners import PartnerBook
 from jobs.vendors.settings import VendorSettings
 from jobs.vendors.wire import Wire
 from jobs.vendors.worker import VendorsWorker
-from schemas.catalog import Partners, load_partners
+from schemas.catalog import Partners
+from schemas.catalog_text import load_partners
 from schemas.topics import AD_EVENTS, TRACKER_CALLS, TRACKER_CALLS_DLQ
 
 _VALKEY_TIMEOUT_S = 2.0

@@ -27,10 +27,10 @@ from schemas.ids import encode_id
 from serving.adserver import metrics, podding
 from serving.adserver.auction import rules, together
 from serving.adserver.auction.contest import Contest, contests_of, could_win, reservation, shown_as
-from serving.adserver.auction.notices import billing_url, macro_values, notices
+from serving.adserver.auction.notices import billing_url, macro_values
 from serving.adserver.auction.rules import Candidate
 from serving.adserver.decision import Decision, ad_record, expires_s, identity
-from serving.adserver.decision_log import DecisionLog, keep
+from serving.adserver.decision_log import DecisionLog
 from serving.adserver.dsps.bidders import Bidders
 from serving.adserver.dsps.fanout import Fanout
 from serving.adserver.fallback import enter_house, show_uncounted
@@ -44,6 +44,7 @@ from serving.adserver.openrtb.context import Opportunity, RequestContext, in_cel
 from serving.adserver.openrtb.messages import BidRequest
 from serving.adserver.openrtb.outbound import Outbound
 from serving.adserver.own_time import OwnTime
+from serving.adserver.reports import Reports
 from serving.adserver.scoring.model import Scorer, SmoothedRates
 from serving.adserver.scoring.service import score
 from serving.adserver.settings import Settings
@@ -97,9 +98,8 @@ class Decider:
         self._counters = counters
         self._bidders = bidders
         self._trackers = trackers
-        self._log = log
         self._clock = clock
-        self._notify = notify
+        self._reports = Reports(log, notify)
         self._integrity = integrity
         self._look = look
         self._draw = (rng or random.Random()).randrange
@@ -181,7 +181,7 @@ class Decider:
             if decision.winner is not None:
                 rules.mark_losers(decision.candidates, decision.winner)
         delivered = connected if ended_s <= answer_by_s else _never
-        self._report_soon(decisions, context, inventory.currency, latency_ms, delivered)
+        self._reports.soon(decisions, context, inventory, latency_ms, delivered)
         return decisions
 
     def refuse(self, request: BidRequest, reason: Degraded, arrived_s: float, body: bytes = b"") -> list[Decision]:
@@ -198,7 +198,7 @@ class Decider:
             if (house := enter_house(contest, context.now_ms, self._draw)) is not None:
                 show_uncounted(contest, house, inventory)
             decisions.append(contest.decision)
-        self._report_soon(decisions, context, inventory.currency, _ms_since(arrived_s), _never)
+        self._reports.soon(decisions, context, inventory, _ms_since(arrived_s), _never)
         return decisions
 
     def _outside_of_auctions(self, request: BidRequest, body: bytes) -> tuple[Inventory, RequestContext]:
@@ -216,7 +216,7 @@ class Decider:
     ) -> list[Decision]:
         """Nothing is shown, nobody asked; the reason is logged."""
         decisions = [Decision(place, reasons={doubt}) for place in asked]
-        self._report_soon(decisions, context, inventory.currency, latency_ms, _never)
+        self._reports.soon(decisions, context, inventory, latency_ms, _never)
         return decisions
 
     def _ask_dsps(
@@ -371,41 +371,6 @@ class Decider:
                 return
             decision.reasons.add(Degraded.REGISTRY_UNAVAILABLE)
         show_uncounted(contest, house, inventory)
-
-    def _report_soon(
-        self,
-        decisions: Sequence[Decision],
-        context: RequestContext,
-        currency: str,
-        latency_ms: float,
-        delivered: Callable[[], bool],
-    ) -> None:
-        """Reports decisions in the loop's next round, when their answer is on its way or has nobody to go to."""
-        if not context.request.test and not self._log.available:
-            for decision in decisions:
-                decision.reasons.add(Degraded.DECISION_LOG_UNAVAILABLE)  # which the answer says too
-
-        def report() -> None:
-            is_shown = delivered()
-            for decision in decisions:
-                self._report(decision, context, currency, latency_ms, is_shown)
-
-        asyncio.get_running_loop().call_soon(report)
-
-    def _report(
-        self, decision: Decision, context: RequestContext, currency: str, latency_ms: float, is_shown: bool
-    ) -> None:
-        """Logs and counts a decision, and tells its bidders. Test traffic is counted alone."""
-        metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()
-        if context.request.test:
-            return
-        try:
-            for _, url in notices(decision, context.request.id, self._serving.inventory.rates, is_shown):
-                self._notify(url)
-        except Exception:  # URLs are strangers' text, and the decision is to be logged whatever they hold
-            logger.exception("notices failed")
-            metrics.NOTICES.labels("failed").inc()
-        keep(self._log, decision, context, currency, latency_ms)
 
 
 def _never() -> bool:

@@ -22,7 +22,8 @@ from connectors.keys import KeyRing
 from connectors.shared_listener import SharedListener
 from connectors.tokens import TokenMinter
 from connectors.valkey import AsyncValkey
-from schemas.catalog import Catalog, catalog_in_steps, load_bidders
+from schemas.catalog import Catalog
+from schemas.catalog_text import catalog_in_steps, load_bidders
 from schemas.errors import ConfigError
 from serving.adserver import metrics
 from serving.adserver.background import Background

@@ -8,8 +8,7 @@ from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from connectors.http_messages import Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import Request, Response, refusal
 from connectors.keys import CONVERSIONS, UPSTREAM, KeyRing
 from serving.collector import beacons, conversions, telemetry, upstream
 from serving.collector.batches import BatchDoor

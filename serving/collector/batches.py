@@ -9,8 +9,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.http_messages import Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import Request, Response, refusal
 from schemas.errors import Reject, RejectReason
 from serving.collector.buffer import Buffer, BufferFull, Record
 from serving.collector.metrics import CollectorMetrics

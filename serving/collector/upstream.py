@@ -14,8 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from connectors.http_messages import Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import Request, Response, refusal
 from connectors.keys import KeyRing
 from schemas.dead_letters import dead_letter
 from schemas.errors import Reject, RejectReason

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connectors.api_keys import ADMIN, KeyChecker, ensure_keys
-from schemas.catalog import Campaign, Catalog, load_catalog
+from schemas.catalog import Campaign, Catalog
+from schemas.catalog_text import load_catalog
 from schemas.errors import ConfigError
 from serving.reporting.answer import names_of
 from serving.reporting.query import Filter, ReportQuery

@@ -13,7 +13,8 @@ from connectors.http_messages import Request, Response
 from connectors.keys import KeyRing
 from connectors.tokens import TokenMinter
 from connectors.valkey import AsyncValkey
-from schemas.catalog import Partners, dump
+from schemas.catalog import Partners
+from schemas.catalog_text import dump
 from schemas.topics import AD_EVENTS
 from serving.adserver.doors.ads_manager import AdsManager
 from serving.adserver.inventory import Inventory

@@ -24,7 +24,8 @@ from connectors.tokens import TokenOpener
 from connectors.valkey import Valkey
 from infra.local import control
 from infra.local.stack import COMPONENTS
-from schemas.catalog import Bidders, dump
+from schemas.catalog import Bidders
+from schemas.catalog_text import dump
 from schemas.codec import decode, parsed_schema, split_header
 from schemas.decisions import Degraded
 from schemas.ids import encode_id

@@ -22,7 +22,8 @@ from connectors.records import RecordDecoder, encoder
 from connectors.tokens import TokenOpener
 from infra.local import control
 from jobs.streaming.progress import unread
-from schemas.catalog import Bidders, dump
+from schemas.catalog import Bidders
+from schemas.catalog_text import dump
 from schemas.ids import encode_id, event_id, order_record_id
 from schemas.topics import AD_EVENTS, AD_TELEMETRY, AD_TELEMETRY_DLQ, ATTRIBUTIONS, ATTRIBUTIONS_DLQ
 from tests.samples.adserver import catalog

@@ -17,7 +17,8 @@ from infra.local import control
 from infra.local.stack import COMPONENTS
 from jobs.streaming.progress import unread
 from schemas.catalog import Partner as Row
-from schemas.catalog import Partners, dump
+from schemas.catalog import Partners
+from schemas.catalog_text import dump
 from schemas.events import BY_NAME
 from schemas.ids import encode_id, event_id, tracker_call_id
 from schemas.topics import AD_EVENTS, AD_TELEMETRY

@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from schemas.catalog import Catalog, Experiment, ExperimentCell, dump, load_catalog
+from schemas.catalog import Catalog, Experiment, ExperimentCell
+from schemas.catalog_text import dump, load_catalog
 from schemas.decisions import Outcome
 from schemas.errors import ConfigError
 from serving.adserver.decision import Decision

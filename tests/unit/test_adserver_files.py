@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.catalog import catalog_in_steps, dump, load_bidders, load_catalog
+from schemas.catalog_text import catalog_in_steps, dump, load_bidders, load_catalog
 from schemas.errors import ConfigError
 from serving.adserver.auction.entrants import Entrants
 from serving.adserver.dsps.bidders import Bidders, call_rules

@@ -11,7 +11,8 @@ import pytest
 
 from connectors.api_keys import ADMIN, KeyChecker, ensure_keys, read_keys
 from connectors.druid import DruidClient
-from schemas.catalog import Advertiser, Campaign, Catalog, dump
+from schemas.catalog import Advertiser, Campaign, Catalog
+from schemas.catalog_text import dump
 from schemas.errors import ConfigError
 from serving.reporting.access import Directory
 from serving.reporting.app import Services, create_app

@@ -7,7 +7,7 @@ from pathlib import Path
 from connectors.endpoints import Endpoints
 from infra.simulator.market import HOUSE, PROBE_PLACEMENT
 from infra.simulator.world import build_world, ensure_files
-from schemas.catalog import dump, load_bidders, load_catalog
+from schemas.catalog_text import dump, load_bidders, load_catalog
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

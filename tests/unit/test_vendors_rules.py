@@ -18,7 +18,8 @@ from jobs.vendors.partners import BadUrl, PartnerBook, authority
 from jobs.vendors.progress import MAX_METADATA_BYTES, Progress
 from jobs.vendors.retry import backoff_s, retry_after_s
 from jobs.vendors.wire import request_target
-from schemas.catalog import Partner, Partners, dump, load_partners
+from schemas.catalog import Partner, Partners
+from schemas.catalog_text import dump, load_partners
 from schemas.errors import ConfigError
 
 CALL: dict[str, Any] = {

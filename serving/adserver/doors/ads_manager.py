@@ -22,8 +22,7 @@ from dataclasses import dataclass, replace
 
 from lxml import etree
 
-from connectors.http_messages import Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import Request, Response, refusal
 from connectors.keys import KeyRing
 from schemas.decisions import Degraded, Outcome
 from schemas.errors import ConnectorError

@@ -24,8 +24,7 @@ from typing import Any
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from connectors.http_messages import JSON, Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import JSON, Request, Response, refusal
 from schemas.decisions import Degraded
 from serving.adserver import metrics, podding
 from serving.adserver.decider import Decider

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from connectors.addresses import is_public, sender
-from connectors.http_messages import TEXT, Request, Response
-from connectors.http_server import refusal
+from connectors.http_messages import TEXT, Request, Response, refusal
 from schemas.ids import encode_id
 from serving.adserver.inventory import Inventory
 from serving.adserver.openrtb.context import DEVICE_CODES
