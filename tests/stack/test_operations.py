@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from infra.monitoring import prometheus
 from jobs.streaming.application import ALL_JOBS
 from jobs.streaming.progress import unread
 from jobs.transforms.event_rules import accepted
+from schemas.errors import RejectReason
+from schemas.topics import AD_EVENTS
 from tests.samples.faults import StreamUnderTest, during, kill
 from tests.samples.ingest import ROOT, wait_until
 from tests.samples.stream_outputs import spend_is
@@ -133,6 +136,27 @@ def test_a_backfill_gives_what_the_live_run_gave(stream: StreamUnderTest) -> Non
     topics = command("jobs.streaming", "backfill", "--into", "again").split()
     assert "campaign-metrics-v1-again" in topics and "ad-sessions-v1-again" in topics
     stream.assert_outputs("-again")
+
+
+def test_dead_letters_of_the_stream_are_replayed_once_each(stream: StreamUnderTest) -> None:
+    """Nothing was fixed, so each comes back as another dead letter: the replay's records are told from all others."""
+    reason = RejectReason.ABSURD_TIME
+    of_it = ("--topic", AD_EVENTS.name, "--reason", reason)
+    events = stream.events(4)
+    stream.writer.write([*events, *stream.refused(events)], per_second=EVENTS_PER_S)
+    stream.assert_exact()
+
+    def waiting() -> int:
+        rows = json.loads(command("infra.cli.app", "dlq", "list", *of_it, "--json"))
+        assert {row["job"] for row in rows} == {"event_quality"}
+        return sum(row["waiting"] for row in rows)
+
+    before = waiting()
+    assert before > 0
+    command("infra.cli.app", "dlq", "replay", *of_it)
+    stream.replayed(reason, before)
+    stream.assert_exact()
+    assert waiting() == before, "the new ones"
 
 
 def test_flinks_metrics_are_there_for_prometheus(stream: StreamUnderTest) -> None:
