@@ -6,6 +6,7 @@ Every call blocks and is made by one thread. `on_assigned` and `on_revoked` are 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -18,6 +19,9 @@ from schemas.topics import TRACKER_CALLS
 logger = logging.getLogger(__name__)
 
 _CALL_S = 10.0
+_RETRY_S = 0.5
+#: Less than `max.poll.interval.ms`, after which the group would take the partitions away.
+_ASSIGN_S = 120.0
 _FETCH = {"fetch.wait.max.ms": 100, "queued.max.messages.kbytes": 4_096}
 #: Records that are read for one partner at a time before others get their turn.
 _AGAIN_RECORDS = 2_000
@@ -142,18 +146,28 @@ class CallQueue:
                 self._reader.commit(offsets=_offsets(progress), asynchronous=False)
 
     def _assigned(self, reader: Consumer, partitions: list[TopicPartition]) -> None:
-        with kafka_errors():
-            committed = reader.committed(partitions, timeout=_CALL_S)
-            found = {}
-            for place in committed:
-                first, end = reader.get_watermark_offsets(place, timeout=_CALL_S)
-                progress = Progress.read(place.offset, place.metadata)
-                known = progress.offset >= 0 and progress.head <= end  # else never committed, or of a topic made anew
-                found[place.partition] = progress if known else Progress(first)
+        found = self._found(reader, partitions)
         self._held.clear()
         logger.info("partitions assigned", extra={"partitions": sorted(found)})
         self._on_assigned(found)
         reader.assign([TopicPartition(TRACKER_CALLS.name, p, progress.head) for p, progress in found.items()])
+
+    def _found(self, reader: Consumer, partitions: list[TopicPartition]) -> dict[int, Progress]:
+        """Where partitions are. Waits for a broker that does not answer: if this failed, the client would read on from
+        the committed offsets by itself, and what it gives would be of no partition that anybody has begun.
+
+        Errors: RuntimeError: it did not answer for `_ASSIGN_S`; the worker has to begin anew.
+        """
+        until_s = time.monotonic() + _ASSIGN_S
+        while True:
+            try:
+                with kafka_errors():
+                    return {p.partition: _progress(reader, p) for p in reader.committed(partitions, timeout=_CALL_S)}
+            except (Unavailable, TimedOut) as e:
+                logger.warning("kafka does not answer", extra={"error": str(e)})
+                if time.monotonic() > until_s:
+                    raise RuntimeError(f"progress of assigned partitions is not known after {_ASSIGN_S} s") from e
+                time.sleep(_RETRY_S)
 
     def _revoked(self, _reader: Consumer, partitions: list[TopicPartition]) -> None:
         logger.info("partitions revoked", extra={"partitions": len(partitions)})
@@ -162,6 +176,14 @@ class CallQueue:
     def _partitions_lost(self, _reader: Consumer, partitions: list[TopicPartition]) -> None:
         logger.warning("partitions lost", extra={"partitions": len(partitions)})
         self._on_revoked([p.partition for p in partitions], True)
+
+
+def _progress(reader: Consumer, place: TopicPartition) -> Progress:
+    """What was committed of a partition. Errors: KafkaException."""
+    first, end = reader.get_watermark_offsets(place, timeout=_CALL_S)
+    progress = Progress.read(place.offset, place.metadata)
+    known = progress.offset >= 0 and progress.head <= end  # else never committed, or of a topic made anew
+    return progress if known else Progress(first)
 
 
 def _offsets(progress: Mapping[int, Progress]) -> list[TopicPartition]:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.addresses import is_public
+from jobs.vendors import queue as queue_module
 from jobs.vendors.device import Device, device_headers
 from jobs.vendors.lane import PROBE_AFTER, Backoff, Call, Lane
 from jobs.vendors.macros import NAMES, expand
 from jobs.vendors.partners import BadUrl, PartnerBook, authority
 from jobs.vendors.progress import MAX_METADATA_BYTES, Progress
+from jobs.vendors.queue import CallQueue
 from jobs.vendors.retry import backoff_s, retry_after_s
 from jobs.vendors.wire import request_target
 from schemas.catalog import Partner, Partners
@@ -270,3 +274,40 @@ def test_partners_file_is_checked_as_a_whole() -> None:
         load_partners(
             '{"version": 1, "partners": [{"id": "p", "addresses": [], "headers": {"X": 1}, "max_per_s": ""}]}'
         )
+
+
+def test_partitions_begin_where_they_were_although_the_broker_did_not_answer_at_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the client would read them on, and nobody would take what it gives."""
+    monkeypatch.setattr(queue_module, "_RETRY_S", 0.0)
+    committed = TopicPartition("t", 3, 7, metadata=Progress(9, {"slow": 7}).metadata)
+    begun: list[Mapping[int, Progress]] = []
+
+    answers: list[Any] = [_TIMED_OUT, [committed], [committed]]
+    ends: list[Any] = [_TIMED_OUT, (0, 20)]
+
+    class Reader:
+        def committed(self, _partitions: object, timeout: float) -> Any:
+            return _said(answers)
+
+        def get_watermark_offsets(self, _place: object, timeout: float) -> Any:
+            return _said(ends)
+
+        def assign(self, places: list[TopicPartition]) -> None:
+            assert [(p.partition, p.offset) for p in places] == [(3, 9)]
+
+    queue = object.__new__(CallQueue)
+    queue._held, queue._on_assigned = set(), begun.append
+    queue._assigned(Reader(), [committed])  # type: ignore[arg-type]
+    assert begun == [{3: Progress(9, {"slow": 7})}]
+
+
+_TIMED_OUT = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def _said(answers: list[Any]) -> Any:
+    answer = answers.pop(0)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
