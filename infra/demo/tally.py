@@ -39,6 +39,9 @@ _POLL_S = 0.5
 _QUIET_POLLS = 60
 
 
+_CREDITED_VIEW = "post_view_conversion"
+
+
 class KafkaTally:
     """Tallies of ad-events, late copies, sessions and dead letters from given offsets on. Close it after use.
 
@@ -54,7 +57,9 @@ class KafkaTally:
         self._next: Offsets = {t: dict((since or {}).get(t) or beginning_offsets(t)) for t in TOPICS}
         self._known = known
         self._seen: set[bytes] = set()
+        #: Rows of ad-events that somebody sent, and those of them that repeat an event.
         self.events = 0
+        self.duplicates = 0
         self.by_type: Counter[str] = Counter()
         self.by_campaign: dict[str, Measures] = defaultdict(lambda: defaultdict(int))
         self._sessions: dict[str, dict[str, Any]] = {}
@@ -80,11 +85,6 @@ class KafkaTally:
     @property
     def distinct_events(self) -> int:
         return len(self._seen)
-
-    @property
-    def duplicates(self) -> int:
-        """Rows of ad-events that repeat an event."""
-        return self.events - len(self._seen)
 
     @property
     def event_ids(self) -> frozenset[bytes]:
@@ -129,8 +129,11 @@ class KafkaTally:
         return fastavro.parse_schema(self._registry.schema(schema_id))
 
     def _event(self, event: dict[str, Any]) -> None:
-        self.events += 1
+        # credited views are the publisher's own: one for each revision of a credit, all with the conversion's id
+        was_sent = event["event_type"] != _CREDITED_VIEW
+        self.events += was_sent
         if event["event_id"] in self._seen or event["event_id"] in self._known:
+            self.duplicates += was_sent
             return
         self._seen.add(event["event_id"])
         self.by_type[event["event_type"]] += 1
