@@ -86,7 +86,7 @@ _OPERATORS = (
     _Shown(
         "numLateRecordsDropped",
         "flink_task_late_records_dropped_total",
-        "rows behind the watermark that windows and patterns left out",
+        "rows behind the watermark that windows left out",
     ),
     _Shown("undecodable", "flink_task_undecodable_total", "records that do not decode; the lake has the dead letters"),
     _Shown("ad_events_dlq__Writer.numRecordsSend", "flink_task_dead_letters_total", "events that break a rule"),
