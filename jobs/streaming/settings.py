@@ -35,7 +35,7 @@ class Settings(BaseSettings):
         ge=1,
         le=99,
         description="how far the clock, which closes sessions when traffic stops, follows the time of day: longer than "
-        "any latency or restart to be ridden out, because it closes sessions that go on, and windows and patterns "
+        "any latency or restart to be ridden out, because it closes sessions that go on, and windows "
         "leave out what is behind it",
     )
     watermark_delay_ms: int = Field(
