@@ -43,12 +43,11 @@ final class KeptByBucket {
         if (nowMs < this.nextMs[bucket]) {
             return;
         }
-        boolean first = this.nextMs[bucket] == 0;
-        this.nextMs[bucket] = nowMs + this.everyMs;
-        if (first) { // after a start all are due at once: each waits for its turn
+        if (this.nextMs[bucket] == 0) { // after a start all are due at once: each waits for its turn
             this.nextMs[bucket] = nowMs + this.everyMs * (bucket + 1) / this.nextMs.length;
             return;
         }
+        this.nextMs[bucket] = nowMs + this.everyMs;
         List over = new ArrayList();
         for (Iterator each = kept.entries().iterator(); each.hasNext();) {
             Map.Entry entry = (Map.Entry) each.next();
