@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_S = 0.05
 _RETRY_S = 2.0
+#: How long a decision waits for others: each batch wakes the producer's thread, is compressed and acknowledged.
+_LINGER_MS = 100
 _DELIVERY_MS = 60_000
 
 
@@ -56,7 +58,7 @@ class DecisionLog:
             {
                 "queue.buffering.max.messages": queue_messages,
                 "message.timeout.ms": _DELIVERY_MS,
-                "linger.ms": 20,
+                "linger.ms": _LINGER_MS,
                 "error_cb": self._on_error,
             },
         )
