@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from schemas.errors import ContractError
@@ -92,12 +93,17 @@ def _write_ints(values: Sequence[int]) -> bytes:
     return _block(len(values), map(_write_int, values))
 
 
-#: Names that come again and again: those of a map's entries.
-_write_name = lru_cache(maxsize=4_096)(_write_string)
+@lru_cache(maxsize=256)
+def _double_map(names: tuple[str, ...]) -> tuple[Callable[..., bytes], tuple[bytes, ...]]:
+    """(how a map of these names is packed, what stands before each of its values): maps come with the same again."""
+    before = [_write_string(name) for name in names]
+    before[0] = write_long(len(names)) + before[0]
+    return struct.Struct("<" + "".join(f"{len(piece)}sd" for piece in before) + "x").pack, tuple(before)
 
 
 def _write_double_map(values: Mapping[str, float]) -> bytes:
-    return _block(len(values), [_write_name(name) + write_double(value) for name, value in values.items()])
+    pack, before = _double_map(tuple(values))
+    return pack(*chain.from_iterable(zip(before, values.values(), strict=True)))
 
 
 def _read_long(data: bytes, at: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.decision_encoder import candidate, who
+from schemas.decision_encoder import candidates, who
 from schemas.decisions import Degraded
 from schemas.features import features_hash
 from schemas.money import impression_cost_micros, times
@@ -157,15 +157,17 @@ def ad_record(
 
 def log_candidates(decision: Decision) -> list[bytes]:
     """Who took part in a decision and what became of each, as `DecisionEncoder` takes them."""
-    return [
-        candidate(
-            c.named or who(c.kind, c.campaign_id, c.line_item_id, c.creative_id, c.bidder_id),
-            c.bid_cpm_micros,
-            c.p_ctr,
-            c.outcome,
-        )
-        for c in decision.candidates
-    ]
+    return candidates(
+        [
+            (
+                c.named or who(c.kind, c.campaign_id, c.line_item_id, c.creative_id, c.bidder_id),
+                c.bid_cpm_micros,
+                c.p_ctr,
+                c.outcome,
+            )
+            for c in decision.candidates
+        ]
+    )
 
 
 def _price_of_thousand(winner: Candidate | None, quantity: float) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Encoder, schema_text
-from schemas.decision_encoder import DecisionEncoder, candidate, who
+from schemas.decision_encoder import DecisionEncoder, candidates, who
 from schemas.errors import ContractError
 from tests.samples.avro import values_of
 
@@ -28,14 +28,27 @@ RECORDS = st.fixed_dictionaries(
 
 
 def _item(**values: Any) -> bytes:
-    return candidate(who(*(values.pop(name) for name in WHO)), **values)
+    named = who(*(values.pop(name) for name in WHO))
+    return candidates([(named, values["bid_cpm_micros"], values["p_ctr"], values["reason"])])[0]
 
 
 @settings(deadline=None)
-@given(record=RECORDS, candidates=CANDIDATES)
-def test_the_bytes_are_those_of_the_plain_encoder(record: dict[str, Any], candidates: list[dict[str, Any]]) -> None:
-    made = DecisionEncoder(7)(record, [_item(**c) for c in candidates])
-    assert made == Encoder("ad_decision", 7)({**record, "candidates": candidates})
+@given(record=RECORDS, took_part=CANDIDATES)
+def test_the_bytes_are_those_of_the_plain_encoder(record: dict[str, Any], took_part: list[dict[str, Any]]) -> None:
+    made = DecisionEncoder(7)(record, [_item(**c) for c in took_part])
+    assert made == Encoder("ad_decision", 7)({**record, "candidates": took_part})
+
+
+@pytest.mark.parametrize("bid_cpm_micros", [0, 63, 64, 2**20 - 1, 2**20, 2**20 + 2**7, 5_123_457, 2**27 - 1, 2**27, -1])
+@pytest.mark.parametrize("p_ctr", [None, 0.0125])
+@pytest.mark.parametrize("reason", [0, 102, 2047, 2048])
+def test_bids_of_every_length_are_those_of_the_plain_encoder(
+    bid_cpm_micros: int, p_ctr: float | None, reason: int
+) -> None:
+    took_part = dict.fromkeys(WHO, "x") | {"bid_cpm_micros": bid_cpm_micros, "p_ctr": p_ctr, "reason": reason}
+    record = {"request_id": "r", "imp_id": "1", "decision_time_ms": 1}
+    made = DecisionEncoder(7)(record, [_item(**took_part)])
+    assert made == Encoder("ad_decision", 7)({**record, "candidates": [took_part]})
 
 
 @pytest.mark.parametrize(

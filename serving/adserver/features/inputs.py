@@ -34,8 +34,8 @@ class Inputs:
 
     def of(self, row: AdRow) -> list[float]:
         """One candidate's inputs; none when it is no candidate."""
-        at = np.flatnonzero(self.own == row.row)
-        return self.values[:, at[0]].tolist() if len(at) else []  # type: ignore[no-any-return]
+        places = self.own.tolist()
+        return self.values[:, places.index(row.row)].tolist() if row.row in places else []  # type: ignore[no-any-return]
 
     def release(self) -> None:
         """Gives the array back; nothing of it may be read any more."""
