@@ -25,6 +25,8 @@ _ALL = np.uint64(2**64 - 1)
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_ZERO, _MISSING_NAN = 1, 2
 _ZERO_LEFT, _ZERO_RIGHT = 2, 3  # of kernel.KINDS
+#: Combinations of what requests have in common whose leaves are remembered at a time.
+_KEPT_COMBINATIONS = 256
 
 
 class NotPackable(Exception):
@@ -83,6 +85,9 @@ class PackedTrees:
         self._shared_tables = [
             (self._place[c], tables.trees_of(c), tables.at_of(c)) for c in tables.unknown if c in shared
         ]
+        self._shared_rows = np.array([row for row, _, _ in self._shared_tables], np.intp)
+        #: Leaves that the shared categories leave, by their codes.
+        self._leaves_of: dict[bytes, np.ndarray] = {}
         self._own = self._packed(
             [s for s in numbers if s.column not in shared],
             {pair: at for pair, at in tables.at.items() if pair[1] not in shared},
@@ -141,10 +146,8 @@ class PackedTrees:
         if codes.shape[1] != stride or blocks * kernel.BLOCK > stride or stride % kernel.BLOCK:
             raise ValueError(f"{rows} candidates in arrays of {stride} and {codes.shape[1]}")
         leaves, out = self._leaves, self._out
-        leaves.fill(_ALL)
+        leaves[:] = self._left_by_categories(codes)
         self._shared_numbers.apply(inputs[:, 0], leaves)
-        for row, trees, at in self._shared_tables:
-            leaves[trees] &= self._own["kept"][at + codes[row, 0]]
         if len(out) < blocks * kernel.BLOCK:
             out = self._out = np.empty(blocks * kernel.BLOCK)
         self._score(
@@ -157,6 +160,19 @@ class PackedTrees:
             out.ctypes.data,
         )
         return out[:rows].copy()
+
+    def _left_by_categories(self, codes: np.ndarray) -> np.ndarray:
+        """Leaves of each tree that the shared categories leave. Requests have few combinations of those."""
+        of = codes[self._shared_rows, 0]
+        key = of.tobytes()
+        found = self._leaves_of.get(key)
+        if found is None:
+            if len(self._leaves_of) >= _KEPT_COMBINATIONS:
+                self._leaves_of.clear()
+            found = self._leaves_of[key] = np.full(self.trees, _ALL)
+            for (_, trees, at), code in zip(self._shared_tables, of, strict=True):
+                found[trees] &= self._own["kept"][at + code]
+        return found
 
     def raw_scores(self, values: np.ndarray) -> np.ndarray:
         """Raw scores. Shape: `values` float64, one row per candidate, `inputs` columns, shared ones equal."""
