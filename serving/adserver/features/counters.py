@@ -32,7 +32,7 @@ def decode(reply: Sequence[bytes], scoped: bool) -> tuple[np.ndarray, np.ndarray
     values = reply[1::2]
     starts = np.frombuffer(b"".join(reply[0::2]), _FIELD)["bucket_start_s"].astype(np.int64)
     sizes = np.fromiter(map(len, values), np.intp, len(values)) // entry.itemsize
-    return np.frombuffer(b"".join(values), entry), np.repeat(starts, sizes), sizes
+    return np.frombuffer(b"".join(values), entry), starts.repeat(sizes), sizes
 
 
 class CounterBlob:

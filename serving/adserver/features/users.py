@@ -77,7 +77,7 @@ class UserInputs:
             for row, feature, above, below in self._others:
                 of_below = None if below is None else int(here[below]) or None
                 values[row] = feature_value(feature, int(here[above]) or None, of_below)
-        self._sums.ravel()[touched] = 0.0
+        self._sums.reshape(-1)[touched] = 0.0
 
     def _learn(self, inventory: Inventory) -> None:
         """What depends on the catalogue alone."""
@@ -100,7 +100,7 @@ class UserInputs:
 
     def _add_up(self, user: CounterBlob, category: str | None, now_s: int) -> np.ndarray:
         """Adds the entries to `_sums`; gives back which of its elements they changed."""
-        place = np.searchsorted(self._scopes, user.scope)
+        place = self._scopes.searchsorted(user.scope)
         known = self._scopes.take(place, mode="clip") == user.scope if len(self._scopes) else place < 0
         if category:
             here = (user.scope == np.uint64(scope_hash(category))) & self._is_of_category[user.code]
@@ -114,5 +114,5 @@ class UserInputs:
         windows = self._windows_of[:, user.code[chosen]]
         slot, entry = (user.start_s[chosen] >= self._first_s[windows]).nonzero()
         touched: np.ndarray = windows[slot, entry] * self._sums.shape[1] + place[chosen][entry]
-        np.add.at(self._sums.ravel(), touched, user.value[chosen][entry])
+        np.add.at(self._sums.reshape(-1), touched, user.value[chosen][entry])
         return touched
