@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import hmac
 import struct
+from functools import lru_cache
 
 RECORD_ID_BYTES = 16
 _FOREIGN_ID_CHARACTERS = 128
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_SHA256_BLOCK = 64
+_INNER, _OUTER = (bytes(n ^ pad for n in range(256)) for pad in (0x36, 0x5C))
 _EVENT_SUFFIX = struct.Struct(">HI")
 
 
@@ -92,8 +94,18 @@ def pseudonym(raw: str, key_id: int, key: bytes) -> str:
     >>> pseudonym("someone", 1, b"k" * 32)
     'v1:-AQgYgrMw9V__m3By1gIWQ'
     """
-    digest = hmac.digest(key, raw.encode(), "sha256")
-    return f"v{key_id}:{encode_id(digest[:16])}"
+    inner, outer = _keyed(key)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(raw.encode())
+    outer.update(inner.digest())
+    return f"v{key_id}:{encode_id(outer.digest()[:16])}"
+
+
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """HMAC-SHA256's two hashes after the key, which is half of its work; to be copied, not changed. RFC 2104 §2, §4."""
+    block = (hashlib.sha256(key).digest() if len(key) > _SHA256_BLOCK else key).ljust(_SHA256_BLOCK, b"\0")
+    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
 
 
 def scope_hash(scope_id: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 
 def impression_cost_micros(cpm_micros: int, quantity: float = 1.0) -> int:
@@ -26,6 +27,7 @@ def times(micros: int, quantity: float) -> int:
     return int(micros * Decimal(repr(quantity)))
 
 
+@lru_cache(maxsize=4_096)
 def to_micros(text: str) -> int:
     """Micros of a decimal price such as '12.5'. Errors: ValueError when it is no finite decimal number.
 

@@ -6,6 +6,7 @@ Only of users who may be known, and never the whole address: an IPv4 address is 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TypedDict
 
 from serving.adserver.openrtb.messages import BidRequest
@@ -24,6 +25,9 @@ class DeviceFields(TypedDict):
     device_referer: str
     device_app: str
 
+
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN_ADDRESS = re.compile(rf"({_BYTE}\.{_BYTE}\.{_BYTE})\.{_BYTE}")
 
 _UNKNOWN = DeviceFields(device_ip="", device_user_agent="", device_language="", device_referer="", device_app="")
 
@@ -50,6 +54,8 @@ def truncated(address: str) -> str:
     >>> truncated("198.51.100.77"), truncated("2001:db8:1:2::3"), truncated("somewhere")
     ('198.51.100.0', '2001:db8:1::', '')
     """
+    if plain := _PLAIN_ADDRESS.fullmatch(address):  # as most are: `ipaddress` takes many times as long
+        return f"{plain[1]}.0"
     try:
         found = ipaddress.ip_address(address)
     except ValueError:
