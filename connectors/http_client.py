@@ -119,7 +119,7 @@ class HttpPool:
         self._host = parts.hostname
         self._port = port or (443 if parts.scheme == "https" else 80)
         self._tls = _tls() if parts.scheme == "https" else None
-        self._idle: list[_Connection] = []
+        self.idle: list[_Connection] = []  # whose exchange is over: they wait for the next
         self._open: set[_Connection] = set()
         self._connecting: set[asyncio.Task[_Connection]] = set()
         self._closed = False
@@ -128,7 +128,7 @@ class HttpPool:
     @property
     def busy(self) -> bool:
         """Whether an exchange is under way."""
-        return len(self._open) > len(self._idle) or bool(self._connecting)
+        return len(self._open) > len(self.idle) or bool(self._connecting)
 
     def request_bytes(self, method: str, path: str, headers: str = "") -> bytes:
         """A request's head without its last empty line; `headers` are whole lines ending in CRLF."""
@@ -142,7 +142,7 @@ class HttpPool:
 
     def start(self, payload: bytes, taker: Taker, tag: int) -> None:
         """Sends a whole request and tells `taker` how it ended. Never blocks and never raises."""
-        idle = self._idle
+        idle = self.idle
         while idle:
             if idle.pop().send(payload, taker, tag, again=True):
                 return
@@ -215,14 +215,10 @@ class HttpPool:
         )
         return connection
 
-    def released(self, connection: _Connection) -> None:
-        """A connection whose exchange is over waits for the next."""
-        self._idle.append(connection)
-
     def lost(self, connection: _Connection) -> None:
         self._open.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
 
     def again(self, payload: bytes, taker: Taker, tag: int) -> None:
         """Sends on a new connection what a closed one did not answer."""
@@ -312,7 +308,7 @@ class _Connection(asyncio.Protocol):
             if plain is not None and len(data) - plain[1] <= self._pool.limits.response_bytes:
                 status, start = plain
                 self._complete(status, data[start:] if status == 200 else b"")
-                self._pool.released(self)
+                self._pool.idle.append(self)
                 return
             self._parser = httptools.HttpResponseParser(self)
             self._body, self._size, self._headers, self._problem, self._read = [], 0, None, None, 0
@@ -385,7 +381,7 @@ class _Connection(asyncio.Protocol):
         self._complete(parser.get_status_code(), body)
         if parser.should_keep_alive():
             self._parser, self._told = None, False
-            self._pool.released(self)
+            self._pool.idle.append(self)
         else:
             self._transport.close()
 

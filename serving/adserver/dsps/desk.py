@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
 
@@ -70,8 +71,10 @@ class Desk:
         self.tally = Tally()
         self.tier = 1
         self.score_cpm_micros = 0  # as it was judged last
-        self.latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
-        self.latency_sum_s = 0.0
+        self._latency_counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
+        self._latency_sum_s = 0.0
+        self._observed_s: list[float] = []  # latencies that nothing has been made of yet
+        self._enough = timeout.changes_after
         self.no_bid = Turn(bidder, Outcome.NO_BID)
         self._failures_of = {o: Turn(bidder, o) for o in _FIELD_OF}
         parts = urlsplit(bidder.endpoint)
@@ -109,10 +112,31 @@ class Desk:
         return self._failures >= FAILURES
 
     def observe(self, latency_s: float) -> None:
-        """An exchange has ended, in time or not."""
-        self.timeout.observe(latency_s)
-        self.latency_sum_s += latency_s
-        self.latency_counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+        """An exchange has ended, in time or not. What it tells is made of many at once, when the timeout is to follow or
+        somebody looks.
+        """
+        self._observed_s.append(latency_s)
+        if len(self._observed_s) >= self._enough:
+            self._take_in()
+
+    @property
+    def latency_counts(self) -> Sequence[int]:
+        """Exchanges by latency: one number for each of LATENCY_BOUNDS_S, and of what took longer."""
+        self._take_in()
+        return self._latency_counts
+
+    @property
+    def latency_sum_s(self) -> float:
+        self._take_in()
+        return self._latency_sum_s
+
+    def _take_in(self) -> None:
+        observed_s, self._observed_s = self._observed_s, []
+        for latency_s in observed_s:
+            self.timeout.observe(latency_s)
+            self._latency_sum_s += latency_s
+            self._latency_counts[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
+        self._enough = self.timeout.changes_after
 
     def counted(self) -> Tally:
         """What it did until now. Latencies are added up where they are observed, for /metrics."""
