@@ -69,10 +69,11 @@ class TokenMinter:
         expires_s = issued_s + ttl_s
         random = os.urandom(_NONCE_BYTES * len(events))
         raw: list[bytes] = []
-        for n, (event_code, ordinal) in enumerate(events):
-            nonce = random[n * _NONCE_BYTES : (n + 1) * _NONCE_BYTES]
-            claims = _CLAIMS.pack(record_id, event_code, ordinal, issued_s, expires_s)
-            raw += (header, nonce, cipher.encrypt(nonce, claims, header))
+        encrypt, pack, at = cipher.encrypt, _CLAIMS.pack, 0
+        for event_code, ordinal in events:
+            nonce = random[at : at + _NONCE_BYTES]
+            at += _NONCE_BYTES
+            raw += (header, nonce, encrypt(nonce, pack(record_id, event_code, ordinal, issued_s, expires_s), header))
         # 57 bytes are whole groups of three, so tokens side by side are encoded as each of them would be
         text = binascii.b2a_base64(b"".join(raw), newline=False).translate(_TO_URL_SAFE).decode("ascii")
         return [text[at : at + TOKEN_CHARACTERS] for at in range(0, len(text), TOKEN_CHARACTERS)]

@@ -78,7 +78,7 @@ class DecisionEncoder:
         self._header = header(schema_id)
 
     def __call__(self, decision: Mapping[str, Any], candidates: Sequence[bytes]) -> bytes:
-        """A whole record; its `candidates` are made by the function. Errors: ContractError when a value does not fit."""
+        """A whole record; `candidates` makes its items. Errors: ContractError when a value does not fit."""
         try:
             return _write_decision(decision, (self._header, write_array(candidates)))
         except PROBLEMS as e:

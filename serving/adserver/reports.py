@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
+
+from prometheus_client import Counter
 
 from schemas.decisions import Degraded
 from serving.adserver import metrics
@@ -48,7 +51,7 @@ class Reports:
         self, decision: Decision, context: RequestContext, inventory: Inventory, latency_ms: float, is_shown: bool
     ) -> None:
         """Logs and counts a decision, and tells its bidders. Test traffic is counted alone."""
-        metrics.DECISIONS.labels(decision.winner.pricing if decision.winner is not None else "nothing").inc()
+        _decisions(decision.winner.pricing if decision.winner is not None else "nothing").inc()
         if context.request.test:
             return
         try:
@@ -58,3 +61,8 @@ class Reports:
             logger.exception("notices failed")
             metrics.NOTICES.labels("failed").inc()
         keep(self._log, decision, context, inventory.currency, latency_ms)
+
+
+@cache
+def _decisions(shown: str) -> Counter:
+    return metrics.DECISIONS.labels(shown)

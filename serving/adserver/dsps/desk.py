@@ -112,8 +112,8 @@ class Desk:
         return self._failures >= FAILURES
 
     def observe(self, latency_s: float) -> None:
-        """An exchange has ended, in time or not. What it tells is made of many at once, when the timeout is to follow or
-        somebody looks.
+        """An exchange has ended, in time or not. Latencies are taken in many at once: when the timeout is to follow
+        them, or somebody looks.
         """
         self._observed_s.append(latency_s)
         if len(self._observed_s) >= self._enough:

@@ -158,7 +158,7 @@ class RequestCaps:
     def allowed(self, rules: Sequence[CapRule]) -> bool:
         """Whether every rule leaves room for one more impression. A viewer or a stream that may not be known can't
         be counted: then there is none."""
-        return all(self._room(rule) > self._won[rule.field] for rule in rules)
+        return all(self._room(rule) > self._won.get(rule.field, 0) for rule in rules)
 
     def claims(
         self, viewer_scopes: Sequence[Scope], stream_scopes: Sequence[Scope], rules: Sequence[CapRule]

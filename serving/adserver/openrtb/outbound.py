@@ -57,6 +57,9 @@ class Outbound:
         self._data = _as_came(context)
         self._has_deals = any(o.deals for o in asked)
         self._bodies: dict[tuple[object, ...], bytes] = {}
+        self._names_buyers = bool(request.wseat or request.bseat or self._has_deals)
+        #: While it names no buyers, by all of a bidder that a body then depends on: vendor id and currency.
+        self._alike: dict[tuple[int, str], bytes | None] = {}
         self._personal: dict[Permission, Json] = {}
         data = self._data
         _move_up(data)
@@ -72,6 +75,14 @@ class Outbound:
         """What to send to a bidder; None when it is not to be asked: none of its seats is wanted, its currency is not
         known, or every imp is for other buyers.
         """
+        if self._names_buyers:
+            return self._body(bidder)
+        key = bidder.tcf_vendor_id, bidder.currency
+        if key not in self._alike:
+            self._alike[key] = self._body(bidder)
+        return self._alike[key]
+
+    def _body(self, bidder: Bidder) -> bytes | None:
         currency = bidder.currency
         seats = self._seats(bidder)
         if seats is None or currency not in self._rates:
