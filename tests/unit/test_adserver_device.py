@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.transforms.enrich import REPEATED
 from schemas.registry_record import AdRecord
 from serving.adserver.doors.player_tag import to_request
 from serving.adserver.inventory import Inventory
+from serving.adserver.openrtb.device import truncated
 from serving.adserver.openrtb.messages import decode_request
 from tests.samples.adserver import PlannedStore, bid_request, catalog, decider
 
@@ -58,6 +63,32 @@ def test_of_a_user_who_must_stay_unknown_nothing_is_kept(tmp_path: Path, changes
     assert not any(v for name, v in record.as_dict().items() if name.startswith("device_") and name != "device_type")
     assert b"198.51" not in record.to_bytes()
     assert record.trackers == TRACKERS, "the partner may be told of the event all the same"
+
+
+@given(
+    st.from_regex(r"([0-9]{1,3}\.){3}[0-9]{1,3}\n?", fullmatch=True) | st.ip_addresses().map(str) | st.text(max_size=20)
+)
+def test_an_address_is_cut_as_the_library_reads_it(text: str) -> None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        assert truncated(text) == ""
+        return
+    found = getattr(found, "ipv4_mapped", None) or found
+    network = ipaddress.ip_network((found, 24 if found.version == 4 else 48), strict=False)
+    assert truncated(text) == str(network.network_address)
+
+
+@given(
+    st.text(max_size=9), st.none() | st.text(max_size=9), st.integers(-(2**63), 2**63 - 1), st.booleans(),
+    st.dictionaries(st.text(max_size=5), st.lists(st.text(max_size=5), max_size=2), max_size=2),
+)  # fmt: skip
+def test_a_record_is_compact_json(
+    name: str, deal: str | None, micros: int, live: bool, trackers: dict[str, list[str]]
+) -> None:
+    record = AdRecord("r", name, "1", "a", "c", "k", micros, deal_id=deal, live=live, trackers=trackers)
+    kept = {n: v for n, v in record.as_dict().items() if v not in (None, "", {})}
+    assert record.to_bytes()[1:] == json.dumps(kept, separators=(",", ":")).encode()
 
 
 def test_no_event_repeats_what_is_of_the_device() -> None:

@@ -91,6 +91,19 @@ def test_a_timeout_follows_a_dsp_down_and_up_again() -> None:
     assert timeout.timeout_s == 0.02  # the floor
 
 
+def test_a_desks_timeout_follows_as_if_each_answer_were_taken_in_at_once() -> None:
+    made, _ = _bidders(_row("one"))
+    desk, rng = made.desks["one"], random.Random(2)
+    alone = AdaptiveTimeout(desk.timeout.longest_s, 0.02, 0.97, 1.3)
+    for n in range(1, 400):
+        latency_s = rng.uniform(0.001, 0.1)
+        desk.observe(latency_s)
+        alone.observe(latency_s)
+        assert desk.timeout.timeout_s == alone.timeout_s
+        if n % 37 == 0:  # somebody looks in between
+            assert sum(desk.latency_counts) == n
+
+
 def test_who_is_asked() -> None:
     rows = (_row("any"), _row("de", regions=["DE"]), _row("rare"), _row("deal", seat_ids=["s1"]), _row("none"))
     made, pools = _bidders(*rows, draw=0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ from connectors import keys
 from connectors.keys import PURPOSES, KeyRing
 from connectors.tokens import TOKEN_BYTES, TOKEN_CHARACTERS, TokenClaims, TokenMinter, TokenOpener
 from schemas.errors import ConfigError, RejectReason, TokenError
+from schemas.ids import encode_id, pseudonym
 
 RECORD_ID = bytes(range(16))
 
@@ -159,6 +161,11 @@ def test_api_keys_open_their_own_door_only(own_ring: KeyRing) -> None:
     assert not own_ring.accepts(keys.UPSTREAM, own_ring.api_key(keys.CONVERSIONS))
     for text in ("", "upstream", "upstream-x-y", "upstream-9-y", own_ring.api_key(keys.UPSTREAM) + "x", "é-1-x"):
         assert not own_ring.accepts(keys.UPSTREAM, text)
+
+
+@given(st.binary(min_size=1, max_size=100), st.text(st.characters(exclude_categories=["Cs"]), max_size=100))
+def test_a_pseudonym_is_an_hmac_whatever_the_key(key: bytes, raw: str) -> None:
+    assert pseudonym(raw, 3, key) == "v3:" + encode_id(hmac.digest(key, raw.encode(), "sha256")[:16])
 
 
 def test_a_household_is_not_the_user_of_the_same_name(own_ring: KeyRing) -> None:
