@@ -28,6 +28,8 @@ COUNTED_COLUMN = "event_type"
 
 #: Most keys that an upsert sink holds back.
 _UPSERT_ROWS = 5_000
+#: What was collected goes out in one request per broker, not the first row by itself and the rest in pieces behind it.
+_UPSERT_LINGER_MS = 5
 
 _PRIMITIVES = {
     "string": "STRING",
@@ -280,7 +282,7 @@ def upsert_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str, int
         "sink.delivery-guarantee": "at-least-once",
         "sink.buffer-flush.interval": f"{interval_ms} ms",
         "sink.buffer-flush.max-rows": str(_UPSERT_ROWS),
-        "properties.linger.ms": "0",
+        "properties.linger.ms": str(_UPSERT_LINGER_MS),
         "properties.compression.type": "lz4",
         **_avro_value(topic, cluster),
     }

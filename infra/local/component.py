@@ -34,6 +34,9 @@ class Component:
     ports: tuple[str, ...] = ()
     environment: Callable[[Endpoints], Mapping[str, str]] = field(default=lambda _: {})
     prepare: Callable[[Endpoints], None] | None = None
+    #: How far it yields to the others when no core is free (nice(1)). What the player, the ad server and their counters
+    #: wait for has 0.
+    niceness: int = 0
     #: Services whose restart loses this step's work: the step runs again once they are back.
     again_after: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM

@@ -211,14 +211,14 @@ MLFLOW = Component(
     name="mlflow",
     ports=("mlflow",),
     prepare=lambda where: (where.home / "mlflow").mkdir(parents=True, exist_ok=True),
-    # What `mlflow server` would start, without its launcher and job runners (a second, larger process each). Nobody
-    # waits for it, and its imports cost ten CPU-seconds: it yields to everything else.
+    # What `mlflow server` would start, without its launcher and job runners (a second, larger process each).
     command=lambda where: [
-        *("nice", "-n", "10", sys.executable, "-m", "gunicorn", "--no-control-socket", "--workers", "1"),
+        *(sys.executable, "-m", "gunicorn", "--no-control-socket", "--workers", "1"),
         *("--threads", "4", "--bind", f"{where.host}:{where.port('mlflow')}", "mlflow.server:app"),
     ],
     environment=_mlflow_environment,
     ready=readiness.mlflow,
+    niceness=10,  # nobody waits for it, and its imports cost ten CPU-seconds
 )
 
 # ---- Druid ---------------------------------------------------------------------------------------------------------
@@ -228,5 +228,6 @@ DRUID = Component(
     ports=("druid_coordinator", "druid_broker", "druid_historical", "druid_indexer", "zookeeper", "druid_metadata"),
     command=lambda _: [sys.executable, "-m", "infra.local.druid"],
     ready=readiness.druid,
+    niceness=5,  # analysts wait for seconds, the ad server for milliseconds
     stop_timeout_s=20,
 )

@@ -20,6 +20,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from connectors.endpoints import Endpoints, endpoints
@@ -47,9 +48,10 @@ class AlreadyRunning(RuntimeError):
     """Another supervisor holds this home."""
 
 
-def _die_with_parent() -> None:
-    """Runs in the child before exec: a killed supervisor takes its children with it."""
+def _begin(niceness: int) -> None:
+    """Runs in the child before exec: a killed supervisor takes its children with it; each yields as it should."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.nice(niceness)
 
 
 def _now_ms() -> int:
@@ -215,7 +217,7 @@ class Supervisor:
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_begin, component.niceness),
             )
         self._processes[component.name] = process
         row.pid, row.created_s = process.pid, created_s(process.pid)

@@ -12,7 +12,9 @@ class MaterializerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADWATER_MATERIALIZER_", frozen=True, extra="forbid")
 
     group: str = Field(default="materializer", description="consumer group")
-    batch_records: int = Field(default=2_000, ge=1, description="most records of one pipeline")
+    batch_records: int = Field(
+        default=10_000, ge=1, description="most records of one pipeline, each of which waits for the disk once"
+    )
     batch_wait_s: float = Field(default=0.02, gt=0, le=1, description="how long a pipeline collects records")
     check_marker_s: float = Field(
         default=1.0, gt=0, description="how often Valkey is asked, without traffic, whether it still has everything"

@@ -122,7 +122,7 @@ class Settings(BaseSettings):
         description="how long a won impression may take to be shown and still confirm its win; at most a token's life",
     )
     buffer_timeout_ms: int = Field(
-        default=5,
+        default=10,
         ge=0,
         description="longest wait of a record between operators; production: 50, for throughput",
     )

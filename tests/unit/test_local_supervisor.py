@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -101,6 +102,20 @@ def play(home: Path, components: tuple[Component, ...], scenario: Callable[[Runn
         return running
 
     return asyncio.run(run())
+
+
+def test_a_component_yields_as_it_says_with_all_that_it_starts(tmp_path: Path) -> None:
+    own = os.nice(0)
+    patient = replace(service("patient", script="sleep 30 & wait"), niceness=7)
+
+    async def scenario(running: Running) -> None:
+        await running.until(lambda: all(running.state(n) == "ready" for n in ("patient", "prompt")))
+        process = psutil.Process(running.pid("patient"))
+        await running.until(lambda: bool(process.children()))
+        assert [p.nice() for p in (process, *process.children())] == [own + 7, own + 7]
+        assert psutil.Process(running.pid("prompt")).nice() == own
+
+    play(tmp_path, (patient, service("prompt")), scenario)
 
 
 def test_starts_after_needs_and_stops_in_reverse(tmp_path: Path) -> None:
