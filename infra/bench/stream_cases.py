@@ -114,12 +114,9 @@ def _run(case: str, where: Endpoints) -> Run:
 
 
 @contextmanager
-def running(changelog: bool = False) -> Iterator[Runner]:
-    """A broker, a registry and a cluster with the topics of all cases, empty at first; all gone afterwards.
-
-    `changelog`: checkpoints of state on the heap as they are deployed; else, for both sides, as Flink has them.
-    """
-    os.environ.update(HEADWATER_FLINK_TASK_HEAP_MB=str(HEAP_MB), HEADWATER_FLINK_CHANGELOG=str(changelog).lower())
+def running() -> Iterator[Runner]:
+    """A broker, a registry and a cluster with the topics of all cases, empty at first; all gone afterwards."""
+    os.environ["HEADWATER_FLINK_TASK_HEAP_MB"] = str(HEAP_MB)
     with services(("contracts", "flink-taskmanager")) as where:
         create_topics(
             [

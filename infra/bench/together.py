@@ -14,7 +14,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
     amount = amount_of(scale)
     alone: dict[str, list[float]] = {name: [] for name in JOBS}
     samples: list[Sample] = []
-    with running(changelog=True) as cluster, progress_bar() as progress:
+    with running() as cluster, progress_bar() as progress:
         filling(progress, amount, (AD_EVENTS.name,))
         runs = progress.add_task("runs", total=(pairs + 1) * (len(JOBS) + 1))
 

@@ -42,7 +42,6 @@ from jobs.streaming.views import (
     views,
     wanted_columns,
     watermark,
-    with_sessions,
 )
 from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.errors import ConfigError
@@ -154,7 +153,8 @@ class Application:
             "execution.checkpointing.savepoint-dir": self.savepoints.as_uri(),
             "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
             "execution.checkpointing.num-retained": "2",
-            **self._incremental(),
+            # RocksDB hands over its new files alone; state on the heap is written whole each time
+            "execution.checkpointing.incremental": "true",
             # it never gives up: a broker that is away for an hour must not end the application
             "restart-strategy.type": "exponential-delay",
             # it tries often, because the slots of a killed TaskManager look usable until its heartbeat is missed
@@ -177,17 +177,6 @@ class Application:
             # without it each query would deduplicate for itself
             "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
         }
-
-    def _incremental(self) -> dict[str, str]:
-        """How a checkpoint gets by without writing all of the state again.
-
-        RocksDB hands over its new files. Of state on the heap each change is logged, where the cluster has a place for
-        that (`state.changelog.enabled` in its configuration): but not without sessions, because the tables of
-        `first_copies` would be logged whole for each event.
-        """
-        if self.settings.state_backend == "rocksdb":
-            return {"execution.checkpointing.incremental": "true", "state.changelog.enabled": "false"}
-        return {} if with_sessions(self.jobs) else {"state.changelog.enabled": "false"}
 
     def statements(self) -> tuple[list[str], list[str]]:
         """(DDL in order, INSERTs)."""

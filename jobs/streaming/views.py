@@ -133,7 +133,7 @@ def metadata_ddl(wanted: Collection[str]) -> tuple[str, ...]:
 
 def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     """The shared views of a deployment of `jobs`, in the order in which they build on each other."""
-    carried, sessions = _carried(jobs), with_sessions(jobs)
+    carried, sessions = _carried(jobs), _with_sessions(jobs)
     names = ", ".join(_as_it_may_be_used(column.name) for column in carried)
     late_raw = "raw" in wanted_columns(jobs)
     shared = (
@@ -191,7 +191,7 @@ def _as_it_may_be_used(name: str) -> str:
 
 def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
     """In which part of all ads, or without sessions of all events, does deduplication look for copies?"""
-    if with_sessions(jobs):
+    if _with_sessions(jobs):
         return f"life_bucket(event_type, record_id, event_id, {settings.id_buckets})"
     return f"event_bucket(event_id, {settings.id_buckets})"
 
@@ -238,7 +238,7 @@ def _carried(jobs: Sequence[Job]) -> list[Column]:
 def _needed(jobs: Sequence[Job]) -> frozenset[str]:
     """Columns that the queries of jobs, and the views for them, name."""
     queries = [view.query for job in jobs for view in job.views] + [out.query for job in jobs for out in job.outputs]
-    return named(queries) | _OF_DEDUPLICATION | (_OF_SESSIONS if with_sessions(jobs) else frozenset())
+    return named(queries) | _OF_DEDUPLICATION | (_OF_SESSIONS if _with_sessions(jobs) else frozenset())
 
 
 def _unpacked(jobs: Sequence[Job]) -> frozenset[str]:
@@ -247,6 +247,5 @@ def _unpacked(jobs: Sequence[Job]) -> frozenset[str]:
     return needed.intersection(DIMENSIONS) if PACKED_COLUMN in needed else frozenset()
 
 
-def with_sessions(jobs: Sequence[Job]) -> bool:
-    """Whether a deployment of these jobs keeps the lives of ads, and not the ids of events alone."""
+def _with_sessions(jobs: Sequence[Job]) -> bool:
     return any("closed_sessions" in output.query for job in jobs for output in job.outputs)

@@ -117,15 +117,6 @@ def test_counters_of_a_bucket_are_declared_beside_each_other() -> None:
     assert [key for n, key in enumerate(buckets) if key != buckets[n - 1]] == sorted(set(buckets), key=buckets.index)
 
 
-def test_changes_of_state_are_logged_where_values_are_small() -> None:
-    """RocksDB has checkpoints of its own kind, and tables of ids are too large to be logged for each event."""
-    on_rocksdb = Application.of(tuple(JOBS), Settings(state_backend="rocksdb"), Endpoints(home=Path("/nowhere")))
-    assert "state.changelog.enabled" not in application().flink_settings(), "the cluster's own setting"
-    assert application("campaign_metrics").flink_settings()["state.changelog.enabled"] == "false"
-    assert on_rocksdb.flink_settings()["state.changelog.enabled"] == "false"
-    assert on_rocksdb.flink_settings()["execution.checkpointing.incremental"] == "true"
-
-
 def test_decisions_are_a_source_of_the_jobs_that_read_them() -> None:
     def sources(*names: str) -> int:
         return sum("'connector' = 'kafka'" in s and "'scan." in s for s in application(*names).statements()[0])

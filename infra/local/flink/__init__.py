@@ -35,9 +35,6 @@ JAVA_FLAGS = (
 TASK_SLOTS = 12
 #: Heap of the TaskManager for tasks and state. Benchmarks hold the state of millions of ads.
 TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
-#: Whether a checkpoint writes what has changed of the state on the heap, not all of it. A change costs more then, and a
-#: checkpoint every few seconds far less. Benchmarks of one job, with one every ten, have it off on both sides.
-CHANGELOG = os.environ.get("HEADWATER_FLINK_CHANGELOG", "true")
 _FRAMEWORK_HEAP_MB = 128
 _YOUNG_MB = (TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4
 
@@ -67,7 +64,6 @@ def write_configuration(where: Endpoints) -> None:
         "blob_port": where.port("flink_blob"),
         "slots": TASK_SLOTS,
         "task_heap_mb": TASK_HEAP_MB,
-        "changelog": CHANGELOG,
         "java_flags": " ".join(JAVA_FLAGS),
         "python": sys.executable,
     }
