@@ -35,6 +35,8 @@ JAVA_FLAGS = (
 TASK_SLOTS = 12
 #: Heap of the TaskManager for tasks and state. Benchmarks hold the state of millions of ads.
 TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
+#: Room for the classes of the TaskManager: some 60 starts of all jobs.
+METASPACE_MB = 1_024
 _FRAMEWORK_HEAP_MB = 128
 _YOUNG_MB = (TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4
 
@@ -64,6 +66,7 @@ def write_configuration(where: Endpoints) -> None:
         "blob_port": where.port("flink_blob"),
         "slots": TASK_SLOTS,
         "task_heap_mb": TASK_HEAP_MB,
+        "metaspace_mb": METASPACE_MB,
         "java_flags": " ".join(JAVA_FLAGS),
         "python": sys.executable,
     }
@@ -150,7 +153,8 @@ TASKMANAGER = Component(
             # with the collector's own choice, a third of what is in use, each event was copied several times over
             f"-Xmn{_YOUNG_MB}m",
             "-XX:MaxDirectMemorySize=448m",
-            "-XX:MaxMetaspaceSize=256m",
+            # each start of a job leaves classes behind: the Kafka sink's admin clients end with the process only
+            f"-XX:MaxMetaspaceSize={METASPACE_MB}m",
         ),
         "flink_metrics",
     ),
