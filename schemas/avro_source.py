@@ -95,7 +95,7 @@ def _write_ints(values: Sequence[int]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _double_map(names: tuple[str, ...]) -> tuple[Callable[..., bytes], tuple[bytes, ...]]:
-    """(how a map of these names is packed, what stands before each of its values): maps come with the same again."""
+    """(how a map of these names, one at least, is packed, what stands before each value): the same names come again."""
     before = [_write_string(name) for name in names]
     before[0] = write_long(len(names)) + before[0]
     return struct.Struct("<" + "".join(f"{len(piece)}sd" for piece in before) + "x").pack, tuple(before)

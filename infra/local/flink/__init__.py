@@ -35,7 +35,7 @@ JAVA_FLAGS = (
 TASK_SLOTS = 12
 #: Heap of the TaskManager for tasks and state. Benchmarks hold the state of millions of ads.
 TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
-#: Room for the classes of the TaskManager: some 60 starts of all jobs.
+#: Room for the classes of the TaskManager: some 50 starts of all jobs at 20 MB each.
 METASPACE_MB = 1_024
 _FRAMEWORK_HEAP_MB = 128
 _YOUNG_MB = (TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4

@@ -73,13 +73,6 @@ class Fanout:
                 self._measure_late(desk, body)
             return
         desk.heard()
-        if status == 204:  # most are: taken without another call
-            desk.tally.no_bids += 1
-            self._turns[tag] = desk.no_bid
-            self._pending -= 1
-            if not self._pending:
-                self._finish()
-            return
         self._take(tag, _turn(desk, status, body))
 
     def failed(self, tag: int, error: ConnectorError, latency_s: float) -> None:
@@ -167,7 +160,7 @@ class Fanout:
 
 
 def _turn(desk: Desk, status: int, body: bytes) -> Turn:
-    if status == 200 and not body.strip():  # §4.2.1 wants 204, and an empty body says as much
+    if status == 204 or (status == 200 and not body.strip()):  # §4.2.1 wants 204, and an empty body says as much
         desk.tally.no_bids += 1
         return desk.no_bid
     if status != 200:

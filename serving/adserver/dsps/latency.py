@@ -63,11 +63,6 @@ class AdaptiveTimeout:
 
     __slots__ = ("_floor_s", "_headroom", "_next", "_quantile", "_sketch", "longest_s", "timeout_s")
 
-    @property
-    def changes_after(self) -> int:
-        """How many answers more it takes until the timeout follows them."""
-        return self._next - self._sketch.seen
-
     def __init__(self, longest_s: float, floor_s: float, quantile: float, headroom: float) -> None:
         self._sketch = LatencySketch()
         self._floor_s = floor_s
@@ -76,6 +71,11 @@ class AdaptiveTimeout:
         self._next = ENOUGH
         self.longest_s = longest_s
         self.timeout_s = longest_s
+
+    @property
+    def changes_after(self) -> int:
+        """How many answers more it takes until the timeout follows them."""
+        return self._next - self._sketch.seen
 
     def observe(self, latency_s: float) -> None:
         """Takes note of an answer, in time or late; now and then the timeout follows."""
