@@ -261,9 +261,10 @@ def beginning_offsets(topic: str) -> dict[int, int]:
 def committed_offsets(group_id: str, topic: str) -> dict[int, int]:
     """What a consumer group has committed, by partition; partitions without a commit are left out.
 
-    Errors: as `end_offsets`.
+    Offsets of a transaction that is still open are not among them, and are not waited for: asked for committed records
+    only, the client would wait until a killed producer's transaction has ended (KIP-447). Errors: as `end_offsets`.
     """
-    reader = consumer("offsets", group_id)
+    reader = consumer("offsets", group_id, settings={"isolation.level": "read_uncommitted"})
     try:
         with kafka_errors():
             partitions = reader.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic].partitions

@@ -161,13 +161,18 @@ REGISTRY = Component(
 
 # ---- Valkey --------------------------------------------------------------------------------------------------------
 
+#: When Valkey's file is synced: "no" leaves that to the kernel, as Kafka's log does. Either way each write is in the file
+#: before its answer, so that a killed Valkey has all that it said; "everysec" would put it off while a sync is under way.
+#: What the machine itself takes along is for "always", on a disk of its own (docs/operations.md).
+VALKEY_SYNC = os.environ.get("HEADWATER_VALKEY_APPENDFSYNC", "no")
+
 _VALKEY_CONF = """bind {host}
 port {port}
 dir {data}
 daemonize no
 save ""
 appendonly yes
-appendfsync always
+appendfsync {sync}
 maxmemory-policy noeviction
 hash-max-listpack-entries 1024
 hash-max-listpack-value 128
@@ -177,7 +182,8 @@ hash-max-listpack-value 128
 def _prepare_valkey(where: Endpoints) -> None:
     folder = where.home / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "valkey.conf").write_text(_VALKEY_CONF.format(host=where.host, port=where.port("valkey"), data=folder))
+    conf = _VALKEY_CONF.format(host=where.host, port=where.port("valkey"), data=folder, sync=VALKEY_SYNC)
+    (folder / "valkey.conf").write_text(conf)
 
 
 def _valkey_command(where: Endpoints) -> list[str]:

@@ -9,11 +9,12 @@ the credit as deltas in the conversion's minute, under the touch's ad. A better 
 revision, and deltas that take the old credit back.
 Time: event time alone decides what was before and what was last; equal times go by event id. So the order of arrival
 changes no final credit. No watermark is waited for.
-State: per user (and per ad) and advertiser the last `attribution_touches` clicks and as many impressions and the last
-`attribution_orders` conversions, about 0.3 KB each; a touch for its look-back and the OLDEST_MS that an event may be
-late, a conversion for OLDEST_MS, both in publish time. Touches that no conversion can be credited to are not kept.
-Look-backs come from the catalogue at
-submission: a changed one counts from the next submission on, state kept, but finds no touch that was forgotten before.
+State: per user (and per ad) and advertiser the last `attribution_touches` clicks and as many impressions, 60 bytes each
+and 130 more when the one before was of another ad, and the last `attribution_orders` conversions, 0.3 KB each; a touch
+for its look-back and the OLDEST_MS that an event may be late, a conversion for OLDEST_MS, both in publish time. Touches
+that no conversion can be credited to are not kept.
+Look-backs come from the catalogue at submission: a changed one counts from the next submission on, state kept, but finds
+no touch that was forgotten before.
 Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs attribution
 """

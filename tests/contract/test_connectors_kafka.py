@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Message
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from connectors import kafka
 from connectors.endpoints import Endpoints
@@ -107,6 +107,28 @@ def test_lag_is_what_is_left_to_read(topic: Topic) -> None:
     reader.close()
     assert kafka.committed_offsets(group, topic.name) == {1: 2}
     assert kafka.lag(group, topic.name) == 1
+
+
+def test_offsets_of_an_open_transaction_are_not_waited_for(topic: Topic) -> None:
+    """A worker that was killed behind `send_offsets_to_transaction` leaves one open for as long as a minute."""
+    sender = kafka.producer("test")
+    for _ in range(3):
+        sender.produce(topic.name, b"v", partition=1)
+    sender.flush(WAIT_S)
+    group = "test-" + topic.name
+    reader = kafka.consumer("test", group, [topic.name])
+    messages = read(reader, 2)
+    reader.commit(messages[0], asynchronous=False)
+    killed = kafka.transactional_producer("killed", topic.name)
+    killed.begin_transaction()
+    killed.produce(topic.name, b"v", partition=0)
+    killed.send_offsets_to_transaction(
+        [TopicPartition(topic.name, 1, 2)], reader.consumer_group_metadata(), WAIT_S
+    )
+    assert kafka.committed_offsets(group, topic.name) == {1: 1}
+    killed.commit_transaction(WAIT_S)
+    assert kafka.committed_offsets(group, topic.name) == {1: 2}
+    reader.close()
 
 
 def test_an_unknown_topic_is_refused(local_services: Endpoints) -> None:

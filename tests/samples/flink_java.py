@@ -19,7 +19,7 @@ class FlinkJava:
         self._gateway = get_gateway()
         self.jvm: Any = self._gateway.jvm
         jar = self.jvm.java.io.File(str(compiled_jar(self.jvm, more).resolve())).toURI().toURL()
-        parent = self.jvm.java.lang.Thread.currentThread().getContextClassLoader()
+        parent = self.jvm.java.lang.ClassLoader.getSystemClassLoader()  # the thread's own has a copy of the jar already
         self._loader = self.jvm.java.net.URLClassLoader(self.array(self.jvm.java.net.URL, [jar]), parent)
 
     def array(self, kind: Any, items: Sequence[Any]) -> Any:

@@ -285,7 +285,7 @@ final class AdLife {
         }
         this.numbers = new long[SIZE];
         this.texts = new StringData[TEXTS.length];
-        AdLifeReader in = new AdLifeReader(this.state, this.numbersAt);
+        PackedReader in = new PackedReader(this.state, this.numbersAt);
         if (in.position < this.state.length) {
             for (int i = 0; i < SIZE; i++) {
                 this.numbers[i] = in.next();
@@ -304,7 +304,7 @@ final class AdLife {
         int idBytes = this.ids * ID_BYTES;
         int addedBytes = this.added == null ? 0 : ID_BYTES;
         int unpacked = this.numbers == null ? this.state.length - this.numbersAt : 400;
-        AdLifeWriter out = new AdLifeWriter(HEADER_BYTES + idBytes + addedBytes + unpacked);
+        PackedWriter out = new PackedWriter(HEADER_BYTES + idBytes + addedBytes + unpacked);
         ByteBuffer.wrap(out.bytes)
                 .put(LAYOUT)
                 .putInt(Seconds.of(this.dueMs))

@@ -55,9 +55,9 @@ public class AttributionCredits extends ProcessTableFunction {
         String credit = "ROW<answers INT, revision INT, lookback_s BIGINT>";
         state.put("credit", AttributionState.numbers(types, credit, LATE_S));
         state.put("held", AttributionState.slots(types, LATE_S));
-        DataType input = types.createDataType("ROW<conversion_event_id BYTES, conversion " + AttributionTouch.ROW
+        DataType input = types.createDataType("ROW<conversion_event_id BYTES, conversion " + AttributionTouch.MOMENT_ROW
                 + ", touch " + AttributionTouch.ROW + ", lookback_s BIGINT, `first` BOOLEAN, decided_time_ms BIGINT>");
-        DataType output = types.createDataType("ROW<sign INT, revision INT, conversion " + AttributionTouch.ROW
+        DataType output = types.createDataType("ROW<sign INT, revision INT, conversion " + AttributionTouch.MOMENT_ROW
                 + ", touch " + AttributionTouch.ROW + ", lookback_s BIGINT, decided_time_ms BIGINT>");
         StaticArgument[] arguments = new StaticArgument[] {
             StaticArgument.table(
@@ -80,8 +80,8 @@ public class AttributionCredits extends ProcessTableFunction {
             RowType row = (RowType) context.tableSemanticsFor("input").dataType().getLogicalType();
             this.copier = new RowDataSerializer((RowType) row.getTypeAt(OFFERED));
         }
-        RowData conversion = row(input, CONVERSION);
-        RowData offered = row(input, OFFERED);
+        RowData conversion = input.getRow(CONVERSION, AttributionTouch.MOMENT_COLUMNS);
+        RowData offered = input.isNullAt(OFFERED) ? null : input.getRow(OFFERED, AttributionTouch.COLUMNS);
         RowData last = (RowData) held.get(HELD);
         long offeredLookbackS = input.getLong(OFFERED_LOOKBACK_S);
         long lastLookbackS = number(credit, LOOKBACK_S);
@@ -104,10 +104,6 @@ public class AttributionCredits extends ProcessTableFunction {
             held.put(HELD, this.copier.toBinaryRow(offered).copy());
             credit.setField(LOOKBACK_S, Long.valueOf(offeredLookbackS));
         }
-    }
-
-    private RowData row(RowData of, int column) {
-        return of.isNullAt(column) ? null : of.getRow(column, this.copier.getArity());
     }
 
     /** When a touch became known. An answer from a key without it may come later than the touch. */

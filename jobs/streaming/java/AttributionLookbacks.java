@@ -9,7 +9,6 @@ import java.util.Map;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.table.api.ValidationException;
-import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
@@ -43,21 +42,9 @@ final class AttributionLookbacks {
         }
     }
 
-    /** Seconds that a touch counts for. */
-    long ofTouch(RowData touch) {
-        return ofKind(touch.getString(AttributionTouch.ADVERTISER_ID), AttributionTouch.kind(touch));
-    }
-
     /** Seconds that an advertiser's touches of a kind count for. */
     long ofKind(StringData advertiser, int kind) {
         long[] own = (long[]) this.ofAdvertiser.get(advertiser);
         return (own == null ? this.ofOthers : own)[kind == AttributionTouch.CLICK ? CLICK_S : VIEW_S];
-    }
-
-    /** Whether a touch lies before a conversion, and near enough. Both are of one advertiser: they share a key. */
-    boolean eligible(RowData touch, RowData conversion) {
-        long lookbackMs = ofTouch(touch) * 1000;
-        long beforeMs = AttributionTouch.timeMs(conversion) - AttributionTouch.timeMs(touch);
-        return lookbackMs > 0 && beforeMs >= 0 && beforeMs <= lookbackMs;
     }
 }

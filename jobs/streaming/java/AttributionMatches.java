@@ -49,7 +49,7 @@ public class AttributionMatches extends ProcessTableFunction {
             StaticArgument.scalar("late_s", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("id_buckets", (DataType) DataTypes.INT().notNull(), false),
         };
-        DataType output = types.createDataType("ROW<conversion " + AttributionTouch.ROW + ", touch "
+        DataType output = types.createDataType("ROW<conversion " + AttributionTouch.MOMENT_ROW + ", touch "
                 + AttributionTouch.ROW + ", lookback_s BIGINT, `first` BOOLEAN, decided_time_ms BIGINT>");
         return TypeInference.newBuilder()
                 .staticArguments(arguments)
@@ -71,47 +71,57 @@ public class AttributionMatches extends ProcessTableFunction {
             this.known = AttributionLookbacks.of(lookbacks.toString());
             this.buckets = new KeptByBucket(buckets.intValue(), CLEARED_EVERY_MS);
         }
-        RowData row = input.getRow(AttributionTouch.MOMENT, AttributionTouch.COLUMNS);
-        long nowMs = row.getLong(AttributionTouch.PUBLISHED_TIME_MS);
+        RowData row = input.getRow(AttributionTouch.MOMENT, AttributionTouch.MOMENT_COLUMNS);
+        long nowMs = AttributionTouch.publishedMs(row);
         this.buckets.clear(kept, input.getInt(AttributionTouch.MATCH_BUCKET), nowMs);
         Long key = KeptByBucket.key(input.getString(AttributionTouch.MATCH_KEY));
         AttributionRing ring = new AttributionRing((byte[]) kept.get(key));
         int kind = AttributionTouch.kind(row);
         boolean converts = kind == AttributionTouch.CONVERSION;
+        long lookbackS = converts ? 0 : AttributionTouch.lookbackS(this.known, row, kind);
         if (converts) {
-            emit(row, best(ring, row), true, nowMs);
+            answer(ring, row, nowMs);
         } else {
-            while (ring.advance()) {
-                if (ring.kind() == AttributionTouch.CONVERSION && this.known.eligible(row, ring.row())) {
-                    emit(ring.row(), row, false, nowMs);
+            offer(ring, row, lookbackS, nowMs);
+        }
+        long untilMs = nowMs + (lateS.longValue() + lookbackS) * 1000;
+        kept.put(key, ring.with(row, untilMs, nowMs, converts ? orders.intValue() : touches.intValue()));
+    }
+
+    /** The best touch so far of a conversion, or none. */
+    private void answer(AttributionRing ring, RowData conversion, long nowMs) {
+        RowData best = null;
+        long bestS = 0;
+        while (ring.advance()) {
+            if (ring.isTouch()) {
+                RowData touch = ring.touch();
+                long lookbackS = AttributionTouch.lookbackS(this.known, conversion, ring.kind());
+                if (AttributionTouch.eligible(touch, conversion, lookbackS)
+                        && (best == null || AttributionTouch.better(touch, best))) {
+                    best = touch;
+                    bestS = lookbackS;
                 }
             }
         }
-        long lookbackS = converts ? 0 : this.known.ofTouch(row);
-        long untilMs = nowMs + (lateS.longValue() + lookbackS) * 1000;
-        kept.put(key, ring.with(row, kind, untilMs, nowMs, converts ? orders.intValue() : touches.intValue()));
+        emit(conversion, best, bestS, true, nowMs);
     }
 
-    private RowData best(AttributionRing ring, RowData conversion) {
-        RowData best = null;
+    /** A touch to the conversions that came before it. */
+    private void offer(AttributionRing ring, RowData row, long lookbackS, long nowMs) {
+        RowData touch = null;
         while (ring.advance()) {
-            RowData touch = ring.kind() == AttributionTouch.CONVERSION ? null : ring.row();
-            if (touch != null
-                    && this.known.eligible(touch, conversion)
-                    && (best == null || AttributionTouch.better(touch, best))) {
-                best = touch;
+            if (!ring.isTouch()) {
+                touch = touch == null ? AttributionTouch.of(row) : touch;
+                if (AttributionTouch.eligible(touch, ring.conversion(), lookbackS)) {
+                    emit(ring.conversion(), touch, lookbackS, false, nowMs);
+                }
             }
         }
-        return best;
     }
 
-    private void emit(RowData conversion, RowData touch, boolean first, long decidedMs) {
+    private void emit(RowData conversion, RowData touch, long lookbackS, boolean first, long decidedMs) {
         collect(GenericRowData.of(new Object[] {
-            conversion,
-            touch,
-            Long.valueOf(touch == null ? 0L : this.known.ofTouch(touch)),
-            Boolean.valueOf(first),
-            Long.valueOf(decidedMs)
+            conversion, touch, Long.valueOf(lookbackS), Boolean.valueOf(first), Long.valueOf(decidedMs)
         }));
     }
 }

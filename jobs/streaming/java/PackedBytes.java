@@ -1,4 +1,4 @@
-// How AdLife.java packs numbers, texts and bytes into its state, and reads them again.
+// How functions pack numbers, texts and bytes into their state (AdLife.java, AttributionRing.java), and read them again.
 package headwater;
 
 import java.util.Arrays;
@@ -7,13 +7,13 @@ import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
-/** Reads what AdLifeWriter wrote: zig-zag variable-length integers, texts by length + 1 (0: null). */
-final class AdLifeReader {
+/** Reads what PackedWriter wrote: zig-zag variable-length integers, texts by length + 1 (0: null). */
+final class PackedReader {
     final byte[] bytes;
     int position;
     private MemorySegment[] segments;
 
-    AdLifeReader(byte[] bytes, int position) {
+    PackedReader(byte[] bytes, int position) {
         this.bytes = bytes;
         this.position = position;
     }
@@ -51,11 +51,11 @@ final class AdLifeReader {
     }
 }
 
-final class AdLifeWriter {
+final class PackedWriter {
     byte[] bytes;
     int position;
 
-    AdLifeWriter(int size) {
+    PackedWriter(int size) {
         this.bytes = new byte[size];
     }
 
@@ -95,7 +95,8 @@ final class AdLifeWriter {
         this.position += size;
     }
 
-    private void room(int size) {
+    /** Makes sure that so many more bytes can be written at `position`. */
+    void room(int size) {
         if (this.position + size > this.bytes.length) {
             this.bytes = Arrays.copyOf(this.bytes, (this.position + size) * 2);
         }
