@@ -65,9 +65,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
             pairs,
             lambda: print(".", end="", flush=True, file=sys.stderr),
         )
-        synced = interleaved(
-            lambda: _synced(where, "always", commits), lambda: _synced(where, "no", commits), pairs
-        )
+        synced = interleaved(lambda: _synced(where, "always", commits), lambda: _synced(where, "no", commits), pairs)
     print(file=sys.stderr)
     rows = [
         Row("overspend in the soak", "micros", ((float(found.overspend_micros), None),)),

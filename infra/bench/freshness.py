@@ -161,7 +161,10 @@ def _drain(where: Endpoints, load: Load, events: int, name: str) -> float:
 def _steady(where: Endpoints, load: Load, rate: float, steady_s: float) -> Probes:
     probes = Probes()
     over = threading.Event()
-    watches = [threading.Thread(target=watch, args=(where, probes, over)) for watch in (_watch_valkey, _watch_druid)]
+    watches = [
+        threading.Thread(target=watch, args=(where, probes, over), daemon=True)  # an interrupted bench waits for none
+        for watch in (_watch_valkey, _watch_druid)
+    ]
     for watch in watches:
         watch.start()
     started_s = time.monotonic()

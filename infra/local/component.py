@@ -37,6 +37,8 @@ class Component:
     #: How far it yields to the others when no core is free (nice(1)). What the player, the ad server and their counters
     #: wait for has 0.
     niceness: int = 0
+    #: Names (the first 15 letters) of threads that yield to its other ones as well. Linux only.
+    yielding_threads: tuple[str, ...] = ()
     #: Services whose restart loses this step's work: the step runs again once they are back.
     again_after: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM

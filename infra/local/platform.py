@@ -161,9 +161,9 @@ REGISTRY = Component(
 
 # ---- Valkey --------------------------------------------------------------------------------------------------------
 
-#: When Valkey's file is synced: "no" leaves that to the kernel, as Kafka's log does. Either way each write is in the file
-#: before its answer, so that a killed Valkey has all that it said; "everysec" would put it off while a sync is under way.
-#: What the machine itself takes along is for "always", on a disk of its own (docs/operations.md).
+#: When Valkey's file is synced. "no" leaves that to the kernel, as Kafka's log does; "always" is for what a machine
+#: that loses power takes along, on a disk of its own (docs/operations.md). With both a write is in the file before its
+#: answer, so a killed Valkey has all that it said; "everysec" would put it off while a sync is under way.
 VALKEY_SYNC = os.environ.get("HEADWATER_VALKEY_APPENDFSYNC", "no")
 
 _VALKEY_CONF = """bind {host}

@@ -146,7 +146,7 @@ class Application:
             "execution.buffer-timeout.interval": f"{settings.buffer_timeout_ms} ms",
             "execution.checkpointing.mode": "EXACTLY_ONCE",
             "execution.checkpointing.interval": f"{settings.checkpoint_interval_ms} ms",
-            "execution.checkpointing.min-pause": f"{settings.checkpoint_interval_ms // 4} ms",
+            "execution.checkpointing.min-pause": f"{settings.checkpoint_interval_ms * 3 // 4} ms",
             "execution.checkpointing.timeout": "2 min",
             "execution.checkpointing.tolerable-failed-checkpoints": "20",
             "execution.checkpointing.dir": self.checkpoints.as_uri(),

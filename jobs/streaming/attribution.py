@@ -13,8 +13,8 @@ State: per user (and per ad) and advertiser the last `attribution_touches` click
 and 130 more when the one before was of another ad, and the last `attribution_orders` conversions, 0.3 KB each; a touch
 for its look-back and the OLDEST_MS that an event may be late, a conversion for OLDEST_MS, both in publish time. Touches
 that no conversion can be credited to are not kept.
-Look-backs come from the catalogue at submission: a changed one counts from the next submission on, state kept, but finds
-no touch that was forgotten before.
+Look-backs come from the catalogue at submission: a changed one counts from the next submission on, state kept, but
+finds no touch that was forgotten before.
 Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs attribution
 """
@@ -57,11 +57,11 @@ def of_catalog(catalog: Catalog, settings: Settings) -> dict[str, tuple[int, int
 def build(settings: Settings) -> Job:
     """The job over logical tables."""
     of_advertisers = lookbacks(settings).replace("'", "''")
-    inputs = sql("attribution_inputs", dimensions=PACKED_COLUMN, lookbacks=of_advertisers, buckets=settings.id_buckets)
+    inputs = sql("attribution_inputs", dimensions=PACKED_COLUMN, lookbacks=of_advertisers, buckets=settings.key_buckets)
     answers = sql(
         "attribution_answers",
         lookbacks=of_advertisers,
-        buckets=settings.id_buckets,
+        buckets=settings.key_buckets,
         touches=settings.attribution_touches,
         orders=settings.attribution_orders,
         late_s=_LATE_S,

@@ -20,4 +20,4 @@ NAME = "frequency_counts"
 
 def build(settings: Settings) -> Job:
     """The job over logical tables."""
-    return counters_job(NAME, FREQUENCY_COUNTERS, settings.id_buckets)
+    return counters_job(NAME, FREQUENCY_COUNTERS, settings.key_buckets)

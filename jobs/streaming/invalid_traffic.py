@@ -62,7 +62,7 @@ def build(settings: Settings) -> Job:
         columns=_COLUMNS,
         packed=PACKED_COLUMN,
         event_types=text_list(judged),
-        buckets=settings.id_buckets,
+        buckets=settings.key_buckets,
         window_ms=settings.ivt_pattern_window_s * 1000,
         tolerance_ms=settings.ivt_clock_tolerance_ms,
         fastest_percent=settings.ivt_fastest_percent,

@@ -51,6 +51,13 @@ class Settings(BaseSettings):
         "production with rocksdb and without sessions, which reads and writes all of a part: a fiftieth of the events "
         "within deduplication_ttl_s. A savepoint fits the same number only",
     )
+    key_buckets: int = Field(
+        default=65_536,
+        ge=1,
+        description="parts of all users, ads and other entities of which counters, touches and patterns are kept, each "
+        "a key of state. With hashmap a part is copied whole at its first change after a checkpoint: the more parts, "
+        "the less of all. A savepoint fits the same number only",
+    )
     deduplicate: bool = Field(
         default=True,
         description="off: repeated events count again; the twin of a deployment that measures the share of duplicates",

@@ -20,4 +20,4 @@ NAME = "streaming_features"
 
 def build(settings: Settings) -> Job:
     """The job over logical tables."""
-    return counters_job(NAME, FEATURE_COUNTERS, settings.id_buckets)
+    return counters_job(NAME, FEATURE_COUNTERS, settings.key_buckets)

@@ -122,9 +122,7 @@ def test_offsets_of_an_open_transaction_are_not_waited_for(topic: Topic) -> None
     killed = kafka.transactional_producer("killed", topic.name)
     killed.begin_transaction()
     killed.produce(topic.name, b"v", partition=0)
-    killed.send_offsets_to_transaction(
-        [TopicPartition(topic.name, 1, 2)], reader.consumer_group_metadata(), WAIT_S
-    )
+    killed.send_offsets_to_transaction([TopicPartition(topic.name, 1, 2)], reader.consumer_group_metadata(), WAIT_S)
     assert kafka.committed_offsets(group, topic.name) == {1: 1}
     killed.commit_transaction(WAIT_S)
     assert kafka.committed_offsets(group, topic.name) == {1: 2}

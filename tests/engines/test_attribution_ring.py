@@ -1,4 +1,4 @@
-"""What attribution keeps under a key, beside a plain list: whichever rows go, each touch left has its own dimensions."""
+"""What attribution keeps under a key, beside a plain list: whichever rows go, each touch left has its dimensions."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ TABLE_OF_IDS = (
     "000123456789abcdef6a18a500000000000000000000000000000000000000000000000000000000000000000000000000"
 )
 DUE = "000000020123456789abcdef0000000000000005"
-WIN = "02008844709e010000ff8744709e0100000000000002000000"
+OPEN_ADS = "efcdab896745230103018844709e010000214365870000000002008844709e010000ff8744709e0100000000000002000000"
 CLOCKS = "018844709e010000008844709e010000"
 
 
@@ -40,7 +40,11 @@ def test_which_lives_are_due(flink: FlinkJava) -> None:
 
 
 def test_a_campaigns_spend(flink: FlinkJava) -> None:
-    assert bytes(flink.call("CampaignSpend", "win", None, T0_MS, T0_MS - 1, 2**33)).hex() == WIN
+    ads = flink.new("OpenAds", None)
+    flink.call("OpenAds", "putWin", ads, 0x0123456789ABCDEF, T0_MS, T0_MS - 1, 2**33)
+    flink.call("OpenAds", "put", ads, 0x0123456789ABCDEF, 3, T0_MS + 1)
+    flink.call("OpenAds", "putWin", ads, 0x87654321, T0_MS, T0_MS - 1, 2**33)
+    assert bytes(flink.field("OpenAds", "bytes", ads)).hex() == OPEN_ADS
     clocks = flink.new("SpendClocks", None)
     flink.call("SpendClocks", "hear", clocks, True, T0_MS)
     flink.call("SpendClocks", "hear", clocks, False, T0_MS + 1)

@@ -42,5 +42,11 @@ class FlinkJava:
         found.setAccessible(True)
         return found.invoke(this, self.array(self.jvm.Object, arguments))
 
+    def field(self, name: str, field: str, this: Any) -> Any:
+        """A field of an object of class headwater.`name`."""
+        found = self._class(name).getDeclaredField(field)
+        found.setAccessible(True)
+        return found.get(this)
+
     def _class(self, name: str) -> Any:
         return self._loader.loadClass(f"headwater.{name}")

@@ -18,7 +18,7 @@ import pytest
 from connectors.endpoints import Endpoints
 from infra.local.component import Component, NotReady, UnknownComponent, with_needs
 from infra.local.state import is_alive, load, wanted_path, write_json
-from infra.local.supervisor import Supervisor, cut_log
+from infra.local.supervisor import YIELDING_NICENESS, Supervisor, cut_log
 
 PATIENCE_S = 20.0
 
@@ -116,6 +116,24 @@ def test_a_component_yields_as_it_says_with_all_that_it_starts(tmp_path: Path) -
         assert psutil.Process(running.pid("prompt")).nice() == own
 
     play(tmp_path, (patient, service("prompt")), scenario)
+
+
+def test_threads_of_a_name_yield_to_the_others_of_their_process(tmp_path: Path) -> None:
+    threads = "import threading, time; t = threading.Thread(target=time.sleep, args=(30,)); t.start()\n"
+    named = threads + "open('/proc/self/task/%d/comm' % t.native_id, 'w').write('AsyncOperations'); t.join()"
+    two = replace(service("two", script=f'exec {sys.executable} -c "{named}"'), yielding_threads=("AsyncOperations",))
+
+    async def scenario(running: Running) -> None:
+        await running.until(lambda: running.state("two") == "ready")
+        pid = running.pid("two")
+        await running.until(
+            lambda: {os.getpriority(os.PRIO_PROCESS, t.id) for t in psutil.Process(pid).threads()} == wanted
+        )
+        assert os.getpriority(os.PRIO_PROCESS, pid) == own
+
+    own = os.nice(0)
+    wanted = {own, own + YIELDING_NICENESS}
+    play(tmp_path, (two,), scenario)
 
 
 def test_starts_after_needs_and_stops_in_reverse(tmp_path: Path) -> None:

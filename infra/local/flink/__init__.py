@@ -115,7 +115,7 @@ def _class_path() -> str:
 def _command(name: str, where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_port: str) -> list[str]:
     conf = conf_dir(where)
     return [
-        *(java(), *sizes, class_archive.COLLECTOR, *class_archive.flags(name, _class_path(), where)),
+        *(java(), *sizes, *class_archive.flags(name, _class_path(), where)),
         *("-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC", *JAVA_FLAGS),
         f"-Dlog4j.configurationFile=file:{conf / 'log4j-console.properties'}",
         *("-cp", _class_path(), main_class, "--configDir", str(conf)),
@@ -131,7 +131,7 @@ JOBMANAGER = Component(
         "flink-jobmanager",
         where,
         "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
-        ("-Xms128m", "-Xmx448m", "-XX:MaxMetaspaceSize=256m", "-XX:TieredStopAtLevel=1"),
+        (class_archive.COLLECTOR, "-Xms128m", "-Xmx448m", "-XX:MaxMetaspaceSize=256m", "-XX:TieredStopAtLevel=1"),
         "flink_jm_metrics",
     ),
     environment=environment,
@@ -146,12 +146,16 @@ TASKMANAGER = Component(
         where,
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
         (
+            # a collection of all of the state stands still for a second on one core
+            *("-XX:+UseParallelGC", "-XX:ParallelGCThreads=2", "-XX:-UseAdaptiveSizePolicy"),
             # projections of many columns are methods that the JIT would leave to the interpreter
             "-XX:-DontCompileHugeMethods",
             f"-Xms{max(256, _YOUNG_MB + 64)}m",  # the young generation can't be larger than the heap begins
             f"-Xmx{TASK_HEAP_MB + _FRAMEWORK_HEAP_MB}m",
             # with the collector's own choice, a third of what is in use, each event was copied several times over
             f"-Xmn{_YOUNG_MB}m",
+            # each collection of all of it stands still for a second: state that grows is given room at once
+            *("-XX:MinHeapFreeRatio=70", "-XX:MaxHeapFreeRatio=90"),
             "-XX:MaxDirectMemorySize=448m",
             # each start of a job leaves classes behind: the Kafka sink's admin clients end with the process only
             f"-XX:MaxMetaspaceSize={METASPACE_MB}m",
@@ -161,4 +165,5 @@ TASKMANAGER = Component(
     environment=environment,
     ready=readiness.flink_taskmanager,
     niceness=3,  # it takes all that it gets; what it has written must go on to Valkey meanwhile
+    yielding_threads=("AsyncOperations",),  # they write checkpoints, one for each function; events go first
 )

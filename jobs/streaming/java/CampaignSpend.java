@@ -12,7 +12,6 @@ package headwater;
 import java.time.LocalDate;
 import java.time.format.DateTimeFormatter;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.EnumSet;
 import java.util.HashMap;
 import java.util.Iterator;
@@ -46,9 +45,6 @@ public final class CampaignSpend extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
     private static final long MINUTE_MS = 60000L;
     private static final long DAY_MS = 86400000L;
-    private static final byte SHOWN = 1;
-    private static final byte WON = 2;
-    private static final byte CONFIRMED = 3;
     private static final long SWEEP_MS = 60000L;
     private static final long MOST_APART_MS = DAY_MS;
     private static final Long HEARD = Long.valueOf(0L);
@@ -68,15 +64,15 @@ public final class CampaignSpend extends ProcessTableFunction {
         if (nowMs >= clocks.sweptMs + SWEEP_MS) {
             clocks.sweptMs = nowMs;
             heard.put(HEARD, clocks.packed());
-            sweep(ads, 1, nowMs - openMs);
+            sweepAds(ads, nowMs - openMs);
             sweep(minutes, 32, nowMs - minuteS.longValue() * 1000L);
             sweep(days, 16, nowMs - dayS.longValue() * 1000L);
         }
-        String record = input.getString(1).toString();
+        long ad = EventBucket.hash(input.getString(1).toBytes());
         long timeMs = input.getLong(3);
         long costMicros = input.getLong(5);
         if (input.getBoolean(2)) {
-            won(ads, minutes, input, record, timeMs, costMicros, openMs);
+            won(ads, minutes, input, ad, timeMs, costMicros, openMs);
             return;
         }
         boolean shown = input.getBoolean(4);
@@ -84,7 +80,7 @@ public final class CampaignSpend extends ProcessTableFunction {
         spent(days, day, input, dayText(day.longValue()), costMicros, shown);
         spent(totals, Long.valueOf(0L), input, TOTAL, costMicros, shown);
         if (shown) {
-            shown(ads, minutes, input, record, openMs);
+            shown(ads, minutes, input, ad, openMs);
         }
     }
 
@@ -116,20 +112,24 @@ public final class CampaignSpend extends ProcessTableFunction {
         }
     }
 
-    /** What is known of an ad: whether it was won or shown, when that was heard. */
-    private static byte[] ad(byte state, long heardMs) {
-        byte[] ad = new byte[9];
-        ad[0] = state;
-        Packed.putLong(ad, 1, heardMs);
-        return ad;
-    }
-
-    /** What is known of an ad that was won and not shown yet: the minute and cost of its win besides. */
-    private static byte[] win(long heardMs, long minuteMs, long costMicros) {
-        byte[] ad = Arrays.copyOf(ad(WON, heardMs), 25);
-        Packed.putLong(ad, 9, minuteMs);
-        Packed.putLong(ad, 17, costMicros);
-        return ad;
+    /** The same of ads (OpenAds.java), by when they were heard of. */
+    private static void sweepAds(MapView ads, long overMs) throws Exception {
+        Map left = new HashMap();
+        for (Iterator parts = ads.entries().iterator(); parts.hasNext();) {
+            Map.Entry part = (Map.Entry) parts.next();
+            OpenAds some = new OpenAds((byte[]) part.getValue());
+            if (some.sweep(overMs)) {
+                left.put(part.getKey(), some.bytes);
+            }
+        }
+        for (Iterator parts = left.entrySet().iterator(); parts.hasNext();) {
+            Map.Entry part = (Map.Entry) parts.next();
+            if (((byte[]) part.getValue()).length == 0) {
+                ads.remove(part.getKey());
+            } else {
+                ads.put(part.getKey(), part.getValue());
+            }
+        }
     }
 
     private void spent(MapView state, Long key, RowData input, StringData day, long costMicros, boolean shown)
@@ -146,34 +146,40 @@ public final class CampaignSpend extends ProcessTableFunction {
     }
 
     private void won(
-            MapView ads, MapView minutes, RowData input, String record, long decidedMs, long costMicros, long openMs)
+            MapView ads, MapView minutes, RowData input, long ad, long decidedMs, long costMicros, long openMs)
             throws Exception {
-        byte[] ad = (byte[]) ads.get(record);
-        long minuteMs = decidedMs - Math.floorMod(decidedMs, MINUTE_MS);
-        if (ad != null && ad[0] == SHOWN && isInTime(ad, input, openMs)) {
-            ads.put(record, ad(CONFIRMED, input.getLong(7)));
-            open(minutes, input, minuteMs, costMicros, costMicros);
-        } else if (ad == null || ad[0] == SHOWN) {
-            ads.put(record, win(input.getLong(7), minuteMs, costMicros));
-            open(minutes, input, minuteMs, costMicros, 0L);
+        OpenAds some = new OpenAds((byte[]) ads.get(OpenAds.part(ad)));
+        boolean known = some.find(ad);
+        if (known && some.state() != OpenAds.SHOWN) {
+            return;
         }
+        boolean confirmed = known && isInTime(some, input, openMs);
+        long minuteMs = decidedMs - Math.floorMod(decidedMs, MINUTE_MS);
+        if (confirmed) {
+            some.put(ad, OpenAds.CONFIRMED, input.getLong(7));
+        } else {
+            some.putWin(ad, input.getLong(7), minuteMs, costMicros);
+        }
+        ads.put(OpenAds.part(ad), some.bytes);
+        open(minutes, input, minuteMs, costMicros, confirmed ? costMicros : 0L);
     }
 
     /** Whether the other half comes before the one kept would be swept, which may still be there by chance. */
-    private static boolean isInTime(byte[] ad, RowData input, long openMs) {
-        return Math.abs(input.getLong(7) - Packed.getLong(ad, 1)) < openMs;
+    private static boolean isInTime(OpenAds kept, RowData input, long openMs) {
+        return Math.abs(input.getLong(7) - kept.heardMs()) < openMs;
     }
 
-    private void shown(MapView ads, MapView minutes, RowData input, String record, long openMs) throws Exception {
-        byte[] ad = (byte[]) ads.get(record);
-        if (ad == null) {
-            ads.put(record, ad(SHOWN, input.getLong(7)));
-        } else if (ad[0] == WON && isInTime(ad, input, openMs)) {
-            long minuteMs = Packed.getLong(ad, 9);
-            long costMicros = Packed.getLong(ad, 17);
-            ads.put(record, ad(CONFIRMED, input.getLong(7)));
-            open(minutes, input, minuteMs, 0L, costMicros);
+    private void shown(MapView ads, MapView minutes, RowData input, long ad, long openMs) throws Exception {
+        OpenAds some = new OpenAds((byte[]) ads.get(OpenAds.part(ad)));
+        if (!some.find(ad)) {
+            some.put(ad, OpenAds.SHOWN, input.getLong(7));
+        } else if (some.state() == OpenAds.WON && isInTime(some, input, openMs)) {
+            open(minutes, input, some.minuteMs(), 0L, some.costMicros());
+            some.put(ad, OpenAds.CONFIRMED, input.getLong(7));
+        } else {
+            return;
         }
+        ads.put(OpenAds.part(ad), some.bytes);
     }
 
     /** The cost of a win is never 0, so an amount also says whether there is a win or a confirmation to count. */
@@ -225,7 +231,7 @@ public final class CampaignSpend extends ProcessTableFunction {
                 + "updated_ms BIGINT NOT NULL, decision_minute_ms BIGINT NOT NULL, won_micros BIGINT NOT NULL, "
                 + "confirmed_micros BIGINT NOT NULL, wins BIGINT NOT NULL, confirmed_wins BIGINT NOT NULL> NOT NULL");
         LinkedHashMap state = new LinkedHashMap();
-        state.put("ads", new MapWithoutEnd(DataTypes.STRING()));
+        state.put("ads", new MapWithoutEnd(DataTypes.BIGINT()));
         state.put("minutes", new MapWithoutEnd(DataTypes.BIGINT()));
         state.put("days", new MapWithoutEnd(DataTypes.BIGINT()));
         state.put("totals", new MapWithoutEnd(DataTypes.BIGINT()));

@@ -32,8 +32,8 @@ left to grant. A lease's wins are shown within the life
 that begins with the last of them, and its amount is held that long: a server may be killed with it, and the money
 comes back by itself. All of this is in Valkey's append-only file before a server hears of it, with `appendfsync no`
 (a killed Valkey forgets nothing; a machine that loses power forgets what its kernel had not written) and with `always`
-(nor does the machine). Not with `everysec`, which puts writes off while a sync is under way: a killed Valkey could forget
-the grants of up to two seconds whose ads are shown all the same. infra/local/platform.py, docs/operations.md.
+(nor does the machine). Not with `everysec`, which puts writes off while a sync is under way: a killed Valkey could
+forget the grants of up to two seconds whose ads are shown all the same. infra/local/platform.py, docs/operations.md.
 
 A day is a UTC day of Valkey's clock. A reservation counts against the day that it is in, so after midnight wins of the
 old day are held from the new day's budget until they are shown: whichever day the impression falls into, it fits.
