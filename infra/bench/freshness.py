@@ -43,6 +43,7 @@ WARM_UPS = 8
 _FASTER = 1.05
 SETTLE_S, STEADY_S = 30.0, 90.0
 USERS = 50_000
+MINUTE_MS = 60_000
 _STARTED = ("jobs", "materializer", "druid-supervisors")
 _PROBE_EVERY_S = 0.5
 _GIVE_UP_S = 60.0
@@ -208,7 +209,11 @@ def _look_in_valkey(valkey: Valkey, probes: Probes) -> None:
 
 
 def _watch_druid(where: Endpoints, probes: Probes, over: threading.Event) -> None:
-    query = f"SELECT DISTINCT campaign_id FROM \"{DATASOURCE}\" WHERE campaign_id LIKE 'probe-%'"
+    since_ms = time.time_ns() // 1_000_000 - MINUTE_MS
+    query = (
+        f'SELECT DISTINCT campaign_id FROM "{DATASOURCE}" '
+        f"WHERE campaign_id LIKE 'probe-%' AND __time >= MILLIS_TO_TIMESTAMP({since_ms})"
+    )
     with DruidClient.of(where) as druid:
         ends_s = None
         while ends_s is None or (len(probes.druid_s) < len(probes.sent_s) and time.monotonic() < ends_s):

@@ -73,9 +73,9 @@ public class AttributionMatches extends ProcessTableFunction {
         }
         RowData row = input.getRow(AttributionTouch.MOMENT, AttributionTouch.MOMENT_COLUMNS);
         long nowMs = AttributionTouch.publishedMs(row);
-        this.buckets.clear(kept, input.getInt(AttributionTouch.MATCH_BUCKET), nowMs);
-        Long key = KeptByBucket.key(input.getString(AttributionTouch.MATCH_KEY));
-        AttributionRing ring = new AttributionRing((byte[]) kept.get(key));
+        this.buckets.open(kept, input.getInt(AttributionTouch.MATCH_BUCKET), nowMs);
+        long key = KeptByBucket.key(input.getString(AttributionTouch.MATCH_KEY));
+        AttributionRing ring = new AttributionRing(this.buckets.get(key));
         int kind = AttributionTouch.kind(row);
         boolean converts = kind == AttributionTouch.CONVERSION;
         long lookbackS = converts ? 0 : AttributionTouch.lookbackS(this.known, row, kind);
@@ -85,7 +85,7 @@ public class AttributionMatches extends ProcessTableFunction {
             offer(ring, row, lookbackS, nowMs);
         }
         long untilMs = nowMs + (lateS.longValue() + lookbackS) * 1000;
-        kept.put(key, ring.with(row, untilMs, nowMs, converts ? orders.intValue() : touches.intValue()));
+        this.buckets.put(key, ring.with(row, untilMs, nowMs, converts ? orders.intValue() : touches.intValue()));
     }
 
     /** The best touch so far of a conversion, or none. */

@@ -118,16 +118,16 @@ public class Contradictions extends ProcessTableFunction {
                 input.getLong(COST_MICROS),
                 input.isNullAt(CREATIVE_LENGTH_S) ? 0 : input.getInt(CREATIVE_LENGTH_S),
                 input.getBoolean(LISTED));
-        this.buckets.clear(moments, input.getInt(AD_BUCKET), latter.publishedMs);
-        Long key = KeptByBucket.key(input.getString(0));
-        AdMoments before = new AdMoments((byte[]) moments.get(key));
+        this.buckets.open(moments, input.getInt(AD_BUCKET), latter.publishedMs);
+        long key = KeptByBucket.key(input.getString(0));
+        AdMoments before = new AdMoments(this.buckets.get(key));
         while (before.advance()) {
             AdMoment former = before.moment();
             if (Math.abs(latter.publishedMs - former.publishedMs) < windowMs.longValue()) {
                 hold(context, held, verdict(former, latter, input));
             }
         }
-        moments.put(key, before.with(latter, windowMs.longValue()));
+        this.buckets.put(key, before.with(latter, windowMs.longValue()));
     }
 
     public void onTimer(ProcessTableFunction.OnTimerContext context, MapView moments, MapView held) throws Exception {

@@ -50,9 +50,9 @@ public final class CounterBuckets extends ProcessTableFunction {
         byte[] updates = input.getBinary(2);
         long eventTimeMs = input.getLong(3);
         long publishedTimeMs = input.getLong(4);
-        this.buckets.clear(kept, input.getInt(0), publishedTimeMs);
-        Long key = Long.valueOf(EventBucket.hash(entity));
-        byte[] packed = (byte[]) kept.get(key);
+        this.buckets.open(kept, input.getInt(0), publishedTimeMs);
+        long key = EventBucket.hash(entity);
+        byte[] packed = this.buckets.get(key);
         if (packed == null) {
             packed = new byte[KeptByBucket.HEADER_BYTES];
         }
@@ -83,7 +83,7 @@ public final class CounterBuckets extends ProcessTableFunction {
             emit(entity, type, id, packed, bucket);
         }
         KeptByBucket.keepUntil(packed, publishedTimeMs + keptS.longValue() * 1000L);
-        kept.put(key, packed);
+        this.buckets.put(key, packed);
     }
 
     /** Where a bucket begins; the end when it is not there. */

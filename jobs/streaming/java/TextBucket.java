@@ -22,6 +22,6 @@ public class TextBucket extends ScalarFunction {
     }
 
     public Integer eval(StringData text, Integer buckets) {
-        return EventBucket.of(KeptByBucket.key(text).longValue(), buckets);
+        return EventBucket.of(KeptByBucket.key(text), buckets);
     }
 }
