@@ -91,6 +91,7 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         Row("own overhead at 100 auctions/s, p99", "ms", own),
         Row("the load's own event loop, late by, p99", "ms", lag),
         Row(f"answers later than tmax + 5 ms, of {late.seen.sent:,}", "answers", ((float(late.seen.late), None),)),
+        Row("of them while the load's core stood still, too", "answers", ((float(late.seen.late_stood_still), None),)),
         Row(f"2 processes beside 1, a core each, {CAPACITY_DSPS} DSPs", "auctions/s", workers),
         Row(
             "sent to DSPs, by tiers beside all asked",
@@ -113,7 +114,8 @@ def run(pairs: int, scale: float) -> tuple[list[Row], list[str]]:
         f"tiers: judged every {_TIER_PERIOD_S} s in this run, on other requests than those that are measured",
         f"processes: {CAPACITY_PER_S:.0f} auctions/s for each; auctions per CPU-second, times their number",
         "the server has a core of its own but in the processes' row; load, DSPs, Kafka and Valkey have the others",
-        f"deadline run: DSPs of which 10 % err or hang, tmax {late_tmax()} ms",
+        f"deadline run: DSPs of which 10 % err or hang, tmax {late_tmax()} ms; the load's loop was late by"
+        f" {max(late.seen.lag_ms):.0f} ms at most",
     ]
     return rows, notes
 

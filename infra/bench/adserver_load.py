@@ -22,6 +22,7 @@ from infra.simulator.fleet import Asked, Fleet, natures
 
 _SETTLE_S = 1.5
 _BEAT_S = 0.005
+_STOOD_STILL_MS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class Seen:
     own_ms: list[float] = field(default_factory=list)
     lag_ms: list[float] = field(default_factory=list)
     late: int = 0
+    #: Of the late ones, those under way while this process, on another core than the server, stood still as well.
+    late_stood_still: int = 0
     dsp_counts: dict[str, int] = field(default_factory=dict)
     dsp_bytes_in: int = 0
     won_cpm: float = 0.0
@@ -153,6 +156,8 @@ class Load:
         self._idle: deque[_Client] = deque()
         self._open = 0
         self._measuring = False
+        self._late_s: list[tuple[float, float]] = []
+        self._stood_still_s: list[tuple[float, float]] = []
 
     async def run(self) -> Seen:
         """Warms up, tells by a line on stdout that it begins, and sends."""
@@ -175,6 +180,10 @@ class Load:
                 break
             await asyncio.sleep(0.1)
         await self._told("done")
+        self.seen.late_stood_still = sum(
+            any(began_s < answered_s and due_s < ended_s for began_s, ended_s in self._stood_still_s)
+            for due_s, answered_s in self._late_s
+        )
         self.seen.statuses = dict(self.statuses)
         self.seen.dsp_counts = dict(self.fleet.counts)
         self.seen.dsp_bytes_in = self.fleet.bytes_in
@@ -200,7 +209,10 @@ class Load:
         while True:
             began_s = time.monotonic()
             await asyncio.sleep(_BEAT_S)
-            self.seen.lag_ms.append((time.monotonic() - began_s - _BEAT_S) * 1000)
+            now_s = time.monotonic()
+            self.seen.lag_ms.append((now_s - began_s - _BEAT_S) * 1000)
+            if self.seen.lag_ms[-1] > _STOOD_STILL_MS:
+                self._stood_still_s.append((began_s, now_s))
 
     async def _told(self, word: str) -> None:
         """Says it, and waits until the other side has taken its reading."""
@@ -231,6 +243,7 @@ class Load:
         self.seen.own_ms.append((now_s - client.sent_s - asked.slowest_s) * 1000)
         if latency_s * 1000 > self.plan.tmax_ms + 5:
             self.seen.late += 1
+            self._late_s.append((client.due_s, now_s))
         if status == "200":
             price = answer.find(b'"price":')
             self.seen.won_cpm += float(answer[price + 8 : price + 30].split(b",", 1)[0])

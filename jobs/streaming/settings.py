@@ -55,8 +55,8 @@ class Settings(BaseSettings):
         default=65_536,
         ge=1,
         description="parts of all users, ads and other entities of which counters, touches and patterns are kept, each "
-        "read, written and copied (hashmap, after a checkpoint) as one; production: a tenth of the entities, rocksdb: as "
-        "many. A savepoint fits the same number only",
+        "read, written and copied (hashmap, after a checkpoint) as one; production: a tenth of the entities, with "
+        "rocksdb as many. A savepoint fits the same number only",
     )
     deduplicate: bool = Field(
         default=True,

@@ -27,9 +27,9 @@ final class OpenAds {
         this.bytes = bytes == null ? NONE : bytes;
     }
 
-    /** In which of 256 parts of a campaign's ads one is. */
+    /** In which of 1,024 parts of a campaign's ads one is. */
     static Long part(long hash) {
-        return Long.valueOf(hash >>> 56);
+        return Long.valueOf(hash >>> 54);
     }
 
     /** Goes to an ad; false when it is not known. */
