@@ -2,9 +2,9 @@
 
 First bursts are drained until that gets no faster, because the JIT takes minutes over so many jobs. Another burst gives
 the rate. Then events come at half of it, spread over time, all stream jobs and the materializer running as they are
-deployed, Druid reading. It is measured after a minute, when the bursts' sessions are closed and in Druid: twice a second
-one of the events is a probe, an impression of a campaign and a user of its own. Valkey has it when it has both the
-campaign's spend and the user's frequency counts, Druid when it has its row.
+deployed, Druid reading. It is measured after a minute, when the bursts' sessions are closed and in Druid: twice a
+second one of the events is a probe, an impression of a campaign and a user of its own. Valkey has it when it has both
+the campaign's spend and the user's frequency counts, Druid when it has its row.
 What is measured begins when the event is handed to the producer, ends when it is seen, and includes the polling: at
 most 10 ms in Valkey, 500 ms in Druid.
 """
