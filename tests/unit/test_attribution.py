@@ -125,11 +125,21 @@ def test_look_backs_of_the_catalogue_reach_the_query() -> None:
 
 def test_the_functions_know_the_columns_of_their_input() -> None:
     java = resources.files("jobs.streaming").joinpath("java", "AttributionTouch.java").read_text()
-    row = "".join(re.findall(r'"([^"]*)"', java[java.index("String ROW") : java.index(";", java.index("String ROW"))]))
-    names = re.findall(r"(\w+) (?:STRING|INT|BIGINT|BYTES)", row)
-    assert names[-1] == PACKED_COLUMN
     constants = {name.lower(): int(at) for name, at in re.findall(r"int ([A-Z_]+) = (\d+);", java)}
-    for name in ("kind", "match_keys", "event_id", "event_time_ms", "published_time_ms", "advertiser_id"):
+
+    def columns(row: str) -> list[str]:
+        begin = java.index(f"String {row} =")
+        declared = "".join(re.findall(r'"([^"]*)"', java[begin : java.index(";", begin)]))
+        return re.findall(r"(\w+) (?:STRING|INT|BIGINT|BYTES)", declared)
+
+    touch, names = columns("ROW"), columns("MOMENT_ROW")
+    assert touch[-1] == names[-1] == PACKED_COLUMN
+    assert (len(touch), len(names)) == (constants["columns"], constants["moment_columns"])
+    for name in ("kind", "event_id", "event_time_ms", "published_time_ms", "record_id"):
+        assert touch[constants[name]] == name
+        assert names[constants["kind" if name == "kind" else f"moment_{name}"]] == name
+    assert touch[constants["dimensions"]] == names[constants["moment_dimensions"]] == PACKED_COLUMN
+    for name in ("match_keys", "advertiser_id"):
         assert names[constants[name]] == name
     query = next(view.query for view in attribution.build(Settings()).views if view.name == "attribution_inputs")
     moment = query[query.index("ROW(") : query.index("AS moment")]
@@ -137,4 +147,3 @@ def test_the_functions_know_the_columns_of_their_input() -> None:
     given = re.sub(r"CASE.*?END", "match_keys", given, count=1).replace("conversion_value_micros", "value_micros")
     places = [re.search(rf"\b{name}\b", given) for name in names]
     assert all(places) and [p.start() for p in places if p] == sorted(p.start() for p in places if p)
-    assert constants["columns"] == len(names)
