@@ -15,7 +15,7 @@ from types import TracebackType
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from connectors.druid import DruidClient
-from connectors.kafka import as_connector_error, consumer, kafka_errors
+from connectors.kafka import as_connector_error, consumer, is_fatal, kafka_errors
 from schemas.errors import Refused, TimedOut, Unavailable
 
 #: How far before a partition's end the first look for its last committed record begins, and how that grows.
@@ -105,7 +105,7 @@ class ProgressProbe:
                     yield message
                 elif error.code() == KafkaError._PARTITION_EOF:
                     unfinished.discard(_partition(message))
-                elif error.fatal():
+                elif is_fatal(error):
                     raise as_connector_error(error)
         finally:
             self._consumer.unassign()  # else it goes on fetching between questions

@@ -63,6 +63,11 @@ def java() -> str:
     return str(java_home() / "bin" / "java")
 
 
+def jvm_library() -> str:
+    """Path of the JVM as a library, for a process that has one inside. Errors: NotSetUp."""
+    return str(java_home() / "lib" / "server" / "libjvm.so")
+
+
 def spark_java_home() -> Path:
     """A JAVA_HOME for Spark, whose launcher asks for a module that this runtime has not (jdk.incubator.vector).
 

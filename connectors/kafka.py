@@ -62,8 +62,20 @@ _REFUSED = {
 }
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that reports this is of no use any more: none of its calls will ever do anything again.
+
+    An error that `poll` or `consume` hands out says so by its code only. One of them is a static member of a group that
+    was fenced by itself: a broker that stood still answered the first of two requests to join after the second.
+    """
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
+
+
 def as_connector_error(error: KafkaError | KafkaException) -> ConnectorError:
-    """Our error for one of the client's: Fenced, TimedOut, Refused, or else Unavailable (trying again may help)."""
+    """Our error for one of the client's: Fenced, TimedOut, Refused, or else Unavailable (trying again may help).
+
+    A client that is of no use any more is Refused too: its process must begin anew.
+    """
     found = error.args[0] if isinstance(error, KafkaException) else error
     if not isinstance(found, KafkaError):
         return Refused(str(error))
@@ -72,7 +84,7 @@ def as_connector_error(error: KafkaError | KafkaException) -> ConnectorError:
         return Fenced(text)
     if code in _TIMED_OUT:
         return TimedOut(text)
-    if code in _REFUSED or (found.fatal() and code != KafkaError._FATAL):
+    if code in _REFUSED or is_fatal(found):
         return Refused(text)
     return Unavailable(text)
 
@@ -164,6 +176,16 @@ def consumer(client_id: str, group_id: str, topics: Iterable[str] = (), settings
         with kafka_errors():
             made.subscribe(names)
     return made
+
+
+def begin_assigned(reader: Consumer, partitions: list[TopicPartition]) -> None:
+    """The `on_assign` of a subscription whose partitions are paused at times, or the last step of one.
+
+    librdkafka remembers a pause after the partition was taken away: it would be given back paused, and nobody would
+    ever read it. Places in `partitions` count, as with `assign`.
+    """
+    reader.assign(partitions)
+    reader.resume(partitions)
 
 
 def value_of(message: Message | None) -> Message | None:

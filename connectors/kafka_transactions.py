@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from connectors.kafka import as_connector_error, consumer, transactional_producer, value_of
+from connectors.kafka import as_connector_error, begin_assigned, consumer, transactional_producer, value_of
 from connectors.patience import Patience
 from connectors.watchdog import Watchdog
 from schemas.errors import TimedOut, Unavailable
@@ -125,7 +125,9 @@ class TransactionalLoop(Generic[B]):
             },
         )
         self._rebalanced = False
-        opened.subscribe(list(settings.topics), on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        opened.subscribe(
+            list(settings.topics), on_assign=begin_assigned, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
         return opened
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -1,4 +1,4 @@
-"""Our own Java for Flink, compiled from source and packed into a jar that goes with every submission.
+"""Our own Java for Flink, compiled from source and packed into a jar (library.py says who gets it).
 
 What SQL can't say at all, or only at several times the cost, is a small Java class in a folder named `java`: formats
 and connectors here, functions of the stream jobs there. There is no Java compiler on a machine that has only what this
@@ -9,19 +9,23 @@ generic types are read, not checked).
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import subprocess
+import sys
+import threading
 import zipfile
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from connectors.jars import jars_root
 
 #: Formats and connectors of java/, by the name that DDL gives them.
 ROW_AVRO = "row-avro-confluent"
 ADDITIVE_KAFKA = "additive-kafka"
+ABSOLUTE_KAFKA = "absolute-kafka"
 
 _SERVICE = "META-INF/services/org.apache.flink.table.factories.Factory"
 
@@ -57,41 +61,31 @@ def factories(of: Iterable[Source]) -> list[str]:
     return [f"headwater.{name}" for name, text in of if is_factory.search(text)]
 
 
-def compiled_jar(jvm: Any, more: Iterable[Source] = ()) -> Path:
-    """Path of the jar with our formats and connectors, and with `more`; made at the first call, in a second or two.
+class DoesNotCompile(Exception):
+    """One of our sources is no Java that Janino takes: the message is the compiler's."""
 
-    `jvm` is PyFlink's view of the JVM. The name holds the sources' hash, so a change of them makes another jar.
-    Errors: py4j's, with the compiler's message, for a source that does not compile.
+
+def compiled_jar(of: Iterable[Source]) -> Path:
+    """Path of the jar of some sources; made at the first call, in a few seconds.
+
+    The name holds the sources' hash, so a change of them makes another jar. Errors: DoesNotCompile.
     """
-    every = (*sources("connectors.flink"), *more)
+    every = tuple(of)
     digest = hashlib.sha256("\0".join(text for _, text in every).encode()).hexdigest()[:12]
     jar = jars_root().parent / "flink-java" / f"headwater-{digest}.jar"
     if not jar.is_file():
         jar.parent.mkdir(parents=True, exist_ok=True)
-        draft = jar.with_suffix(f".{os.getpid()}")
-        with zipfile.ZipFile(draft, "w") as archive:
+        draft = jar.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+        done = subprocess.run(
+            [sys.executable, "-m", "connectors.flink.compiler", str(draft)],
+            input=json.dumps(dict(every)),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # we may lie in a wheel
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            raise DoesNotCompile(done.stderr.strip())
+        with zipfile.ZipFile(draft, "a") as archive:
             archive.writestr(_SERVICE, "\n".join(factories(every)) + "\n")
-            for name, code in _compiled(jvm, every).items():
-                archive.writestr(name, code)
         draft.replace(jar)
     return jar
-
-
-def _compiled(jvm: Any, every: Iterable[Source]) -> dict[str, bytes]:
-    """Class file to its bytes."""
-    from pyflink.java_gateway import get_gateway
-
-    resource = jvm.org.codehaus.commons.compiler.util.resource
-    texts = [resource.StringResource(f"headwater/{name}.java", text) for name, text in every]
-    array = get_gateway().new_array(resource.Resource, len(texts))
-    for position, text in enumerate(texts):
-        array[position] = text
-    made = jvm.java.util.HashMap()
-    compiler = jvm.org.codehaus.janino.Compiler()
-    # not the context's: a class of an earlier session in this process would be taken for the source of its name
-    loader = jvm.java.lang.ClassLoader.getSystemClassLoader()
-    compiler.setIClassLoader(jvm.org.codehaus.janino.ClassLoaderIClassLoader(loader))
-    compiler.setTargetVersion(6)  # later ones need stack maps, which Janino gets wrong now and then
-    compiler.setClassFileCreator(resource.MapResourceCreator(made))
-    compiler.compile(array)
-    return {str(name): bytes(made[name]) for name in made}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from connectors.endpoints import endpoints
+from connectors.flink.library import lacking
 from schemas.errors import ConnectorError, Refused, TimedOut, Unavailable
 
 #: States of a job that is, or soon will be, working.
@@ -61,6 +63,10 @@ class FlinkRest:
     def task_slots(self) -> int:
         """Slots of the registered TaskManagers; 0 when none has come yet."""
         return int(self._call("GET", "/overview")["slots-total"])
+
+    def lacking(self, jars: Iterable[Path]) -> list[Path]:
+        """Those of `jars` that have to go with a submission, because the cluster's own class path has them not."""
+        return lacking(self._call("GET", "/jobmanager/environment")["classpath"], jars)
 
     def tasks_running(self, job_id: str) -> bool:
         """Whether every task of a job is running."""

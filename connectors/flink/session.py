@@ -10,11 +10,13 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from connectors.flink.java_jar import Source, compiled_jar, functions
-from connectors.jars import jar_paths, java_home
+from connectors.flink.java_jar import Source, functions
+from connectors.flink.library import added_jars, flink_home, lacking, lib_folder
+from connectors.jars import java_home
 
 if TYPE_CHECKING:
     from py4j.java_gateway import JavaGateway
@@ -24,13 +26,22 @@ if TYPE_CHECKING:
 CLIENT_JVM_ARGS = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Duser.timezone=UTC"
 
 
-def streaming_session(settings: Mapping[str, str], java: Iterable[Source] = ()) -> StreamTableEnvironment:
+_SENT_JARS = "pipeline.jars"
+
+
+def streaming_session(
+    settings: Mapping[str, str], java: Iterable[Source] = (), jars: Iterable[Path] = ()
+) -> StreamTableEnvironment:
     """A streaming SQL session with the connector jars and our own Java on its class path.
 
-    Functions among the sources `java` can be called by their names (`java_jar.function_name`).
-    Without `execution.target` among the settings a statement runs in this process. Errors: NotSetUp.
+    Functions among the sources `java` can be called by their names (`java_jar.function_name`). `jars` are for this
+    session alone.
+    Without `execution.target` among the settings a statement runs in this process. Errors: NotSetUp, DoesNotCompile.
     """
+    own = tuple(java)
     os.environ.setdefault("JAVA_HOME", str(java_home()))
+    os.environ.setdefault("FLINK_HOME", str(flink_home()))  # without it PyFlink sets the next by itself
+    os.environ.setdefault("FLINK_LIB_DIR", str(lib_folder(own)))
     os.environ.setdefault("JVM_ARGS", CLIENT_JVM_ARGS)
     for chatty in ("apache_beam", "pyflink.fn_execution"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -43,9 +54,9 @@ def streaming_session(settings: Mapping[str, str], java: Iterable[Source] = ()) 
     configuration = Configuration()
     for key, value in settings.items():
         configuration.set_string(key, value)
-    own = tuple(java)
-    class_path = [*jar_paths("flink"), compiled_jar(gateway.jvm, own)]
-    configuration.set_string("pipeline.jars", ";".join(path.absolute().as_uri() for path in class_path))
+    class_path = gateway.jvm.java.lang.System.getProperty("java.class.path").split(os.pathsep)
+    if sent := lacking(class_path, [*added_jars(own), *jars]):
+        configuration.set_string(_SENT_JARS, _uris(sent))
     configuration.set_string("table.local-time-zone", "UTC")
     chosen = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
     session = StreamTableEnvironment.create(environment_settings=chosen)
@@ -67,8 +78,13 @@ def remote_target(rest_url: str) -> dict[str, str]:
     }
 
 
-def submit(session: StreamTableEnvironment, statements: Iterable[str]) -> str:
-    """Id of the one job that runs all INSERT statements together, sharing whatever they have in common."""
+def submit(session: StreamTableEnvironment, statements: Iterable[str], jars: Iterable[Path] = ()) -> str:
+    """Id of the one job that runs all INSERT statements together, sharing whatever they have in common.
+
+    `jars` go with it: what the cluster has not in its own class path.
+    """
+    if sent := list(jars):
+        session.get_config().set(_SENT_JARS, _uris(sent))
     statement_set = session.create_statement_set()
     for statement in statements:
         statement_set.add_insert_sql(statement)
@@ -76,6 +92,10 @@ def submit(session: StreamTableEnvironment, statements: Iterable[str]) -> str:
     if client is None:
         raise RuntimeError("Flink gave no job for the statements")
     return str(client.get_job_id())
+
+
+def _uris(jars: Iterable[Path]) -> str:
+    return ";".join(jar.absolute().as_uri() for jar in jars)
 
 
 class _ConnectionsOfThread(threading.local):

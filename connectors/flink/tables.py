@@ -2,9 +2,9 @@
 
 Sources read committed records only, decode only the columns that are asked for, and skip what does not decode
 (java/RowAvroFormat.java).
-Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by Kafka transactions, and upserts of
-absolute values at least once. Every sink is given the text of our own .avsc: without it Flink would register a schema
-of its own making under our subject.
+Sinks come in the two kinds of docs/architecture.md "Delivery": exactly once by Kafka transactions, and absolute values
+at least once. Every sink is given the text of our own .avsc: without it Flink would register a schema of its own making
+under our subject.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from connectors.flink.java_jar import ADDITIVE_KAFKA, ROW_AVRO
+from connectors.flink.java_jar import ABSOLUTE_KAFKA, ADDITIVE_KAFKA, ROW_AVRO
 from schemas import campaign_metrics
 from schemas.codec import schema_text
 from schemas.topics import Topic
@@ -26,10 +26,12 @@ KEY_COLUMN = "kafka_key"
 #: The column of an additive table that is counted instead of written.
 COUNTED_COLUMN = "event_type"
 
-#: Most keys that an upsert sink holds back.
-_UPSERT_ROWS = 5_000
+#: Nobody reads a transaction before it is committed, and a commit waits for nothing: few full batches.
+_TRANSACTION_LINGER_MS = 100
 #: What was collected goes out in one request per broker, not the first row by itself and the rest in pieces behind it.
-_UPSERT_LINGER_MS = 5
+_ABSOLUTE_LINGER_MS = 5
+#: Each batch has buffers of 128 KB to be compressed in, however small it is; Kafka's default is 16 KB.
+_BATCH_BYTES = 131_072
 
 _PRIMITIVES = {
     "string": "STRING",
@@ -63,6 +65,7 @@ class Packed:
 
 
 NOTHING_PACKED = Packed()
+NO_TEXTS: Mapping[str, str] = {}
 PACKED_DIMENSIONS = Packed(campaign_metrics.PACKED_TEXTS, campaign_metrics.PACKED_NUMBERS)
 
 
@@ -156,6 +159,7 @@ def source_ddl(
     discovery_s: int = 60,
     bounded: bool = False,
     packed: Packed = NOTHING_PACKED,
+    texts: Mapping[str, str] = NO_TEXTS,
 ) -> str:
     """CREATE TABLE of a topic to read from its committed offsets, or from its start when there are none.
 
@@ -163,6 +167,7 @@ def source_ddl(
     computed columns, a watermark. `startup` is `group-offsets` or
     `earliest-offset`; either counts only for a job that is not restored from a checkpoint. `bounded`: to the end that
     the topic has when the job starts, and no further. `packed`: the fields in metadata column `value.packed`.
+    `texts`: further metadata columns of the value, each an array's items (`field`) or a map's entry (`field.key`).
     """
     options = {
         **_kafka(topic, cluster),
@@ -181,6 +186,7 @@ def source_ddl(
         f"value.{ROW_AVRO}.schema": schema_text(_schema_of(topic)),
         f"value.{ROW_AVRO}.packed.texts": ",".join(packed.texts),
         f"value.{ROW_AVRO}.packed.numbers": ",".join(packed.numbers),
+        f"value.{ROW_AVRO}.texts": ",".join(f"{name}={path}" for name, path in texts.items()),
         **({"scan.bounded.mode": "latest-offset"} if bounded else {}),
     }
     parts = [column.ddl for column in columns(_schema_of(topic), wanted)]
@@ -268,26 +274,27 @@ def at_least_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: s
     return _create(table, [column.ddl for column in columns(_schema_of(topic))], options)
 
 
-def upsert_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str, interval_ms: int) -> str:
+def absolute_sink_ddl(
+    table: str, topic: Topic, cluster: Cluster, row: Iterable[Column], *, key: str, interval_ms: int
+) -> str:
     """CREATE TABLE of a compacted topic of absolute values: at least once, the last of each key every `interval_ms`.
 
-    `key` is a column of its own, the Kafka key as text; it is not repeated in the value.
+    `key` is one of the columns, the Kafka key as text. The value has the columns that its schema names, in any order.
     """
     options = {
         **_kafka(topic, cluster),
-        "connector": "upsert-kafka",
-        "key.format": "raw",
-        "value.format": STRICT_AVRO,
-        "value.fields-include": "EXCEPT_KEY",
+        "connector": ABSOLUTE_KAFKA,
         "sink.delivery-guarantee": "at-least-once",
-        "sink.buffer-flush.interval": f"{interval_ms} ms",
-        "sink.buffer-flush.max-rows": str(_UPSERT_ROWS),
-        "properties.linger.ms": str(_UPSERT_LINGER_MS),
+        "properties.linger.ms": str(_ABSOLUTE_LINGER_MS),
+        "properties.batch.size": str(_BATCH_BYTES),
         "properties.compression.type": "lz4",
-        **_avro_value(topic, cluster),
+        "absolute.key": key,
+        "absolute.interval.ms": str(interval_ms),
+        "absolute.url": cluster.registry_url,
+        "absolute.subject": topic.subject,
+        "absolute.schema": schema_text(_schema_of(topic)),
     }
-    parts = [f"`{key}` STRING NOT NULL", *(column.ddl for column in columns(_schema_of(topic)))]
-    return _create(table, [*parts, f"PRIMARY KEY (`{key}`) NOT ENFORCED"], options)
+    return _create(table, [column.ddl for column in row], options)
 
 
 def _kafka(topic: Topic, cluster: Cluster) -> dict[str, str]:
@@ -304,6 +311,8 @@ def _transactions(how: ExactlyOnce) -> dict[str, str]:
         "sink.transactional-id-prefix": how.transactional_id_prefix,
         "sink.transaction-naming-strategy": "POOLING",
         "properties.transaction.timeout.ms": str(how.transaction_timeout_ms),
+        "properties.linger.ms": str(_TRANSACTION_LINGER_MS),
+        "properties.batch.size": str(_BATCH_BYTES),
         "properties.compression.type": "lz4",
     }
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from connectors.endpoints import Endpoints
 from connectors.flink import session as flink
-from connectors.flink.java_jar import sources
+from connectors.flink.java_jar import compiled_jar, sources
+from connectors.flink.library import added_jars
 from connectors.flink.rest import FlinkRest
 from infra.bench.report import cpu_seconds
 from infra.bench.services import pid_of
 from jobs.streaming.application import Application
 from jobs.streaming.job import Job, View
+from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
+
+if TYPE_CHECKING:
+    from pyflink.table import StreamTableEnvironment
 
 RUN_TIMEOUT_S = 900.0
 PARALLELISM = 2
@@ -41,7 +48,7 @@ class Bench:
     def jobs(self, names: Sequence[str], **settings: object) -> Run:
         """Our jobs over all of ad-events-v1, as they are deployed, to their own topics."""
         application = self._application(names, settings)
-        return self._finish(lambda: flink.submit(application.session(self._remote()), application.statements()[1]))
+        return self._finish(lambda: self._submit(application.session(self._remote()), application.statements()[1]))
 
     def own_query(
         self, names: Sequence[str], ddl: Sequence[str], insert: str, view: View | None = None, **settings: object
@@ -55,7 +62,7 @@ class Bench:
             session = application.session(self._remote())
             for statement in ddl:
                 session.execute_sql(statement)
-            return flink.submit(session, [insert])
+            return self._submit(session, [insert])
 
         return self._finish(start)
 
@@ -75,12 +82,16 @@ class Bench:
         }
 
         def start() -> str:
-            session = flink.streaming_session({**settings, **self._remote()}, sources("infra.bench"))
+            side_input = compiled_jar(sources("infra.bench"))
+            session = flink.streaming_session({**settings, **self._remote()}, own_java(), [side_input])
             for statement in ddl:
                 session.execute_sql(statement)
-            return flink.submit(session, [insert])
+            return self._submit(session, [insert], side_input)
 
         return self._finish(start)
+
+    def _submit(self, session: StreamTableEnvironment, inserts: Iterable[str], *more: Path) -> str:
+        return flink.submit(session, inserts, self.rest.lacking([*added_jars(own_java()), *more]))
 
     def _remote(self) -> dict[str, str]:
         return flink.remote_target(self.where.flink_rest_url)

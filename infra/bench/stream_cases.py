@@ -1,6 +1,6 @@
 """What the stream benchmarks run: our jobs and plain Flink SQL, by name, each in a process of its own.
 
-A process of its own, because PyFlink keeps the first deployment's Java for as long as it lives.
+A process of its own, so that no case plans with what another has left in PyFlink's JVM.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jobs.streaming.job import View
 from schemas.topics import Topic
 
 #: State of millions of ads and of every event's id, on both sides.
-HEAP_MB = 4_000
+HEAP_MB = 8_000
 
 Case = Callable[[Bench], Run]
 

@@ -17,6 +17,7 @@ from connectors.endpoints import Endpoints
 from connectors.jars import class_path, java, registry_app
 from infra.local import class_archive, readiness
 from infra.local.component import Component
+from schemas.errors import ConfigError
 
 _SMALL_JVM = (class_archive.COLLECTOR, "-XX:+ExitOnOutOfMemoryError", "-Duser.timezone=UTC")
 
@@ -180,6 +181,8 @@ hash-max-listpack-value 128
 
 
 def _prepare_valkey(where: Endpoints) -> None:
+    if VALKEY_SYNC not in ("no", "always"):
+        raise ConfigError(f"HEADWATER_VALKEY_APPENDFSYNC is no or always, not {VALKEY_SYNC!r}: docs/operations.md")
     folder = where.home / "valkey"
     folder.mkdir(parents=True, exist_ok=True)
     conf = _VALKEY_CONF.format(host=where.host, port=where.port("valkey"), data=folder, sync=VALKEY_SYNC)

@@ -197,10 +197,11 @@ def _hostile(shots: list[Shot], faults: Faults, rng: random.Random) -> list[Shot
 
 def forge(url: str, rng: random.Random) -> tuple[str, str]:
     """A URL whose token was tampered with, and the reason it must be refused for."""
-    base, _, token = url.rpartition("/")
+    address, mark, query = url.partition("?")  # of an error: ?code=405, which anybody may change
+    base, _, token = address.rpartition("/")
     if rng.random() < 0.5:
         # never the last characters: their low bits may be padding that carries nothing
         at = rng.randrange(len(token) // 2, len(token) - 4)
         swapped = "A" if token[at] != "A" else "B"
-        return f"{base}/{token[:at]}{swapped}{token[at + 1 :]}", RejectReason.TOKEN_FORGED
-    return f"{base}/{rng.getrandbits(64):016x}", RejectReason.TOKEN_MALFORMED
+        return f"{base}/{token[:at]}{swapped}{token[at + 1 :]}{mark}{query}", RejectReason.TOKEN_FORGED
+    return f"{base}/{rng.getrandbits(64):016x}{mark}{query}", RejectReason.TOKEN_MALFORMED

@@ -17,7 +17,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from connectors.delta import ProgressTable, table_uri
-from connectors.kafka import as_connector_error, kafka_errors
+from connectors.kafka import as_connector_error, is_fatal, kafka_errors
 from jobs.lake.buffer import TableBuffer
 from jobs.lake.dead_letters import DeadLetters
 from jobs.lake.decoding import RowDecoder, SchemaSource
@@ -219,7 +219,7 @@ class LakeWorker:
             self._sinks[topic].positions[partition] = offset
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise Refused(f"{message.topic()}/{message.partition()}: {error.str()}")
-        elif error.fatal():
+        elif is_fatal(error):
             raise as_connector_error(error)
         else:  # the client goes on trying by itself
             logger.warning("Kafka", extra={"error": error.str()})

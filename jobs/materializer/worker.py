@@ -18,7 +18,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from connectors.kafka import as_connector_error, consumer, kafka_errors, value_of
+from connectors.kafka import as_connector_error, begin_assigned, consumer, kafka_errors, value_of
 from connectors.patience import Patience
 from connectors.records import RecordDecoder
 from jobs.materializer.metrics import MaterializerMetrics
@@ -123,10 +123,10 @@ class MaterializerWorker:
     def _on_assign(self, opened: Consumer, partitions: list[TopicPartition]) -> None:
         """A rebuild reads from the beginning. Committed offsets can't say that: a member that is still joining its
         group must not commit, or the broker fences it."""
-        if not self._rebuilding:
-            return
-        self._behind = {(p.topic, p.partition) for p in partitions}
-        opened.assign([TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions])
+        if self._rebuilding:
+            self._behind = {(p.topic, p.partition) for p in partitions}
+            partitions = [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
+        begin_assigned(opened, partitions)
 
     def _reopen_consumer(self) -> None:
         """Starts again from the committed offsets, or from the beginning in a rebuild."""

@@ -28,6 +28,7 @@ from jobs.streaming import (
 )
 from jobs.streaming.job import Build, Job
 from jobs.streaming.lease import Lease
+from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, insert_statement
 from jobs.streaming.views import (
@@ -35,8 +36,8 @@ from jobs.streaming.views import (
     DECISIONS,
     SOURCE,
     SOURCE_TIME_COLUMNS,
+    TEXTS,
     clock_ddl,
-    java,
     metadata_ddl,
     reads_decisions,
     views,
@@ -143,6 +144,8 @@ class Application:
             "pipeline.object-reuse": "true",
             "parallelism.default": str(settings.parallelism),
             "state.backend.type": settings.state_backend,
+            # it would not hear of what functions write in place (java/WrittenInPlace.java), and loses state besides
+            "state.changelog.enabled": "false",
             "execution.buffer-timeout.interval": f"{settings.buffer_timeout_ms} ms",
             "execution.checkpointing.mode": "EXACTLY_ONCE",
             "execution.checkpointing.interval": f"{settings.checkpoint_interval_ms} ms",
@@ -169,11 +172,6 @@ class Application:
             # operators are named by their place in the plan: a hash of the job graph, the default, changes with
             # parallelism (what is chained to what), and a savepoint would fit no other one
             "table.exec.uid.generation": "ALWAYS",
-            # functions give rows of absolute values in order of their key, which the planner can't know: without
-            # these it
-            # would keep the whole history of each key to put them in order
-            "table.exec.sink.require-on-conflict": "false",
-            "table.exec.sink.upsert-materialize": "NONE",
             # without it each query would deduplicate for itself
             "table.optimizer.reuse-optimize-block-with-digest-enabled": "true",
         }
@@ -192,6 +190,7 @@ class Application:
             startup="earliest-offset" if self.bounded else self.startup,
             bounded=self.bounded,
             packed=PACKED_DIMENSIONS if PACKED_COLUMN in wanted else NOTHING_PACKED,
+            texts=TEXTS,
             extra_columns=(*metadata_ddl(wanted), *SOURCE_TIME_COLUMNS, watermark(self.settings)),
         )
         ddl = [source, clock_ddl(self.settings, bounded=self.bounded)]
@@ -217,7 +216,7 @@ class Application:
 
     def session(self, more: dict[str, str]) -> StreamTableEnvironment:
         """A SQL session in which the application's tables and views are known."""
-        session = flink.streaming_session({**self.flink_settings(), **more}, java(self.jobs))
+        session = flink.streaming_session({**self.flink_settings(), **more}, own_java())
         for statement in self.statements()[0]:
             session.execute_sql(statement)
         return session

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from connectors.flink import session as flink
+from connectors.flink.library import added_jars
 from connectors.flink.rest import LIVE_STATES, Deployment, FlinkRest, latest_checkpoint
 from connectors.flink.tables import Cluster
 from connectors.kafka import committed_offsets, create_topics, existing_topics
 from jobs.streaming.application import Application, jobs_of
 from jobs.streaming.lease import Leases
+from jobs.streaming.own_java import own_java
 from schemas.errors import Refused, TimedOut, Unavailable
 from schemas.topics import AD_EVENTS, TOPICS
 
@@ -73,7 +76,7 @@ def submit(
     leases = _patiently(lambda: Leases(application.where), deadline_s)
     patience_s = max(1.0, deadline_s - time.monotonic())
     with leases.held(application.lease, lambda: _running(application, rest) is None, patience_s):
-        job_id = _start(application, session)
+        job_id = _start(application, session, rest.lacking(added_jars(own_java())))
         rest.wait_until_running(job_id, max(1.0, deadline_s - time.monotonic()))
     log.info(
         "submitted",
@@ -89,7 +92,7 @@ def run(application: Application) -> str:
     """
     session = application.session({})
     with Leases(application.where).held(application.lease, lambda: True, timeout_s=0.0):
-        return _start(application, session)
+        return _start(application, session, added_jars(own_java()))
 
 
 def backfill(application: Application, rest: FlinkRest, timeout_s: float) -> None:
@@ -103,7 +106,7 @@ def backfill(application: Application, rest: FlinkRest, timeout_s: float) -> Non
         raise Refused(f"{application.name} runs already: wait until it has finished, or cancel it")
     create_topics(application.output_topics)
     session = application.session(flink.remote_target(application.where.flink_rest_url))
-    job_id = flink.submit(session, application.statements()[1])
+    job_id = flink.submit(session, application.statements()[1], rest.lacking(added_jars(own_java())))
     deadline_s = time.monotonic() + timeout_s
     while (state := next(d.state for d in rest.deployments() if d.job_id == job_id)) != "FINISHED":
         if state not in LIVE_STATES:
@@ -133,12 +136,12 @@ def overlapping(deployments: Iterable[Deployment], names: Iterable[str]) -> Depl
     return next((d for d in deployments if d.live and jobs_of(d.name) & wanted), None)
 
 
-def _start(application: Application, session: StreamTableEnvironment) -> str:
-    """Id of the Flink job that runs the application's statements, and beats for its lease."""
+def _start(application: Application, session: StreamTableEnvironment, jars: Iterable[Path]) -> str:
+    """Id of the Flink job that runs the application's statements, and beats for its lease; `jars` go with it."""
     where = application.where
     for statement in application.lease.ddl(Cluster(where.kafka_bootstrap, where.registry_url)):
         session.execute_sql(statement)
-    return flink.submit(session, [*application.statements()[1], application.lease.insert()])
+    return flink.submit(session, [*application.statements()[1], application.lease.insert()], jars)
 
 
 def _already(application: Application, job_id: str, savepoint: str | None) -> str:

@@ -4,7 +4,8 @@ In: deduplicated_events. Out: frequency-counts-v2 (compacted, key counter_key): 
 of event time and scope. Buckets are minutes, hours, days and a lifetime: a reader sums any window of them.
 Time: buckets of event time; no window, so nothing waits and nothing is too late.
 State: a packed map per viewer; a bucket is kept until no event can come for it, a lifetime for 400 days after the last
-impression. Delivery: at least once, absolute values; changes of one bucket within 50 ms are one message.
+impression. Delivery: at least once, absolute values; changes of one bucket within `absolute_interval_ms` are one
+message.
 Run: python -m jobs.streaming submit --jobs frequency_counts
 """
 

@@ -65,14 +65,11 @@ def text_list(values: Iterable[str]) -> str:
 
 def packed_dimension(name: str, packed: str) -> str:
     """Select item of a dimension out of the column in which they are packed (java/PackedText.java and PackedNumber)."""
-    function, which = ("text", PACKED_TEXTS.index(name)) if name in PACKED_TEXTS else ("number", _number(name))
-    return f"packed_{function}({packed}, {len(DIMENSIONS)}, {which}) AS `{name}`"
+    if name in PACKED_TEXTS:
+        return f"packed_text({packed}, {PACKED_TEXTS.index(name)}) AS `{name}`"
+    return f"packed_number({packed}, {len(PACKED_TEXTS)}, {PACKED_NUMBERS.index(name)}) AS `{name}`"
 
 
 def packed_dimensions(packed: str) -> str:
     """Select items of all dimensions."""
     return ",\n  ".join(packed_dimension(name, packed) for name in DIMENSIONS)
-
-
-def _number(name: str) -> int:
-    return len(PACKED_TEXTS) + PACKED_NUMBERS.index(name)

@@ -47,16 +47,16 @@ class Settings(BaseSettings):
     id_buckets: int = Field(
         default=4_096,
         ge=1,
-        description="parts of all ads, or of all event ids in a deployment without sessions, each a key of state; "
-        "production with rocksdb and without sessions, which reads and writes all of a part: a fiftieth of the events "
-        "within deduplication_ttl_s. A savepoint fits the same number only",
+        description="parts of all event ids in a deployment without sessions, each a key of state; production with "
+        "rocksdb, which reads and writes all of a part: a fiftieth of the events within deduplication_ttl_s. A "
+        "savepoint fits the same number only",
     )
     key_buckets: int = Field(
         default=65_536,
         ge=1,
-        description="parts of all users, ads and other entities of which counters, touches and patterns are kept, each "
-        "read, written and copied (hashmap, after a checkpoint) as one; production: a tenth of the entities, with "
-        "rocksdb as many. A savepoint fits the same number only",
+        description="parts of all users, ads and other entities of which lives, counters, touches and patterns are "
+        "kept, each read, written and copied (hashmap, after a checkpoint) as one; production: a tenth of the "
+        "entities, with rocksdb as many. A savepoint fits the same number only",
     )
     deduplicate: bool = Field(
         default=True,

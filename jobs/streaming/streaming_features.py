@@ -4,7 +4,7 @@ In: deduplicated_events. Out: streaming-features-v2 (compacted, key counter_key)
 and bucket, from which readers make sums and rates over rolling windows (schemas/features.py).
 Time: buckets of event time; no window, so nothing waits and nothing is too late.
 State: a packed map per entity; a bucket is kept until no event can come for it. Delivery: at least once, absolute
-values; changes of one bucket within 50 ms are one message.
+values; changes of one bucket within `absolute_interval_ms` are one message.
 Run: python -m jobs.streaming submit --jobs streaming_features
 """
 

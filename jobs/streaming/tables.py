@@ -12,12 +12,12 @@ from connectors.flink.tables import (
     Cluster,
     Column,
     ExactlyOnce,
+    absolute_sink_ddl,
     additive_sink_ddl,
     campaign_metrics_columns,
     columns,
     exactly_once_sink_ddl,
     raw_sink_ddl,
-    upsert_sink_ddl,
 )
 from jobs.streaming.job import Output
 from jobs.streaming.settings import Settings
@@ -50,31 +50,34 @@ from schemas.topics import (
 class Sink:
     """A logical table that one job writes. `key` is the column that becomes the Kafka key, if any.
 
-    `exactly_once`: Avro in transactions. `raw`: bytes as they were read, in transactions. `upsert`: absolute values,
-    the latest of a key counts. `additive`: JSON deltas in transactions, added up before they are written.
+    `exactly_once`: Avro in transactions. `raw`: bytes as they were read, in transactions. `absolute`: absolute
+    values, the latest of a key counts. `additive`: JSON deltas in transactions, added up before they are written.
     """
 
     table: str
     topic: Topic
-    kind: Literal["exactly_once", "raw", "upsert", "additive"]
+    kind: Literal["exactly_once", "raw", "absolute", "additive"]
     key: str | None = None
     #: Of an additive table: the deltas that the job gives. Tables `of_events` have maxima, users and types counted too.
     sums: tuple[str, ...] = ()
     of_events: bool = False
     #: Of an additive table: the dimensions are one column.
     packed: bool = False
+    #: Of an absolute table: what the query gives first, the key among it, and columns that are not written too. To put
+    #: a row's columns in another order Flink would copy every text of it.
+    first: tuple[Column, ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """All columns, the key of an upsert first."""
+        """All columns."""
         if self.kind == "additive":
             maxima = MAXIMA if self.of_events else ()
             return campaign_metrics_columns(self.sums, maxima, counted=self.of_events, packed=self.packed)
         if self.kind == "raw":
             return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
         assert self.topic.schema is not None
-        row = columns(self.topic.schema)
-        return (Column(str(self.key), "STRING NOT NULL"), *row) if self.kind == "upsert" else row
+        before = {column.name for column in self.first}
+        return (*self.first, *(column for column in columns(self.topic.schema) if column.name not in before))
 
     def beside(self, suffix: str) -> Sink:
         """The same table over a topic of its own: `suffix` is added to the topic's name."""
@@ -93,12 +96,16 @@ class Sink:
         assert self.key is not None
         if self.kind == "raw":
             return raw_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
-        if self.kind == "upsert":
-            return upsert_sink_ddl(
-                self.table, self.topic, cluster, key=self.key, interval_ms=settings.absolute_interval_ms
+        if self.kind == "absolute":
+            interval_ms = settings.absolute_interval_ms
+            return absolute_sink_ddl(
+                self.table, self.topic, cluster, self.columns, key=self.key, interval_ms=interval_ms
             )
         return exactly_once_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
 
+
+_FIRST_OF_COUNTERS = (Column("entity_bucket", "INT"), Column("counter_key", "STRING NOT NULL"))
+_FIRST_OF_SPEND = (Column("campaign_id", "STRING NOT NULL"), Column("spend_key", "STRING NOT NULL"))
 
 SINKS: dict[str, Sink] = {
     sink.table: sink
@@ -109,9 +116,9 @@ SINKS: dict[str, Sink] = {
         # a second writer of the topic needs its own transactions
         Sink("session_metrics", CAMPAIGN_METRICS, "additive", sums=SESSION_SUMS, packed=True),
         Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=OTHER_EVENT_SUMS, of_events=True, packed=True),
-        Sink("frequency_counts", FREQUENCY_COUNTS, "upsert", "counter_key"),
-        Sink("streaming_features", STREAMING_FEATURES, "upsert", "counter_key"),
-        Sink("campaign_spend", CAMPAIGN_SPEND, "upsert", "spend_key"),
+        Sink("frequency_counts", FREQUENCY_COUNTS, "absolute", "counter_key", first=_FIRST_OF_COUNTERS),
+        Sink("streaming_features", STREAMING_FEATURES, "absolute", "counter_key", first=_FIRST_OF_COUNTERS),
+        Sink("campaign_spend", CAMPAIGN_SPEND, "absolute", "spend_key", first=_FIRST_OF_SPEND),
         Sink("attributions", ATTRIBUTIONS, "exactly_once", "order_id"),
         Sink("attribution_metrics", CAMPAIGN_METRICS, "additive", sums=ATTRIBUTION_SUMS),
         Sink("invalid_traffic", INVALID_TRAFFIC, "exactly_once", "record_id"),

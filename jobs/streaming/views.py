@@ -15,14 +15,12 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
-from connectors.flink.java_jar import Source, sources
 from connectors.flink.tables import Column, columns
 from jobs.streaming.job import Job, View, packed_dimension, sql, text_list
 from jobs.streaming.settings import Settings
 from jobs.transforms.event_rules import PSEUDONYMS
-from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
-from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
-from schemas.events import EVENT_TYPES, LATENESS_MS, OLDEST_MS, OPT_OUT, SOURCES, YES
+from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN
+from schemas.events import LATENESS_MS, OLDEST_MS, OPT_OUT, YES
 
 #: The source table; its columns are AdEvent's, then these.
 SOURCE = "ad_events"
@@ -34,7 +32,11 @@ METADATA_COLUMNS: dict[str, str] = {
     "raw": "BYTES METADATA FROM 'value.raw' VIRTUAL",
     "schema_id": "INT METADATA FROM 'value.schema_id' VIRTUAL",
     PACKED_COLUMN: "BYTES METADATA FROM 'value.packed' VIRTUAL",
+    "reasons": "STRING METADATA FROM 'value.reasons' VIRTUAL",
+    "opt_out_flag": "STRING METADATA FROM 'value.opt_out_flag' VIRTUAL",
 }
+#: Metadata columns to what of AdEvent they say in one text.
+TEXTS = {"reasons": "quality_reasons", "opt_out_flag": f"consent.{OPT_OUT}"}
 CLOCK = "stream_clock"
 #: The table of decisions, declared for jobs whose views read it, and what they need of it.
 DECISIONS = "ad_decisions"
@@ -52,7 +54,7 @@ _JUDGED = frozenset(
         "event_time_ms",
         "received_time_ms",
         "published_time_ms",
-        "quality_reasons",
+        "reasons",
     ]
 )
 _OF_DEDUPLICATION = frozenset(("event_id", "published_time_ms"))
@@ -118,7 +120,7 @@ def named(queries: Iterable[str]) -> frozenset[str]:
 def wanted_columns(jobs: Sequence[Job]) -> frozenset[str]:
     """Columns that the source must give for these jobs."""
     needed = _needed(jobs)
-    return (needed - _unpacked(jobs)) | _JUDGED | ({"consent"} if needed.intersection(PSEUDONYMS) else set())
+    return (needed - _unpacked(jobs)) | _JUDGED | ({"opt_out_flag"} if needed.intersection(PSEUDONYMS) else set())
 
 
 def reads_decisions(jobs: Sequence[Job]) -> bool:
@@ -158,7 +160,7 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     lives = (
         sql(
             "ad_lives",
-            buckets=settings.id_buckets,
+            buckets=settings.key_buckets,
             gap_ms=settings.session_gap_s * 1000,
             remember_ms=remember_ms,
         )
@@ -186,51 +188,19 @@ def _as_it_may_be_used(name: str) -> str:
     """Select item of a column of the source: a pseudonym is null when its user opted out, whatever the sender says."""
     if name not in PSEUDONYMS:
         return f"`{name}`"
-    return f"CASE WHEN consent['{OPT_OUT}'] IN ({text_list(YES)}) THEN NULL ELSE `{name}` END AS `{name}`"
+    return f"CASE WHEN opt_out_flag IN ({text_list(YES)}) THEN NULL ELSE `{name}` END AS `{name}`"
 
 
 def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
     """In which part of all ads, or without sessions of all events, does deduplication look for copies?"""
     if _with_sessions(jobs):
-        return f"life_bucket(event_type, record_id, event_id, {settings.id_buckets})"
+        return f"life_bucket(event_type, record_id, event_id, {settings.key_buckets})"
     return f"event_bucket(event_id, {settings.id_buckets})"
-
-
-def java(jobs: Sequence[Job]) -> tuple[Source, ...]:
-    """The Java of a deployment: the functions of folder `java`, and the type of the rows that deduplication gets."""
-    every = (*_carried(jobs), *_OF_EVENTS, Column("rowtime", "TIMESTAMP_LTZ(3)"))
-    fields = ", ".join(f"`{column.name}` {column.type.removesuffix(' NOT NULL')}" for column in every)
-    text = f"""package headwater;
-
-final class EventInput {{
-    static final String ROW = "ROW<{fields}>";
-    static final long OLDEST_MS = {OLDEST_MS}L;
-    static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
-    static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
-    static final String[] EVENT_TYPES = {{{_java_texts(kind.name for kind in EVENT_TYPES)}}};
-    static final KnownTexts TYPES = new KnownTexts(EVENT_TYPES);
-    static final int IMPRESSION = {_number_of("impression")};
-    static final int CLICK = {_number_of("click")};
-    static final int[] QUARTILES = {{{", ".join(str(-1 if k.quartile is None else k.quartile) for k in EVENT_TYPES)}}};
-    static final String[] NOT_OF_THE_AD = {{{_java_texts(NOT_OF_THE_AD)}}};
-    static final String[] ENGAGEMENTS = {{{_java_texts(ENGAGEMENTS)}}};
-    static final String[] SOURCES = {{{_java_texts(SOURCES)}}};
-}}
-"""
-    return (*sources("jobs.streaming"), ("EventInput", text))
-
-
-def _number_of(event_type: str) -> int:
-    return [kind.name for kind in EVENT_TYPES].index(event_type)
-
-
-def _java_texts(names: Iterable[str]) -> str:
-    return ", ".join(f'"{name}"' for name in names)
 
 
 def _carried(jobs: Sequence[Job]) -> list[Column]:
     """Columns of the source that go on behind view `events`: all but what is only judged there, or comes out packed."""
-    wanted = _needed(jobs) - _unpacked(jobs) - {"quality_reasons"}
+    wanted = _needed(jobs) - _unpacked(jobs)
     packed = [Column(PACKED_COLUMN, "BYTES")] if PACKED_COLUMN in wanted else []
     return [*(column for column in event_columns() if column.name in wanted), *packed]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from connectors.kafka import consumer, kafka_errors, value_of
+from connectors.kafka import begin_assigned, consumer, kafka_errors, value_of
 from jobs.vendors.progress import Progress
 from schemas.errors import TimedOut, Unavailable
 from schemas.topics import TRACKER_CALLS
@@ -150,7 +150,7 @@ class CallQueue:
         self._held.clear()
         logger.info("partitions assigned", extra={"partitions": sorted(found)})
         self._on_assigned(found)
-        reader.assign([TopicPartition(TRACKER_CALLS.name, p, progress.head) for p, progress in found.items()])
+        begin_assigned(reader, [TopicPartition(TRACKER_CALLS.name, p, progress.head) for p, progress in found.items()])
 
     def _found(self, reader: Consumer, partitions: list[TopicPartition]) -> dict[int, Progress]:
         """Where partitions are. Waits for a broker that does not answer: if this failed, the client would read on from

@@ -12,6 +12,7 @@ from connectors import kafka
 from connectors.endpoints import Endpoints
 from schemas.errors import Fenced, Refused, Unavailable
 from schemas.topics import TOPICS, Topic
+from tests.samples.ingest import wait_until
 
 WAIT_S = 15.0
 
@@ -94,11 +95,16 @@ def test_a_later_producer_fences_the_earlier(topic: Topic) -> None:
         first.commit_transaction(WAIT_S)
 
 
-def test_lag_is_what_is_left_to_read(topic: Topic) -> None:
+def three_records(topic: Topic) -> None:
+    """In partition 1."""
     sender = kafka.producer("test")
     for _ in range(3):
         sender.produce(topic.name, b"v", partition=1)
     sender.flush(WAIT_S)
+
+
+def test_lag_is_what_is_left_to_read(topic: Topic) -> None:
+    three_records(topic)
     group = "test-" + topic.name
     assert kafka.lag(group, topic.name) == 3
     reader = kafka.consumer("test", group, [topic.name])
@@ -111,10 +117,7 @@ def test_lag_is_what_is_left_to_read(topic: Topic) -> None:
 
 def test_offsets_of_an_open_transaction_are_not_waited_for(topic: Topic) -> None:
     """A worker that was killed behind `send_offsets_to_transaction` leaves one open for as long as a minute."""
-    sender = kafka.producer("test")
-    for _ in range(3):
-        sender.produce(topic.name, b"v", partition=1)
-    sender.flush(WAIT_S)
+    three_records(topic)
     group = "test-" + topic.name
     reader = kafka.consumer("test", group, [topic.name])
     messages = read(reader, 2)
@@ -127,6 +130,43 @@ def test_offsets_of_an_open_transaction_are_not_waited_for(topic: Topic) -> None
     killed.commit_transaction(WAIT_S)
     assert kafka.committed_offsets(group, topic.name) == {1: 2}
     reader.close()
+
+
+def test_a_partition_that_was_taken_away_while_it_was_paused_is_read_when_it_is_given_back(topic: Topic) -> None:
+    three_records(topic)
+    group = "test-" + topic.name
+    first, second = kafka.consumer("first", group), kafka.consumer("second", group)
+    first.subscribe([topic.name], on_assign=kafka.begin_assigned)
+    assert len(read(first, 3)) == 3
+    first.pause(first.assignment())
+    second.subscribe([topic.name])
+    wait_until("each has a partition", lambda: _assigned(first) == _assigned(second) == 1)
+    sender = kafka.producer("test")
+    for partition in range(topic.partitions):
+        sender.produce(topic.name, b"after", partition=partition)
+    assert sender.flush(WAIT_S) == 0
+    wait_until("the first reads on", lambda: any(m.value() == b"after" for m in read(first, 1, 0.5)), WAIT_S)
+    first.close()
+    second.close()
+
+
+def test_a_member_that_was_fenced_says_that_it_is_of_no_use_any_more(topic: Topic) -> None:
+    """Whoever reads on with it waits for ever: after a broker stood still, a static member may fence itself."""
+    settings = {"group.instance.id": "the-same"}
+    first = kafka.consumer("first", "test-" + topic.name, [topic.name], settings)
+    wait_until("it has its partitions", lambda: _assigned(first) == 2)
+    second = kafka.consumer("second", "test-" + topic.name, [topic.name], settings)
+    wait_until("the other one has them", lambda: _assigned(second) == 2)
+    with pytest.raises(Refused, match="fenced"):
+        read(first, 1)
+    first.close()
+    second.close()
+
+
+def _assigned(reader: Consumer) -> int:
+    """How many partitions a reader has, after some time of taking part in its group."""
+    reader.poll(0.1)
+    return len(reader.assignment())
 
 
 def test_an_unknown_topic_is_refused(local_services: Endpoints) -> None:

@@ -130,7 +130,10 @@ def test_nothing_is_lost_or_doubled_when_it_is_killed_in_traffic(ads: Ads, local
 
 
 def test_it_stands_still_while_another_goes_on(ads: Ads, local_services: Endpoints) -> None:
-    """Stopped with a transaction open, for longer than its successor needs; when it wakes up, it may write no more."""
+    """Stopped with a transaction open, for longer than its successor needs; when it wakes up, it may write no more.
+
+    It may take its successor's membership of the group first, whereupon that one ends and is started again.
+    """
     ids = ads.make(2_000)
     values, expected = lives(ads, ids)
     port = local_services.port("publisher_metrics")
@@ -140,11 +143,20 @@ def test_it_stands_still_while_another_goes_on(ads: Ads, local_services: Endpoin
         wait_until("it has begun", lambda: lag("publisher", AD_TELEMETRY.name) < len(values) // 2)
         os.kill(first.process.pid, signal.SIGSTOP)
         try:
-            ads.send(values[len(values) // 2 :])
+            ads.send(values[len(values) // 2 : -500])
             with service("jobs.publisher", other, HEADWATER_PUBLISHER_METRICS_PORT=str(other)) as second:
+
+                def all_read() -> bool:
+                    if second.process.poll() is not None:
+                        second.restart()
+                    return drained()
+
                 time.sleep(PAUSE_S)
                 os.kill(first.process.pid, signal.SIGCONT)  # it ends when it wants to write, which may be never
-                wait_until("everything is read", drained, 180)
+                wait_until("everything is read", all_read, 180)
+                first.kill()
+                ads.send(values[-500:])
+                wait_until("the successor has read what came after", all_read, 180)
                 assert second.stop() == 0
         finally:
             if first.process.poll() is None:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.streaming.application import JOBS
 from jobs.streaming.settings import Settings
-from jobs.streaming.views import java
 from jobs.transforms.event_rules import Event
 from jobs.transforms.sessions import sessions
 from schemas.events import EVENT_TYPES, OLDEST_MS, SOURCES
@@ -21,13 +19,13 @@ from tests.samples.stream_io import complete
 T0_MS = 1_780_000_000_000
 HOUR_MS = 3_600_000
 #: Few parts, so that many lives meet in one.
-SETTINGS = Settings(session_gap_s=15, deduplication_ttl_s=3_600, id_buckets=2, watermark_delay_ms=0)
+SETTINGS = Settings(session_gap_s=15, deduplication_ttl_s=3_600, key_buckets=2, watermark_delay_ms=0)
 TABLES = ("ad_sessions", "session_metrics")
 
 
 @pytest.fixture(scope="module")
 def flink() -> FlinkJava:
-    return FlinkJava(java([JOBS["ad_sessions"](Settings())]))
+    return FlinkJava()
 
 
 def test_a_known_text_is_found_and_nothing_else(flink: FlinkJava) -> None:
@@ -42,16 +40,6 @@ def test_a_known_text_is_found_and_nothing_else(flink: FlinkJava) -> None:
         binary = flink.jvm.org.apache.flink.table.data.binary.BinaryStringData.fromString(text)
         number = flink.call("KnownTexts", "number", found, binary)
         assert number == (known.index(text) if text in known else -1), text
-
-
-def test_lives_that_are_due_together_are_all_kept(flink: FlinkJava) -> None:
-    rng = random.Random(3)
-    keys = [rng.getrandbits(64) - 2**63 for _ in range(50)]
-    kept: bytes | None = None
-    for number, key in enumerate(keys):
-        assert flink.call("DueLives", "count", None, kept) == number
-        kept = bytes(flink.call("DueLives", "add", None, kept, key))
-    assert [flink.call("DueLives", "key", None, kept, n) for n in range(len(keys))] == keys
 
 
 def event(ad: str, event_type: str, published_ms: int) -> Event:

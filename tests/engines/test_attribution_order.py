@@ -13,16 +13,15 @@ import pytest
 from connectors.flink.session import streaming_session
 from connectors.flink.tables import columns
 from jobs.streaming import attribution
-from jobs.streaming.application import JOBS
+from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
-from jobs.streaming.views import SOURCE, java
+from jobs.streaming.views import SOURCE
 from jobs.transforms.attribution import attribution_deltas, attributions
 from jobs.transforms.event_rules import Event
 from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.ids import event_id
-from tests.samples.additive import packed
-from tests.samples.bounded_source import json_line
+from tests.samples.bounded_source import json_line, source_row
 from tests.samples.stream_io import complete
 from tests.samples.stream_rules import lookback_under
 
@@ -82,16 +81,13 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     rng = random.Random(9)
     arrived = [rng.sample(events, len(events)) for events in map(scene, range(ORDERS_OF_ARRIVAL))]
     source = tmp_path_factory.mktemp("arrivals") / "events.json"
-    rows = (event | {PACKED_COLUMN: packed(event)} for events in zip(*arrived, strict=True) for event in events)
+    rows = (source_row(event) for events in zip(*arrived, strict=True) for event in events)
     source.write_text("".join(map(json_line, rows)))
     # RocksDB, because it writes and reads every state, where the heap would hand back the same objects
     flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
-    session = streaming_session(flink, java([build(SETTINGS) for build in JOBS.values()]))
+    session = streaming_session(flink, own_java())
     session.execute_sql(_source_ddl(source))
-    session.execute_sql(
-        "CREATE TEMPORARY VIEW deduplicated_events AS "
-        f"SELECT *, ARRAY_JOIN(quality_reasons, ',') AS reasons FROM {SOURCE}"
-    )
+    session.execute_sql(f"CREATE TEMPORARY VIEW deduplicated_events AS SELECT * FROM {SOURCE}")
     job = attribution.build(SETTINGS)
     for view in job.views:
         session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
@@ -104,7 +100,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 
 
 def _source_ddl(path: Path) -> str:
-    parts = ", ".join([*(column.ddl for column in columns("ad_event")), f"`{PACKED_COLUMN}` BYTES"])
+    parts = ", ".join([*(column.ddl for column in columns("ad_event")), f"`{PACKED_COLUMN}` BYTES", "`reasons` STRING"])
     where = f"'connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json'"
     return f"CREATE TEMPORARY TABLE `{SOURCE}` ({parts}) WITH ({where})"
 

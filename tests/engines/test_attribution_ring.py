@@ -1,4 +1,4 @@
-"""What attribution keeps under a key, beside a plain list: whichever rows go, each touch left has its dimensions."""
+"""What attribution keeps under a key, beside a plain list: whichever rows go, each touch left is whole."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from typing import Any
 
 import pytest
 
-from jobs.streaming.application import JOBS
-from jobs.streaming.settings import Settings
-from jobs.streaming.views import java
 from tests.samples.flink_java import FlinkJava
 
 T0_MS = 1_780_000_000_000
 CONVERSION, VIEW, CLICK = 0, 1, 2
 MOST = 4
 DIMENSIONS = (b"ad of one campaign", b"ad of another campaign", b"", None)
-#: A view and a click of the same ad: the click has no dimensions of its own.
+#: A view and a click of the same ad: the click has no dimensions and no record id of its own.
 VIEW_AND_CLICK = (
-    "02a5186a0101a5186a1b000000090000006f66206f6e6520616480a0a484ce670402010a61642d31"
-    "0202a5186a12000000ffffffff82a0a484ce670402020a61642d31"
+    "02a5186a0101a5186a30166f66206f6e652061640c61642d3180a0a484ce670402010202a5186a16000082a0a484ce67040202"
 )
 
 
@@ -30,7 +26,7 @@ class Moment:
     event_id: bytes
     time_ms: int
     published_ms: int
-    record_id: str
+    record_id: str | None
     dimensions: bytes | None
     until_ms: int
 
@@ -39,7 +35,7 @@ class Rings:
     """Makes moments into rows, and rings into lists."""
 
     def __init__(self) -> None:
-        self.flink = FlinkJava(java([build(Settings()) for build in JOBS.values()]))
+        self.flink = FlinkJava()
         jvm = self.flink.jvm
         kinds = jvm.org.apache.flink.table.types.logical
         text, many = kinds.VarCharType(2**31 - 1), kinds.VarBinaryType(2**31 - 1)
@@ -51,7 +47,8 @@ class Rings:
 
     def row(self, of: Moment) -> Any:
         row = self.flink.jvm.org.apache.flink.table.data.GenericRowData(11)
-        ad, nobody = self._text(of.record_id), self._text("someone")
+        ad = None if of.record_id is None else self._text(of.record_id)
+        nobody = self._text("someone")
         names = (ad, nobody, self._text(""))
         values = (of.kind, 2, of.event_id, of.time_ms, of.published_ms, *names, 2**33, self._text("advertiser"))
         for column, value in enumerate((*values, of.dimensions)):
@@ -73,7 +70,8 @@ class Rings:
                 touch = self.flink.call("AttributionRing", "touch", ring)
                 dimensions = None if touch.isNullAt(5) else bytes(touch.getBinary(5))
                 times = (touch.getLong(2), touch.getLong(3))
-                found.append((touch.getInt(0), bytes(touch.getBinary(1)), *times, str(touch.getString(4)), dimensions))
+                record_id = None if touch.isNullAt(4) else str(touch.getString(4))
+                found.append((touch.getInt(0), bytes(touch.getBinary(1)), *times, record_id, dimensions))
             else:
                 row = self.flink.call("AttributionRing", "conversion", ring)
                 found.append((row.getInt(0), bytes(row.getBinary(2)), row.getLong(3)))
@@ -84,7 +82,7 @@ def told(moment: Moment) -> tuple[Any, ...]:
     if moment.kind == CONVERSION:
         return (moment.kind, moment.event_id, moment.time_ms)
     times = (moment.time_ms, moment.published_ms)
-    return (moment.kind, moment.event_id, *times, moment.record_id, moment.dimensions or None)
+    return (moment.kind, moment.event_id, *times, moment.record_id, moment.dimensions)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +102,8 @@ def test_what_is_of_use_stays_whole_and_in_order(rings: Rings, seed: int) -> Non
         dimensions = draw.choice((dimensions, dimensions, *DIMENSIONS))
         of_use_ms = draw.choice((2, 5, 30)) * 1_000
         at_ms = now_ms - draw.choice((0, 1, 86_400_000, -3))
-        moment = Moment(kind, draw.randbytes(16), at_ms, now_ms, f"ad-{step}", dimensions, now_ms + of_use_ms)
+        record_id = draw.choice(("ad-1", "ad-1", "ad-2", None))
+        moment = Moment(kind, draw.randbytes(16), at_ms, now_ms, record_id, dimensions, now_ms + of_use_ms)
         kept = rings.added(kept, moment, now_ms)
         model = [m for m in model if m.until_ms > now_ms]
         same = [m for m in model if m.kind == kind]
@@ -114,9 +113,9 @@ def test_what_is_of_use_stays_whole_and_in_order(rings: Rings, seed: int) -> Non
         assert last_s * 1_000 == max(m.until_ms for m in model), "until when something in it is of use"
 
 
-def test_an_ads_dimensions_are_kept_once(rings: Rings) -> None:
+def test_what_two_touches_share_is_kept_once(rings: Rings) -> None:
     view = Moment(VIEW, b"\x01", T0_MS, T0_MS + 2, "ad-1", b"of one ad", T0_MS + 1_000)
     click = Moment(CLICK, b"\x02", T0_MS + 1, T0_MS + 3, "ad-1", b"of one ad", T0_MS + 2_000)
     kept = rings.added(rings.added(None, view, T0_MS), click, T0_MS)
-    assert kept.count(b"of one ad") == 1
+    assert (kept.count(b"of one ad"), kept.count(b"ad-1")) == (1, 1)
     assert kept.hex() == VIEW_AND_CLICK

@@ -12,21 +12,19 @@ from pathlib import Path
 import pytest
 
 from connectors.flink.session import streaming_session
-from connectors.flink.tables import KEY_COLUMN
 from jobs.streaming.application import JOBS
+from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
-from jobs.streaming.views import java, views
-from schemas.campaign_metrics import PACKED_COLUMN
+from jobs.streaming.views import views
 from schemas.ids import event_id
-from tests.samples.additive import packed
-from tests.samples.bounded_source import json_line, source_ddl
+from tests.samples.bounded_source import json_line, source_ddl, source_row
 from tests.samples.flink_java import FlinkJava
 from tests.samples.stream_io import complete
 
 TTL_S = 3_600
 T0_MS = 1_780_000_000_000
 #: Few parts, so that each has many ids and grows.
-SETTINGS = Settings(deduplication_ttl_s=TTL_S, id_buckets=2, watermark_delay_ms=0)
+SETTINGS = Settings(deduplication_ttl_s=TTL_S, id_buckets=2, key_buckets=2, watermark_delay_ms=0)
 ADS, TYPES = 60, ("impression", "viewable", "click", "opt_out")
 
 
@@ -44,11 +42,11 @@ def line(ad: int, kind: int, published_ms: int) -> str:
             "creative_id": "creative",
         }
     )
-    return json_line({**event, PACKED_COLUMN: packed(event), KEY_COLUMN: b"", "raw": b""})
+    return json_line(source_row(event))
 
 
 def first_copies(jobs: Sequence[str], path: Path, lines: Sequence[str]) -> Tally[bytes]:
-    """How often each event comes through. In a process of its own: PyFlink keeps the Java of the first deployment."""
+    """How often each event comes through. In a process of its own, with a JVM of its own."""
     path.write_text("".join(lines))
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(_first_copies, jobs, path).result()
@@ -57,7 +55,7 @@ def first_copies(jobs: Sequence[str], path: Path, lines: Sequence[str]) -> Tally
 def _first_copies(jobs: Sequence[str], path: Path) -> Tally[bytes]:
     # RocksDB hands back what was written, never the same object
     built = [JOBS[name](SETTINGS) for name in jobs]
-    session = streaming_session({"parallelism.default": "1", "state.backend.type": "rocksdb"}, java(built))
+    session = streaming_session({"parallelism.default": "1", "state.backend.type": "rocksdb"}, own_java())
     session.execute_sql(source_ddl(path, SETTINGS))
     for view in views(built, SETTINGS):
         # without the clock, whose watermark holds that of the events back for as long as it takes to end
@@ -93,7 +91,7 @@ def test_an_event_counts_again_when_it_is_forgotten(jobs: list[str], tmp_path: P
 
 def test_the_table_of_ids_remembers_what_a_dict_would() -> None:
     """Ids that meet in one place, growth, and places of forgotten ids that are used again."""
-    flink = FlinkJava(java([JOBS["campaign_metrics"](SETTINGS)]))
+    flink = FlinkJava()
     rng = random.Random(5)
     ids = [rng.getrandbits(63) for _ in range(40)] + [rng.getrandbits(20) << 32 for _ in range(40)]
     kept: bytes | None = None

@@ -11,10 +11,9 @@ import pytest
 
 from connectors.flink.session import streaming_session
 from jobs.streaming import campaign_spend
-from jobs.streaming.application import JOBS
+from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
-from jobs.streaming.views import java
 from jobs.transforms import rollups
 from schemas.money import impression_cost_micros
 
@@ -122,7 +121,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     path.write_text("".join(json.dumps(change) + "\n" for change in arrived))
     # RocksDB, because it writes and reads every state, where the heap would hand back the same objects
     flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
-    session = streaming_session(flink, java([build(SETTINGS) for build in JOBS.values()]))
+    session = streaming_session(flink, own_java())
     session.execute_sql(
         f"CREATE TEMPORARY TABLE spend_changes ({COLUMNS}) "
         f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"

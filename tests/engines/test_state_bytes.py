@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.streaming.application import JOBS
-from jobs.streaming.settings import Settings
-from jobs.streaming.views import java
+from tests.samples.additive import packed
 from tests.samples.flink_java import FlinkJava
+from tests.samples.stream_io import DEFAULTS
 
 T0_MS = 1_780_000_000_000
+HOUR_MS = 3_600_000
 TABLE_OF_IDS = (
     "010000000201234567000000006a18a5010000000000000000000000000000000000000000000000000000000000000000000000"
     "000123456789abcdef6a18a500000000000000000000000000000000000000000000000000000000000000000000000000"
 )
-DUE = "000000020123456789abcdef0000000000000005"
+OPEN_LIFE = (
+    "81df216a063da5186a20c1186a02000000010101010101010102020202020202026fc003000282a0a484ce6784a0a484"
+    "ce6784a0a484ce6702023c20048080808080e2090661640a757365723e0861647608636d700208637265020200000000"
+    "00020863706d000855534402"
+)
+CLOSED_LIFE = (
+    "81df216a060000000020c1186a02000000010101010101010102020202020202026fc017000282a0a484ce6784a0a484"
+    "ce6784a0a484ce6702023c20048080808080e2090202"
+)
 OPEN_ADS = "efcdab896745230103018844709e010000214365870000000002008844709e010000ff8744709e0100000000000002000000"
+MOMENTS = "38199c6a0480a0a484ce67808080802080808080401e060101010a80a0a484ce67808080802080808080401e06020202"
 CLOCKS = "018844709e010000008844709e010000"
 
 
 @pytest.fixture(scope="module")
 def flink() -> FlinkJava:
-    return FlinkJava(java([build(Settings()) for build in JOBS.values()]))
+    return FlinkJava()
 
 
 def test_a_table_of_ids(flink: FlinkJava) -> None:
@@ -34,9 +43,57 @@ def test_a_table_of_ids(flink: FlinkJava) -> None:
     assert bytes(two).hex() == TABLE_OF_IDS
 
 
-def test_which_lives_are_due(flink: FlinkJava) -> None:
-    one = flink.call("DueLives", "add", None, None, 0x0123456789ABCDEF)
-    assert bytes(flink.call("DueLives", "add", None, bytes(one), 5)).hex() == DUE
+def life_of_two_events(flink: FlinkJava) -> bytes:
+    """What is kept of an ad after its impression and its click, and the look at it when its gap has passed."""
+    jvm = flink.jvm
+    text = jvm.org.apache.flink.table.data.binary.BinaryStringData.fromString
+    event = {
+        "event_id": b"",
+        "record_id": text("ad"),
+        "event_type": text(""),
+        "event_time_ms": 0,
+        "published_time_ms": 0,
+        "cost_micros": 2_500 * 2**32,
+        "source": text("vast"),
+        "watch_percent": None,
+        "creative_length_s": 30,
+        "packed_dimensions": packed(DEFAULTS | {"advertiser_id": "adv", "campaign_id": "cmp", "creative_id": "cre"}),
+        "user_pseudonym": text("user"),
+    }
+    names = jvm.java.util.ArrayList()
+    for name in event:
+        names.add(name)
+    columns = flink.new("AdLifeColumns", names)
+    life, out = flink.new("AdLife"), flink.new("PackedWriter", 16)
+    flink.call("AdLife", "begin", life)
+    kept = b""
+    for number, event_type in enumerate(("impression", "click"), 1):
+        if kept:
+            flink.call("AdLife", "read", life, kept, 0, len(kept))
+        assert flink.call("AdLife", "sees", life, bytes([number] * 16))
+        flink.call("AdLife", "remember", life, T0_MS + number * HOUR_MS)
+        row = jvm.org.apache.flink.table.data.GenericRowData(len(event))
+        for at, value in enumerate((event | {"event_time_ms": T0_MS + number}).values()):
+            row.setField(at, value)
+        row.setField(3, jvm.java.lang.Long.valueOf(T0_MS + number))
+        row.setField(4, jvm.java.lang.Long.valueOf(T0_MS + number))
+        kind = flink.call("LifeEvent", "of", None, text(event_type))
+        flink.call("AdLife", "add", life, row, kind, columns, 60_000)
+        flink.call("AdLife", "write", life, out)
+        kept = bytes(flink.field("PackedWriter", "bytes", out))[: flink.field("PackedWriter", "position", out)]
+    return kept
+
+
+def test_a_life(flink: FlinkJava) -> None:
+    kept = life_of_two_events(flink)
+    assert kept.hex() == OPEN_LIFE
+    life, out = flink.new("AdLife"), flink.new("PackedWriter", 16)
+    flink.call("AdLife", "read", life, kept, 0, len(kept))
+    assert not flink.call("AdLife", "sees", life, bytes([2] * 16)), "a copy"
+    flink.call("AdLife", "close", life)
+    flink.call("AdLife", "write", life, out)
+    closed = bytes(flink.field("PackedWriter", "bytes", out))[: flink.field("PackedWriter", "position", out)]
+    assert closed.hex() == CLOSED_LIFE
 
 
 def test_a_campaigns_spend(flink: FlinkJava) -> None:
@@ -52,3 +109,19 @@ def test_a_campaigns_spend(flink: FlinkJava) -> None:
     assert kept.hex() == CLOCKS
     again = flink.new("SpendClocks", kept)
     assert flink.call("SpendClocks", "bothMs", again, 86_400_000) == T0_MS
+
+
+def test_the_moments_of_an_ad(flink: FlinkJava) -> None:
+    day_ms = 86_400_000 * 50
+    kept = None
+    for number, listed in ((1, False), (2, True)):
+        moment = flink.new("AdMoment", number, bytes([number] * 3), T0_MS, T0_MS + 2**32, 2**33, 15, listed)
+        kept = bytes(flink.call("AdMoments", "with", flink.new("AdMoments", kept), moment, day_ms))
+    assert kept is not None and kept.hex() == MOMENTS
+    moments = flink.new("AdMoments", kept)
+    found = [flink.call("AdMoments", "next", moments) for _ in range(2)]
+    assert [(flink.field("AdMoment", "number", m), flink.field("AdMoment", "listed", m)) for m in found] == [
+        (1, False),
+        (2, True),
+    ]
+    assert flink.call("AdMoments", "next", moments) is None

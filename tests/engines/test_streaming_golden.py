@@ -14,18 +14,17 @@ import pytest
 from connectors.flink.session import streaming_session
 from connectors.flink.tables import KEY_COLUMN, columns
 from jobs.streaming.application import JOBS
+from jobs.streaming.own_java import own_java
 from jobs.streaming.tables import SINKS, select_statement
 from jobs.streaming.views import (
     CLOCK,
     DECISION_COLUMNS,
     DECISIONS,
-    java,
     views,
 )
-from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.codec import Encoder, decode, parsed_schema, split_header
-from tests.samples.additive import add_up, as_written, packed
-from tests.samples.bounded_source import json_line, source_ddl
+from tests.samples.additive import add_up, as_written
+from tests.samples.bounded_source import json_line, source_ddl, source_row
 from tests.samples.counters import unpacked
 from tests.samples.golden import SETTINGS, Case, cases, differences, rows_of
 
@@ -59,7 +58,7 @@ def _outputs(names: tuple[str, ...], folder: Path) -> Tables:
     events = sorted((event for case in CASES for event in case.events), key=lambda e: e["published_time_ms"])
     source.write_text("".join(_json_line(event, offset) for offset, event in enumerate(events)))
     jobs = [JOBS[name](SETTINGS) for name in names]
-    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, java(jobs))
+    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, own_java())
     decisions = folder / "decisions.json"
     decisions.write_text("".join(json.dumps(d) + "\n" for case in CASES for d in case.decisions))
     for statement in (source_ddl(source, SETTINGS), _clock_ddl(), _decisions_ddl(decisions)):
@@ -94,16 +93,9 @@ def _clock_ddl() -> str:
 
 
 def _json_line(event: dict[str, Any], offset: int) -> str:
-    row = {
-        **event,
-        "kafka_partition": 0,
-        "kafka_offset": offset,
-        "schema_id": ENCODE.schema_id,
-        "raw": ENCODE(event),
-        PACKED_COLUMN: packed(event),
-        KEY_COLUMN: event["record_id"].encode(),
-    }
-    return json_line(row)
+    key = {KEY_COLUMN: event["record_id"].encode()}
+    place = {"kafka_partition": 0, "kafka_offset": offset}
+    return json_line(source_row(event, schema_id=ENCODE.schema_id, raw=ENCODE(event), **place, **key))
 
 
 def _as_read(table: str, result: Any) -> list[dict[str, Any]]:
@@ -119,7 +111,7 @@ def _as_read(table: str, result: Any) -> list[dict[str, Any]]:
             elif sink.kind == "raw":
                 rows[number] = decode(split_header(bytes(row["raw"]))[1], parsed_schema("ad_event"))
             else:  # of a row that is revised the last revision counts
-                of_key = sink.kind == "upsert" or "revision" in names
+                of_key = sink.kind == "absolute" or "revision" in names
                 key = row[str(sink.key)] if of_key else number
                 if key not in rows or row.get("revision", 0) >= rows[key].get("revision", 0):
                     rows[key] = row

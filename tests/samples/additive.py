@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import struct
+import io
 from collections.abc import Mapping
 from typing import Any
+
+from fastavro.io.binary_decoder import BinaryDecoder
+from fastavro.io.binary_encoder import BinaryEncoder
 
 from connectors.flink.tables import COUNTED_COLUMN
 from schemas.campaign_metrics import (
@@ -51,23 +54,30 @@ def as_written(row: dict[str, Any]) -> dict[str, Any]:
     return written
 
 
-_SLOTS = struct.Struct(f"<{len(DIMENSIONS)}i")
-
-
 def packed(event: Mapping[str, Any]) -> bytes:
     """An event's dimensions as connectors/flink/java/PackedFields.java has them."""
-    texts = [None if event[name] is None else event[name].encode() for name in PACKED_TEXTS]
-    slots = [-1 if text is None else len(text) for text in texts] + [event[name] for name in PACKED_NUMBERS]
-    return _SLOTS.pack(*slots) + b"".join(text or b"" for text in texts)
+    out = io.BytesIO()
+    to = BinaryEncoder(out)
+    for name in PACKED_TEXTS:
+        text = event[name]
+        if text is None:
+            to.write_long(0)
+        else:
+            to.write_long(len(text.encode()) + 1)
+            out.write(text.encode())
+    for name in PACKED_NUMBERS:
+        to.write_long(event[name])
+    return out.getvalue()
 
 
 def unpacked(value: bytes) -> dict[str, Any]:
     """The dimensions that `packed` has packed."""
-    slots = _SLOTS.unpack_from(value)
-    found: dict[str, Any] = dict(zip(PACKED_NUMBERS, slots[len(PACKED_TEXTS) :], strict=True))
-    at = _SLOTS.size
-    for name, length in zip(PACKED_TEXTS, slots, strict=False):
-        found[name] = None if length < 0 else bytes(value[at : at + length]).decode()
-        at += max(length, 0)
-    assert at == len(value)
+    data = io.BytesIO(value)
+    numbers = BinaryDecoder(data)
+    found: dict[str, Any] = {}
+    for name in PACKED_TEXTS:
+        length = numbers.read_long() - 1
+        found[name] = None if length < 0 else data.read(length).decode()
+    found |= {name: numbers.read_long() for name in PACKED_NUMBERS}
+    assert data.tell() == len(value)
     return found

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from connectors.flink.session import streaming_session
-from connectors.flink.tables import KEY_COLUMN
 from jobs.streaming.application import JOBS
+from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
-from jobs.streaming.views import DECISIONS, java, views
+from jobs.streaming.views import DECISIONS, views
 from jobs.transforms.event_rules import Event
-from schemas.campaign_metrics import PACKED_COLUMN
-from tests.samples.additive import packed
-from tests.samples.bounded_source import json_line, source_ddl
+from tests.samples.bounded_source import json_line, source_ddl, source_row
 
 
 def rows_of(
@@ -26,10 +24,10 @@ def rows_of(
     Time goes on with the publish times alone. `path` is where the events are put. Tables that need decisions can't be
     asked for.
     """
-    path.write_text("".join(map(_json_line, events)))
+    path.write_text("".join(json_line(source_row(event)) for event in events))
     jobs = [build(settings) for build in JOBS.values()]
     # RocksDB, because it writes and reads every state, where the heap would hand back the same objects
-    session = streaming_session({"parallelism.default": "1", "state.backend.type": "rocksdb"}, java(jobs))
+    session = streaming_session({"parallelism.default": "1", "state.backend.type": "rocksdb"}, own_java())
     session.execute_sql(source_ddl(path, settings))
     own = [view for job in jobs for view in job.views if DECISIONS not in view.query]
     for view in (*views(jobs, settings), *own):
@@ -42,7 +40,3 @@ def rows_of(
         with session.execute_sql(select_statement(output)).collect() as rows:
             found[output.table] = [dict(zip(names, values, strict=True)) for values in rows]
     return found
-
-
-def _json_line(event: Event) -> str:
-    return json_line({**event, PACKED_COLUMN: packed(event), KEY_COLUMN: b"", "raw": b""})

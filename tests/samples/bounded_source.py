@@ -11,6 +11,9 @@ from typing import Any
 from connectors.flink.tables import KEY_COLUMN, columns
 from jobs.streaming.settings import Settings
 from jobs.streaming.views import METADATA_COLUMNS, SOURCE, SOURCE_TIME_COLUMNS, watermark
+from schemas.campaign_metrics import PACKED_COLUMN
+from schemas.events import OPT_OUT
+from tests.samples.additive import packed
 
 
 def source_ddl(path: Path, settings: Settings) -> str:
@@ -26,6 +29,19 @@ def source_ddl(path: Path, settings: Settings) -> str:
         f"CREATE TEMPORARY TABLE `{SOURCE}` ({', '.join(parts)}) "
         f"WITH ('connector' = 'filesystem', 'path' = '{path.as_uri()}', 'format' = 'json')"
     )
+
+
+def source_row(event: Mapping[str, Any], **metadata: Any) -> dict[str, Any]:
+    """A complete event with all columns of the source; those that nobody looks at are empty unless given."""
+    return {
+        **event,
+        PACKED_COLUMN: packed(event),
+        "reasons": ",".join(event["quality_reasons"]),
+        "opt_out_flag": event["consent"].get(OPT_OUT),
+        KEY_COLUMN: b"",
+        "raw": b"",
+        **metadata,
+    }
 
 
 def json_line(row: Mapping[str, Any]) -> str:

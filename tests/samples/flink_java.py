@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from connectors.flink.java_jar import Source, compiled_jar
+from connectors.flink.java_jar import Source, compiled_jar, sources
 from connectors.flink.session import streaming_session
+from jobs.streaming.own_java import own_java
 
 
 class FlinkJava:
-    """Classes of the compiled jar, `more` sources included. A list of Python is made an array by `array`."""
+    """Our classes in this process's JVM, `more` sources beside them. A list of Python is made an array by `array`."""
 
     def __init__(self, more: Iterable[Source] = ()) -> None:
-        streaming_session({})
+        streaming_session({}, own_java())
         from pyflink.java_gateway import get_gateway
 
         self._gateway = get_gateway()
         self.jvm: Any = self._gateway.jvm
-        jar = self.jvm.java.io.File(str(compiled_jar(self.jvm, more).resolve())).toURI().toURL()
-        parent = self.jvm.java.lang.ClassLoader.getSystemClassLoader()  # the thread's own has a copy of the jar already
-        self._loader = self.jvm.java.net.URLClassLoader(self.array(self.jvm.java.net.URL, [jar]), parent)
+        self._loader = self.jvm.java.lang.ClassLoader.getSystemClassLoader()
+        if beside := tuple(more):  # ours once more: what is private to the package is so by class loader
+            jar = compiled_jar((*sources("connectors.flink"), *own_java(), *beside))
+            url = self.jvm.java.io.File(str(jar.resolve())).toURI().toURL()
+            util = self.jvm.org.apache.flink.util
+            self._loader = util.ChildFirstClassLoader(
+                self.array(self.jvm.java.net.URL, [url]),
+                self._loader,
+                self.array(self.jvm.String, ["java.", "org.apache."]),
+                util.FlinkUserCodeClassLoader.NOOP_EXCEPTION_HANDLER,
+            )
 
     def array(self, kind: Any, items: Sequence[Any]) -> Any:
         made = self._gateway.new_array(kind, len(items))

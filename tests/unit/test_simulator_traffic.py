@@ -154,11 +154,15 @@ def test_a_bot_floods_clicks_of_one_identity() -> None:
     assert all({s.tracker.event for s in shots if s.kind == "flood"} == {"click"} for shots in flooded)
 
 
-def test_a_forged_token_is_never_the_genuine_one() -> None:
+@pytest.mark.parametrize("query", ["", "?code=405"])
+def test_a_forged_token_is_never_the_genuine_one(query: str) -> None:
     reasons = set()
     for seed in range(200):
-        url, reason = forge(DOOR + TOKEN, random.Random(seed))
-        assert url != DOOR + TOKEN and url.startswith(DOOR)
+        url, reason = forge(DOOR + TOKEN + query, random.Random(seed))
+        assert url.startswith(DOOR) and url.endswith(query)
+        token = url.removeprefix(DOOR).removesuffix(query)
+        assert token != TOKEN
+        assert (len(token) == len(TOKEN)) == (reason == RejectReason.TOKEN_FORGED)
         reasons.add(reason)
     assert reasons == {RejectReason.TOKEN_FORGED, RejectReason.TOKEN_MALFORMED}
 

@@ -62,11 +62,11 @@ def test_transactional_ids_are_unique_and_topics_are_written_by_their_producers(
             sink = SINKS[output.table]
             assert name in sink.topic.producers, f"{name} is no producer of {sink.topic.name}"
             ddl = sink.ddl(name, CLUSTER, Settings())
-            if sink.kind != "upsert":
+            if sink.kind != "absolute":
                 assert "'sink.transaction-naming-strategy' = 'POOLING'" in ddl
                 prefixes.append(next(line for line in ddl.splitlines() if "transactional-id-prefix" in line))
-            assert sink.topic.compacted == (sink.kind == "upsert")
-    assert len(prefixes) == len(set(prefixes)) == sum(sink.kind != "upsert" for sink in SINKS.values())
+            assert sink.topic.compacted == (sink.kind == "absolute")
+    assert len(prefixes) == len(set(prefixes)) == sum(sink.kind != "absolute" for sink in SINKS.values())
 
 
 def test_a_quote_in_a_schema_text_does_not_end_the_option() -> None:

@@ -297,6 +297,9 @@ def test_partitions_begin_where_they_were_although_the_broker_did_not_answer_at_
         def assign(self, places: list[TopicPartition]) -> None:
             assert [(p.partition, p.offset) for p in places] == [(3, 9)]
 
+        def resume(self, places: list[TopicPartition]) -> None:
+            assert [p.partition for p in places] == [3]
+
     queue = object.__new__(CallQueue)
     queue._held, queue._on_assigned = set(), begun.append
     queue._assigned(Reader(), [committed])  # type: ignore[arg-type]

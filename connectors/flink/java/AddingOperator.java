@@ -8,8 +8,7 @@ import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
-import org.apache.flink.table.data.binary.BinarySegmentUtils;
-import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.data.StringData;
 
 final class AddingOperator extends AbstractStreamOperator implements OneInputStreamOperator {
     private static final long serialVersionUID = 1L;
@@ -105,9 +104,8 @@ final class Sums {
     final int hash;
     final byte[] key;
     final long[] numbers;
-    /** What is collected, each text after its length; `collectedBytes` of it count. They may repeat. */
-    final byte[][] collected;
-    final int[] collectedBytes;
+    /** The texts that are collected, which may repeat; null: none yet. */
+    final PackedWriter[] collected;
     Sums next;
 
     Sums(int hash, byte[] key, AdditiveColumns columns, Sums next) {
@@ -115,26 +113,15 @@ final class Sums {
         this.key = key;
         this.numbers = new long[columns.numbers.length + columns.countTexts.length];
         Arrays.fill(this.numbers, columns.sums, columns.numbers.length, Long.MIN_VALUE);
-        this.collected = new byte[columns.unions.length][];
-        this.collectedBytes = new int[columns.unions.length];
+        this.collected = new PackedWriter[columns.unions.length];
         this.next = next;
     }
 
-    void collect(int union, BinaryStringData text) {
-        text.ensureMaterialized();
-        int length = text.getSizeInBytes();
-        int from = this.collectedBytes[union];
-        byte[] bytes = this.collected[union];
-        if (bytes == null) {
-            bytes = new byte[PackedFields.SLOT_BYTES + length];
-        } else if (from + PackedFields.SLOT_BYTES + length > bytes.length) {
-            bytes = Arrays.copyOf(bytes, (from + PackedFields.SLOT_BYTES + length) * 2);
+    void collect(int union, StringData text) {
+        if (this.collected[union] == null) {
+            this.collected[union] = new PackedWriter(40); // most keys have one user
         }
-        PackedFields.put(bytes, from, length);
-        int at = from + PackedFields.SLOT_BYTES;
-        BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), bytes, at, length);
-        this.collected[union] = bytes;
-        this.collectedBytes[union] = at + length;
+        this.collected[union].put(text);
     }
 }
 
@@ -146,8 +133,7 @@ final class AdditiveKey {
     private final AdditiveColumns columns;
     /** One instruction for eight bytes on common processors. */
     private final CRC32C checksum = new CRC32C();
-    private byte[] bytes = new byte[512];
-    private int size;
+    private final PackedWriter out = new PackedWriter(512);
 
     AdditiveKey(AdditiveColumns columns) {
         this.columns = columns;
@@ -155,67 +141,37 @@ final class AdditiveKey {
 
     void of(RowData row) {
         int[] longs = this.columns.longs;
-        this.size = 0;
+        this.out.position = 0;
         for (int i = 0; i < longs.length; i++) {
-            long number = row.getLong(longs[i]);
-            PackedFields.put(this.bytes, this.size, (int) number);
-            PackedFields.put(this.bytes, this.size + 4, (int) (number >> 32));
-            this.size += 8;
+            this.out.put(row.getLong(longs[i]));
         }
-        if (this.columns.packed < 0) {
-            pack(row);
+        if (this.columns.packed >= 0) {
+            byte[] packed = row.getBinary(this.columns.packed);
+            this.out.put(packed, 0, packed.length);
             return;
         }
-        byte[] packed = row.getBinary(this.columns.packed);
-        room(packed.length);
-        System.arraycopy(packed, 0, this.bytes, this.size, packed.length);
-        this.size += packed.length;
+        int[] texts = this.columns.textColumns;
+        for (int i = 0; i < texts.length; i++) {
+            this.out.put(row.isNullAt(texts[i]) ? null : row.getString(texts[i]));
+        }
+        int[] ints = this.columns.intColumns;
+        for (int i = 0; i < ints.length; i++) {
+            this.out.put((long) row.getInt(ints[i]));
+        }
     }
 
     int hash() {
         this.checksum.reset();
-        this.checksum.update(this.bytes, 0, this.size);
+        this.checksum.update(this.out.bytes, 0, this.out.position);
         int hash = (int) this.checksum.getValue();
         return hash ^ (hash >>> 15);
     }
 
     boolean is(byte[] other) {
-        return Arrays.equals(this.bytes, 0, this.size, other, 0, other.length);
+        return Arrays.equals(this.out.bytes, 0, this.out.position, other, 0, other.length);
     }
 
     byte[] copy() {
-        return Arrays.copyOf(this.bytes, this.size);
-    }
-
-    private void pack(RowData row) {
-        int[] texts = this.columns.textColumns;
-        int[] ints = this.columns.intColumns;
-        int slot = this.size;
-        int slots = (texts.length + ints.length) * PackedFields.SLOT_BYTES;
-        room(slots);
-        this.size += slots;
-        for (int i = 0; i < texts.length; i++) {
-            int length = PackedFields.NULL;
-            if (!row.isNullAt(texts[i])) {
-                BinaryStringData text = (BinaryStringData) row.getString(texts[i]);
-                text.ensureMaterialized();
-                length = text.getSizeInBytes();
-                room(length);
-                BinarySegmentUtils.copyToBytes(text.getSegments(), text.getOffset(), this.bytes, this.size, length);
-                this.size += length;
-            }
-            PackedFields.put(this.bytes, slot, length);
-            slot += PackedFields.SLOT_BYTES;
-        }
-        for (int i = 0; i < ints.length; i++) {
-            PackedFields.put(this.bytes, slot, row.getInt(ints[i]));
-            slot += PackedFields.SLOT_BYTES;
-        }
-    }
-
-    private void room(int length) {
-        if (this.size + length > this.bytes.length) {
-            this.bytes = Arrays.copyOf(this.bytes, (this.size + length) * 2);
-        }
+        return Arrays.copyOf(this.out.bytes, this.out.position);
     }
 }

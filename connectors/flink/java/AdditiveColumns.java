@@ -150,7 +150,7 @@ final class AdditiveColumns implements Serializable {
         }
         for (int i = 0; i < this.unions.length; i++) {
             if (!row.isNullAt(this.unions[i])) {
-                sums.collect(i, (BinaryStringData) row.getString(this.unions[i]));
+                sums.collect(i, row.getString(this.unions[i]));
             }
         }
     }

@@ -49,9 +49,9 @@ final class AdditiveJson {
             }
         }
         for (int i = 0; i < this.unions.length; i++) {
-            if (sums.collectedBytes[i] > 0) {
+            if (sums.collected[i] != null) {
                 json.writeFieldName(this.unions[i]);
-                texts(json, sums.collected[i], sums.collectedBytes[i]);
+                texts(json, sums.collected[i]);
             }
         }
         json.writeEndObject();
@@ -60,36 +60,34 @@ final class AdditiveJson {
     }
 
     private void key(JsonGenerator json, byte[] key) throws IOException {
-        int slots = 0;
-        for (int i = 0; i < this.longs.length; i++) {
-            json.writeFieldName(this.longs[i]);
-            json.writeNumber((long) PackedFields.get(key, slots + 4) << 32 | PackedFields.get(key, slots) & 0xFFFFFFFFL);
-            slots += 8;
-        }
-        int at = slots + (this.texts.length + this.ints.length) * PackedFields.SLOT_BYTES;
+        PackedReader in = new PackedReader(key, 0);
+        numbers(json, in, this.longs);
         for (int i = 0; i < this.texts.length; i++) {
-            int length = PackedFields.slot(key, slots, i);
-            if (length != PackedFields.NULL) {
+            int length = in.overText();
+            if (length >= 0) {
                 json.writeFieldName(this.texts[i]);
-                json.writeUTF8String(key, at, length);
-                at += length;
+                json.writeUTF8String(key, in.position - length, length);
             } else if (this.columns.absent != null) {
                 json.writeFieldName(this.texts[i]);
                 json.writeString(this.columns.absent);
             }
         }
-        for (int i = 0; i < this.ints.length; i++) {
-            json.writeFieldName(this.ints[i]);
-            json.writeNumber(PackedFields.slot(key, slots, this.texts.length + i));
+        numbers(json, in, this.ints);
+    }
+
+    private static void numbers(JsonGenerator json, PackedReader in, SerializedString[] names) throws IOException {
+        for (int i = 0; i < names.length; i++) {
+            json.writeFieldName(names[i]);
+            json.writeNumber(in.next());
         }
     }
 
-    private static void texts(JsonGenerator json, byte[] bytes, int end) throws IOException {
+    private static void texts(JsonGenerator json, PackedWriter texts) throws IOException {
+        PackedReader in = new PackedReader(texts.bytes, 0);
         json.writeStartArray();
-        for (int at = 0; at < end;) {
-            int length = PackedFields.get(bytes, at);
-            json.writeUTF8String(bytes, at + PackedFields.SLOT_BYTES, length);
-            at += PackedFields.SLOT_BYTES + length;
+        while (in.position < texts.position) {
+            int length = in.overText();
+            json.writeUTF8String(in.bytes, in.position - length, length);
         }
         json.writeEndArray();
     }

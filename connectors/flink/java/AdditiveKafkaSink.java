@@ -17,32 +17,17 @@ package headwater;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
-import java.util.Iterator;
 import java.util.Map;
-import java.util.Optional;
 import java.util.Set;
-import org.apache.flink.api.connector.sink2.Sink;
-import org.apache.flink.streaming.api.datastream.DataStream;
-import org.apache.flink.streaming.api.datastream.DataStreamSink;
-import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.Column;
-import org.apache.flink.table.catalog.ResolvedCatalogTable;
 import org.apache.flink.table.catalog.ResolvedSchema;
-import org.apache.flink.table.connector.ChangelogMode;
-import org.apache.flink.table.connector.ProviderContext;
-import org.apache.flink.table.connector.sink.DataStreamSinkProvider;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
-import org.apache.flink.table.connector.sink.SinkV2Provider;
 import org.apache.flink.table.factories.DynamicTableFactory;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
-import org.apache.flink.table.factories.FactoryUtil;
-import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
 import org.apache.flink.table.types.logical.RowType;
 
 public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
-    private static final String PREFIX = "additive.";
-
     public String factoryIdentifier() {
         return "additive-kafka";
     }
@@ -56,87 +41,13 @@ public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
     }
 
     public DynamicTableSink createDynamicTableSink(DynamicTableFactory.Context context) {
-        Map kafkaOptions = new HashMap();
-        Map own = new HashMap();
-        for (Iterator all = context.getCatalogTable().getOptions().entrySet().iterator(); all.hasNext();) {
-            Map.Entry option = (Map.Entry) all.next();
-            String name = (String) option.getKey();
-            if (name.startsWith(PREFIX)) {
-                own.put(name.substring(PREFIX.length()), option.getValue());
-            } else {
-                kafkaOptions.put(name, option.getValue());
-            }
-        }
-        kafkaOptions.put("connector", "kafka");
+        Map kafka = new HashMap();
+        Map own = KafkaBehind.options(context, "additive.", kafka);
         RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
-        AdditiveColumns columns = new AdditiveColumns(row, own);
-        kafkaOptions.put("format", "raw");
-        ResolvedCatalogTable kafkaTable = new ResolvedCatalogTable(
-                context.getCatalogTable().getOrigin().copy(kafkaOptions),
-                ResolvedSchema.of(Collections.singletonList(Column.physical("json", DataTypes.BYTES()))));
-        DynamicTableFactory.Context kafkaContext = new FactoryUtil.DefaultDynamicTableContext(
-                context.getObjectIdentifier(),
-                kafkaTable,
-                new HashMap(),
-                context.getConfiguration(),
-                context.getClassLoader(),
-                context.isTemporary());
-        DynamicTableSinkFactory kafka = (DynamicTableSinkFactory)
-                FactoryUtil.discoverFactory(context.getClassLoader(), DynamicTableSinkFactory.class, "kafka");
-        return new AdditiveSink(kafka.createDynamicTableSink(kafkaContext), columns);
-    }
-}
-
-/** Adds up, then hands on to the Kafka sink. */
-final class AdditiveSink implements DynamicTableSink {
-    private final DynamicTableSink kafka;
-    private final AdditiveColumns columns;
-
-    AdditiveSink(DynamicTableSink kafka, AdditiveColumns columns) {
-        this.kafka = kafka;
-        this.columns = columns;
-    }
-
-    public ChangelogMode getChangelogMode(ChangelogMode requested) {
-        return ChangelogMode.insertOnly();
-    }
-
-    public DynamicTableSink.SinkRuntimeProvider getSinkRuntimeProvider(DynamicTableSink.Context context) {
-        return new AdditiveProvider(
-                ((SinkV2Provider) this.kafka.getSinkRuntimeProvider(context)).createSink(), this.columns);
-    }
-
-    public DynamicTableSink copy() {
-        return new AdditiveSink(this.kafka.copy(), this.columns);
-    }
-
-    public String asSummaryString() {
-        return "additive Kafka sink";
-    }
-}
-
-final class AdditiveProvider implements DataStreamSinkProvider {
-    private static final RowType WRITTEN = (RowType)
-            DataTypes.ROW(Collections.singletonList(DataTypes.FIELD("json", DataTypes.BYTES()))).getLogicalType();
-
-    private final Sink kafka;
-    private final AdditiveColumns columns;
-
-    AdditiveProvider(Sink kafka, AdditiveColumns columns) {
-        this.kafka = kafka;
-        this.columns = columns;
-    }
-
-    public DataStreamSink consumeDataStream(ProviderContext context, DataStream rows) {
-        SingleOutputStreamOperator summed =
-                rows.transform("add up", InternalTypeInfo.of(WRITTEN), new AddingOperator(this.columns));
-        summed.setParallelism(rows.getParallelism());
-        DataStreamSink sink = summed.sinkTo(this.kafka);
-        Optional uid = context.generateUid("add-up");
-        if (uid.isPresent()) {
-            summed.uid((String) uid.get());
-            sink.uid((String) context.generateUid("kafka").get());
-        }
-        return sink;
+        AddingOperator addUp = new AddingOperator(new AdditiveColumns(row, own));
+        kafka.put("format", "raw");
+        ResolvedSchema written =
+                ResolvedSchema.of(Collections.singletonList(Column.physical("json", DataTypes.BYTES())));
+        return KafkaBehind.of(context, "add up", addUp, written, kafka);
     }
 }

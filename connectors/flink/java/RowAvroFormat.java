@@ -11,18 +11,15 @@
 // message), and what it has not gets the default of the reader's schema (option `schema`). Source: Avro 1.12
 // specification, "Binary Encoding" and "Schema Resolution"; promotions are int to long and float to double.
 // Metadata: `raw` is the whole message, `schema_id` the id in its header, `packed` the fields of options `packed.texts`
-// and `packed.numbers` as one value (PackedFields.java).
+// and `packed.numbers` as one value (PackedFields.java), and the names in option `texts` (RowAvroTexts.java).
 //
 // Compiled by connectors/flink/java_jar.py with the compiler inside Flink (Janino: Java 8 without lambdas; generic
 // types are read but not checked), because the runtime that the project installs has none.
 package headwater;
 
-import java.io.FileNotFoundException;
 import java.io.IOException;
-import java.io.InputStream;
-import java.net.HttpURLConnection;
-import java.net.URL;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -55,6 +52,7 @@ public final class RowAvroFormat implements DeserializationFormatFactory {
     static final ConfigOption SCHEMA = ConfigOptions.key("schema").stringType().noDefaultValue();
     static final ConfigOption PACKED_TEXTS = ConfigOptions.key("packed.texts").stringType().defaultValue("");
     static final ConfigOption PACKED_NUMBERS = ConfigOptions.key("packed.numbers").stringType().defaultValue("");
+    static final ConfigOption TEXTS = ConfigOptions.key("texts").stringType().defaultValue("");
 
     public String factoryIdentifier() {
         return "row-avro-confluent";
@@ -71,13 +69,15 @@ public final class RowAvroFormat implements DeserializationFormatFactory {
         Set options = new HashSet();
         options.add(PACKED_TEXTS);
         options.add(PACKED_NUMBERS);
+        options.add(TEXTS);
         return options;
     }
 
     public DecodingFormat createDecodingFormat(DynamicTableFactory.Context context, ReadableConfig options) {
         RowAvroPacking packing =
                 new RowAvroPacking(names((String) options.get(PACKED_TEXTS)), names((String) options.get(PACKED_NUMBERS)));
-        return new RowAvroDecoding((String) options.get(URL), (String) options.get(SCHEMA), packing);
+        RowAvroTexts texts = new RowAvroTexts(names((String) options.get(TEXTS)));
+        return new RowAvroDecoding((String) options.get(URL), (String) options.get(SCHEMA), packing, texts);
     }
 
     /** The names in a list with commas between them. */
@@ -90,12 +90,14 @@ final class RowAvroDecoding implements DecodingFormat {
     private final String url;
     private final String readerSchema;
     private final RowAvroPacking packing;
+    private final RowAvroTexts texts;
     private List metadata = Collections.emptyList();
 
-    RowAvroDecoding(String url, String readerSchema, RowAvroPacking packing) {
+    RowAvroDecoding(String url, String readerSchema, RowAvroPacking packing, RowAvroTexts texts) {
         this.url = url;
         this.readerSchema = readerSchema;
         this.packing = packing;
+        this.texts = texts;
     }
 
     public Map listReadableMetadata() {
@@ -103,6 +105,10 @@ final class RowAvroDecoding implements DecodingFormat {
         columns.put("raw", DataTypes.BYTES().notNull());
         columns.put("schema_id", DataTypes.INT().notNull());
         columns.put("packed", DataTypes.BYTES().notNull());
+        for (int i = 0; i < this.texts.names.length; i++) {
+            DataType type = DataTypes.STRING();
+            columns.put(this.texts.names[i], this.texts.isJoined(i) ? type.notNull() : type);
+        }
         return columns;
     }
 
@@ -128,7 +134,14 @@ final class RowAvroDecoding implements DecodingFormat {
         DataType produced = DataTypeUtils.appendRowFields(type, appended);
         String[] keys = (String[]) this.metadata.toArray(new String[0]);
         return new RowAvroDecoder(
-                this.url, this.readerSchema, names, wide, this.packing, keys, context.createTypeInformation(produced));
+                this.url,
+                this.readerSchema,
+                names,
+                wide,
+                this.packing,
+                this.texts,
+                keys,
+                context.createTypeInformation(produced));
     }
 
     public ChangelogMode getChangelogMode() {
@@ -139,7 +152,6 @@ final class RowAvroDecoding implements DecodingFormat {
 /** Decodes messages; one per subtask, not shared by threads. */
 final class RowAvroDecoder implements DeserializationSchema {
     private static final long serialVersionUID = 1L;
-    private static final int HEADER_BYTES = 5;
     private static final long ASK_AGAIN_MS = 1000;
 
     private final String url;
@@ -147,9 +159,12 @@ final class RowAvroDecoder implements DeserializationSchema {
     private final String[] names;
     private final boolean[] wide;
     private final RowAvroPacking packing;
+    private final RowAvroTexts texts;
     private final String[] metadata;
     private final TypeInformation produced;
 
+    /** Which metadata the plan does not fill in by itself, as it does the texts. */
+    private transient int[] aboutMessage;
     private transient Counter undecodable;
     private transient Map plans;
     private transient Map unknownSince;
@@ -162,6 +177,7 @@ final class RowAvroDecoder implements DeserializationSchema {
             String[] names,
             boolean[] wide,
             RowAvroPacking packing,
+            RowAvroTexts texts,
             String[] metadata,
             TypeInformation produced) {
         this.url = url;
@@ -169,11 +185,20 @@ final class RowAvroDecoder implements DeserializationSchema {
         this.names = names;
         this.wide = wide;
         this.packing = packing;
+        this.texts = texts;
         this.metadata = metadata;
         this.produced = produced;
     }
 
     public void open(DeserializationSchema.InitializationContext context) throws Exception {
+        int count = 0;
+        int[] found = new int[this.metadata.length];
+        for (int i = 0; i < found.length; i++) {
+            if (this.texts.indexOf(this.metadata[i]) < 0) {
+                found[count++] = i;
+            }
+        }
+        this.aboutMessage = Arrays.copyOf(found, count);
         this.undecodable = context.getMetricGroup().counter("undecodable");
         this.plans = new HashMap();
         this.unknownSince = new HashMap();
@@ -181,7 +206,7 @@ final class RowAvroDecoder implements DeserializationSchema {
     }
 
     public Object deserialize(byte[] message) throws IOException {
-        if (message != null && message.length >= HEADER_BYTES && message[0] == 0) {
+        if (message != null && message.length >= RegistrySubject.HEADER_BYTES && message[0] == 0) {
             int id = ((message[1] & 0xFF) << 24) | ((message[2] & 0xFF) << 16) | ((message[3] & 0xFF) << 8)
                     | (message[4] & 0xFF);
             RowAvroPlan plan = id == this.lastId && this.lastPlan != null ? this.lastPlan : planOf(id);
@@ -190,9 +215,10 @@ final class RowAvroDecoder implements DeserializationSchema {
                 this.lastPlan = plan;
                 int columns = this.names.length;
                 GenericRowData row = new GenericRowData(columns + this.metadata.length);
-                if (plan.decode(message, HEADER_BYTES, row)) {
-                    for (int i = 0; i < this.metadata.length; i++) {
-                        row.setField(columns + i, metadata(this.metadata[i], message, id, plan));
+                if (plan.decode(message, RegistrySubject.HEADER_BYTES, row)) {
+                    for (int i = 0; i < this.aboutMessage.length; i++) {
+                        int at = this.aboutMessage[i];
+                        row.setField(columns + at, metadata(this.metadata[at], message, id, plan));
                     }
                     return row;
                 }
@@ -217,35 +243,36 @@ final class RowAvroDecoder implements DeserializationSchema {
         if (since != null && System.currentTimeMillis() - since.longValue() < ASK_AGAIN_MS) {
             return null;
         }
-        HttpURLConnection connection = (HttpURLConnection) new URL(this.url + "/schemas/ids/" + id).openConnection();
-        connection.setConnectTimeout(5000);
-        connection.setReadTimeout(10000);
-        ObjectMapper json = new ObjectMapper();
-        InputStream body;
-        try {
-            body = connection.getInputStream();
-        } catch (FileNotFoundException e) {
+        String writerSchema = RegistrySubject.schemaOf(this.url, id);
+        if (writerSchema == null) {
             if (this.unknownSince.size() > 10000) {
                 this.unknownSince.clear();
             }
             this.unknownSince.put(key, Long.valueOf(System.currentTimeMillis()));
             return null;
         }
-        try {
-            JsonNode answer = (JsonNode) json.readTree(body);
-            String writerSchema = ((JsonNode) answer.get("schema")).asText();
-            plan = new RowAvroLayout(
-                            (JsonNode) json.readTree(writerSchema),
-                            (JsonNode) json.readTree(this.readerSchema),
-                            this.names,
-                            this.wide,
-                            this.packing)
-                    .plan();
-        } finally {
-            body.close();
-        }
+        ObjectMapper json = new ObjectMapper();
+        plan = new RowAvroLayout(
+                        (JsonNode) json.readTree(writerSchema),
+                        (JsonNode) json.readTree(this.readerSchema),
+                        this.names,
+                        this.wide,
+                        this.packing,
+                        this.texts,
+                        textColumns())
+                .plan();
         this.plans.put(key, plan);
         return plan;
+    }
+
+    /** Where in a row each text goes; -1: nowhere. */
+    private int[] textColumns() {
+        int[] columns = new int[this.texts.names.length];
+        for (int i = 0; i < columns.length; i++) {
+            int at = Arrays.asList(this.metadata).indexOf(this.texts.names[i]);
+            columns[i] = at < 0 ? -1 : this.names.length + at;
+        }
+        return columns;
     }
 
     public boolean isEndOfStream(Object row) {

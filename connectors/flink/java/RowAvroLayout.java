@@ -9,6 +9,7 @@ import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
+import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.Set;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
@@ -22,18 +23,32 @@ final class RowAvroLayout {
     private static final String CLASS = "headwater.generated.Plan";
     /** Fields in one method: small enough to be compiled well. */
     private static final int FIELDS = 12;
+    /** Code to its class. */
+    private static final Map COMPILED = new HashMap();
+    private static final int KEPT_CLASSES = 100;
 
     final RowAvroType[] types;
     final boolean[] wide;
     final int[] absent;
     final Object[] defaults;
     final RowAvroPacking packing;
+    final RowAvroTexts texts;
     /** Column of each field; -1: not wanted. */
     private final int[] columns;
     /** Place of each field among the packed ones; -1: not packed. */
     private final int[] slots;
+    /** Column of each of `texts`; -1: not wanted. */
+    private final int[] textColumns;
+    private final String[] fieldNames;
 
-    RowAvroLayout(JsonNode writer, JsonNode reader, String[] names, boolean[] wide, RowAvroPacking packing) {
+    RowAvroLayout(
+            JsonNode writer,
+            JsonNode reader,
+            String[] names,
+            boolean[] wide,
+            RowAvroPacking packing,
+            RowAvroTexts texts,
+            int[] textColumns) {
         Map named = new HashMap();
         Map columnOf = new HashMap();
         for (int i = 0; i < names.length; i++) {
@@ -44,48 +59,67 @@ final class RowAvroLayout {
         this.columns = new int[fields.size()];
         this.slots = new int[fields.size()];
         this.wide = new boolean[fields.size()];
+        this.fieldNames = new String[fields.size()];
+        this.texts = texts;
+        this.textColumns = textColumns;
         Set written = new HashSet();
         for (int i = 0; i < this.types.length; i++) {
             this.types[i] = RowAvroType.of(RowAvroType.part(fields, i, "type"), named);
             String name = RowAvroType.part(fields, i, "name").asText();
             written.add(name);
+            this.fieldNames[i] = name;
             this.slots[i] = packing.slot(name);
             Integer column = (Integer) columnOf.remove(name);
             this.columns[i] = column == null ? -1 : column.intValue();
             this.wide[i] = column != null && wide[column.intValue()];
         }
         this.packing = packing.where(written, reader);
-        this.absent = new int[columnOf.size()];
-        this.defaults = new Object[columnOf.size()];
-        Iterator rest = columnOf.entrySet().iterator();
-        for (int i = 0; rest.hasNext(); i++) {
+        Map absentOnes = new LinkedHashMap();
+        for (Iterator rest = columnOf.entrySet().iterator(); rest.hasNext();) {
             Map.Entry column = (Map.Entry) rest.next();
-            this.absent[i] = ((Integer) column.getValue()).intValue();
-            this.defaults[i] = defaultOf(reader, (String) column.getKey(), wide[this.absent[i]]);
+            boolean isWide = wide[((Integer) column.getValue()).intValue()];
+            absentOnes.put(column.getValue(), defaultOf(reader, (String) column.getKey(), isWide));
+        }
+        for (int i = 0; i < textColumns.length; i++) {
+            if (textColumns[i] >= 0 && !written.contains(texts.fields[i])) {
+                absentOnes.put(Integer.valueOf(textColumns[i]), texts.of(i, defaultNode(reader, texts.fields[i])));
+            }
+        }
+        this.absent = new int[absentOnes.size()];
+        this.defaults = absentOnes.values().toArray();
+        Iterator positions = absentOnes.keySet().iterator();
+        for (int i = 0; positions.hasNext(); i++) {
+            this.absent[i] = ((Integer) positions.next()).intValue();
         }
     }
 
     static Object defaultOf(JsonNode reader, String name, boolean wide) {
+        JsonNode value = defaultNode(reader, name);
+        if (value.isNull()) {
+            return null;
+        } else if (value.isTextual()) {
+            return BinaryStringData.fromString(value.asText());
+        } else if (value.isBoolean()) {
+            return Boolean.valueOf(value.asBoolean());
+        } else if (value.isIntegralNumber()) {
+            return wide ? (Object) Long.valueOf(value.asLong()) : (Object) Integer.valueOf(value.asInt());
+        } else if (value.isNumber()) {
+            return Double.valueOf(value.asDouble());
+        } else if (value.isArray()) {
+            return new GenericArrayData(new Object[0]);
+        }
+        return new GenericMapData(new HashMap());
+    }
+
+    private static JsonNode defaultNode(JsonNode reader, String name) {
         JsonNode fields = (JsonNode) reader.get("fields");
         for (int i = 0; i < fields.size(); i++) {
             if (RowAvroType.part(fields, i, "name").asText().equals(name)) {
                 JsonNode value = RowAvroType.part(fields, i, "default");
                 if (value == null) {
                     throw new ValidationException("the writer has no field " + name + " and the reader no default");
-                } else if (value.isNull()) {
-                    return null;
-                } else if (value.isTextual()) {
-                    return BinaryStringData.fromString(value.asText());
-                } else if (value.isBoolean()) {
-                    return Boolean.valueOf(value.asBoolean());
-                } else if (value.isIntegralNumber()) {
-                    return wide ? (Object) Long.valueOf(value.asLong()) : (Object) Integer.valueOf(value.asInt());
-                } else if (value.isNumber()) {
-                    return Double.valueOf(value.asDouble());
-                } else if (value.isArray()) {
-                    return new GenericArrayData(new Object[0]);
                 }
-                return new GenericMapData(new HashMap());
+                return value;
             }
         }
         throw new ValidationException("the reader's schema has no field " + name);
@@ -93,15 +127,30 @@ final class RowAvroLayout {
 
     /** Something that decodes records of this layout; each subtask has its own. */
     RowAvroPlan plan() {
-        SimpleCompiler compiler = new SimpleCompiler();
-        compiler.setParentClassLoader(RowAvroPlan.class.getClassLoader());
         try {
-            compiler.cook(code());
-            RowAvroPlan plan = (RowAvroPlan) compiler.getClassLoader().loadClass(CLASS).newInstance();
+            RowAvroPlan plan = (RowAvroPlan) compiled(code()).newInstance();
             plan.use(this);
             return plan;
         } catch (Exception e) {
             throw new IllegalStateException("no decoder could be compiled: " + e, e);
+        }
+    }
+
+    /** The class of some code: the same for all subtasks and deployments, so that the JVM compiles it once. */
+    private static Class compiled(String code) throws Exception {
+        synchronized (COMPILED) {
+            Class known = (Class) COMPILED.get(code);
+            if (known == null) {
+                SimpleCompiler compiler = new SimpleCompiler();
+                compiler.setParentClassLoader(RowAvroPlan.class.getClassLoader());
+                compiler.cook(code);
+                known = compiler.getClassLoader().loadClass(CLASS);
+                if (COMPILED.size() >= KEPT_CLASSES) {
+                    COMPILED.clear();
+                }
+                COMPILED.put(code, known);
+            }
+            return known;
         }
     }
 
@@ -125,7 +174,19 @@ final class RowAvroLayout {
 
     /** The statement that reads or steps over a field. */
     private String field(int i) {
+        StringBuilder texts = new StringBuilder();
         RowAvroType type = this.types[i];
+        for (int text = 0; text < this.textColumns.length; text++) {
+            if (this.textColumns[text] >= 0 && this.texts.fields[text].equals(this.fieldNames[i])) {
+                this.texts.requireTexts(text, type);
+                texts.append(this.texts.isJoined(text) ? "joined(p, row, " : "entry(p, row, " + text + ", ")
+                        .append(this.textColumns[text]).append("); ");
+            }
+        }
+        return texts + reading(i, type);
+    }
+
+    private String reading(int i, RowAvroType type) {
         if (type.kind == RowAvroType.UNION && type.parts.length == 2) {
             int absent = type.parts[0].kind == RowAvroType.NULL ? 0 : type.parts[1].kind == RowAvroType.NULL ? 1 : -1;
             String present = absent < 0 ? null : value(i, type.parts[1 - absent]);
@@ -190,7 +251,7 @@ final class RowAvroPacking implements Serializable {
         this.starts = new int[texts.length];
         Arrays.fill(this.starts, -1);
         this.slots = new int[texts.length + numbers.length];
-        Arrays.fill(this.slots, 0, texts.length, PackedFields.NULL);
+        Arrays.fill(this.slots, 0, texts.length, -1);
     }
 
     /** Place of a field; -1: it is not packed. */

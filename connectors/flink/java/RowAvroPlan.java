@@ -6,6 +6,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -17,6 +18,7 @@ import org.apache.flink.table.data.GenericMapData;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
+import org.apache.flink.table.data.binary.BinaryStringDataUtil;
 
 /** Public, with protected methods, for the generated class, which another class loader has. Not shared by threads. */
 public abstract class RowAvroPlan {
@@ -28,6 +30,7 @@ public abstract class RowAvroPlan {
     }
 
     private static final Undecodable UNDECODABLE = new Undecodable();
+    private static final BinaryStringData COMMA = BinaryStringData.fromString(",");
     private static final long NOT_ASCII = 0x8080808080808080L;
 
     RowAvroLayout layout;
@@ -35,10 +38,11 @@ public abstract class RowAvroPlan {
     private byte[] buffer;
     private MemorySegment[] segments;
     private int position;
-    /** Where the record has the texts that are packed (-1: it has not), and their lengths; then the numbers. */
+    /** Where the record has the texts that are packed (-1: it has not), and their lengths (-1: null); then the numbers. */
     private int[] starts;
     private int[] slots;
     private byte[] packed;
+    private final PackedWriter packing = new PackedWriter(512);
 
     /** Fills the row's columns; false when the bytes are not exactly one record. */
     final boolean decode(byte[] message, int from, GenericRowData row) {
@@ -75,29 +79,23 @@ public abstract class RowAvroPlan {
     }
 
     private byte[] pack() {
-        int at = this.slots.length * PackedFields.SLOT_BYTES;
-        int size = at;
-        for (int i = 0; i < this.starts.length; i++) {
-            size += Math.max(this.slots[i], 0);
-        }
-        byte[] bytes = new byte[size];
-        for (int i = 0; i < this.slots.length; i++) {
-            PackedFields.put(bytes, i * PackedFields.SLOT_BYTES, this.slots[i]);
-        }
+        PackedWriter out = this.packing;
+        out.position = 0;
         for (int i = 0; i < this.starts.length; i++) {
             int length = this.slots[i];
-            if (length > 0) {
-                int start = this.starts[i];
-                if (start < 0) {
-                    System.arraycopy(this.layout.packing.defaults[i], 0, bytes, at, length);
-                } else {
-                    requireUtf8(start, length);
-                    System.arraycopy(this.buffer, start, bytes, at, length);
-                }
-                at += length;
+            int start = this.starts[i];
+            out.put(length + 1L);
+            if (length > 0 && start < 0) {
+                out.put(this.layout.packing.defaults[i], 0, length);
+            } else if (length > 0) {
+                requireUtf8(start, length);
+                out.put(this.buffer, start, length);
             }
         }
-        return bytes;
+        for (int i = this.starts.length; i < this.slots.length; i++) {
+            out.put((long) this.slots[i]);
+        }
+        return Arrays.copyOf(out.bytes, out.position);
     }
 
     // ---- what the generated code calls: each reads at `p` and gives the position after ----------------------------
@@ -185,6 +183,39 @@ public abstract class RowAvroPlan {
             }
         }
         return this.position;
+    }
+
+    /** The items of the array of texts at `p`, with commas between them, into a column. */
+    protected final void joined(int p, GenericRowData row, int column) {
+        this.position = p;
+        BinaryStringData all = BinaryStringData.EMPTY_UTF8;
+        int items = 0;
+        for (long count = blockCount(); count != 0; count = blockCount()) {
+            for (long i = count; i > 0; i--) {
+                BinaryStringData item = text();
+                all = items++ == 0 ? item : BinaryStringDataUtil.concat(new BinaryStringData[] {all, COMMA, item});
+            }
+        }
+        row.setField(column, all);
+    }
+
+    /** The entry of the map of texts at `p` that text `which` asks for, or null, into a column. */
+    protected final void entry(int p, GenericRowData row, int which, int column) {
+        this.position = p;
+        byte[] key = this.layout.texts.keys[which];
+        StringData found = null;
+        for (long count = blockCount(); count != 0; count = blockCount()) {
+            for (long i = count; i > 0; i--) {
+                int size = (int) length();
+                int from = advance(size);
+                int valueSize = (int) length();
+                int valueFrom = advance(valueSize);
+                if (Arrays.equals(this.buffer, from, from + size, key, 0, key.length)) {
+                    found = textAt(valueFrom, valueSize);
+                }
+            }
+        }
+        row.setField(column, found);
     }
 
     /** A field of a rarer type, into a column or (-1) over it. */
@@ -322,12 +353,12 @@ public abstract class RowAvroPlan {
         return count;
     }
 
-    private StringData text() {
+    private BinaryStringData text() {
         int size = (int) length();
         return textAt(advance(size), size);
     }
 
-    private StringData textAt(int from, int size) {
+    private BinaryStringData textAt(int from, int size) {
         requireUtf8(from, size);
         return new BinaryStringData(segments(), from, size);
     }

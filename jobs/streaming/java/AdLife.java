@@ -1,12 +1,12 @@
-// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: layout, when it is looked at next, closed and
-// forgotten, number of events, half of each event's id; then, for the life of an ad, its numbers, and while it is open its
-// texts and dimensions. What is not needed is not unpacked: a repeated event ends at a look at the ids.
+// What ad_lives (AdLives.java) remembers of one ad, packed into bytes: when all of it is over (KeptByBucket.java), layout, when
+// it is closed and its ids are forgotten, number of events, half of each event's id; then, for the life of an ad, which of its
+// numbers are not 0 (a bit each), those, and while it is open its texts and dimensions. What is not needed is not unpacked: a
+// repeated event ends at a look at the ids.
 //
-// The ids are forgotten first. The numbers stay for as long as an event of the ad may still come (EventInput.OLDEST_MS):
+// The ids are forgotten first. The numbers stay for as long as an event of the ad may still come (EventContract.OLDEST_MS):
 // without them it would begin a second life, with the first revision again and with all that was said to be said anew.
 package headwater;
 
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -14,14 +14,18 @@ import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
+import org.apache.flink.table.data.binary.BinaryStringData;
 import org.apache.flink.table.types.DataType;
 
+/** One per subtask, which looks at one life after the other. */
 final class AdLife {
-    private static final byte LAYOUT = 4;
+    private static final byte LAYOUT = 6;
     private static final int ID_BYTES = 8;
-    /** Layout, due, closes, forget, number of ids. */
-    private static final int HEADER_BYTES = 1 + 4 + 4 + 4 + 4;
-    private static final ByteBuffer NOTHING = ByteBuffer.allocate(HEADER_BYTES);
+    private static final int CLOSES = 4 + 1;
+    private static final int FORGET = CLOSES + 4;
+    private static final int IDS = FORGET + 4;
+    private static final int HEADER_BYTES = IDS + 4;
+    private static final byte[] NOTHING = new byte[HEADER_BYTES];
 
     /**
      * What all events of an ad have in common, and its dimensions packed (PackedFields.java). Of differing values the
@@ -67,43 +71,61 @@ final class AdLife {
     private static final int SAID_WATCH_MS = 22;
     private static final int SIZE = 23;
 
-    /** How many lives are looked at together to forget ids, and to forget the rest: those of a minute, of an hour. */
-    private static final long FORGET_TOGETHER_MS = 60000;
-    private static final long END_TOGETHER_S = 3600;
-
-    /** In whole seconds, and 0 for none: when it is looked at next; it closes if nothing more comes; ids, or without any the
-     * rest, are forgotten. */
-    long dueMs;
+    /** In whole seconds, and 0 for none: when it closes if nothing more comes, when its ids are forgotten. */
     private long closesMs;
     private long forgetMs;
+    /** When all of it is over, as the state says. */
+    private long overMs;
 
-    private final byte[] state;
-    /** Where the numbers begin in the state, if there are any. */
-    private final int numbersAt;
+    /** The state: bytes of which it has some. */
+    private byte[] state;
+    private int from;
+    private int end;
     private int ids;
-    /** The event that this access has seen first; null: none. */
-    private byte[] added;
-    /** Null until they are asked for. */
-    private long[] numbers;
-    private StringData[] texts;
+    /** Where the numbers begin, if there are any. */
+    private int numbersAt;
+    /** Half of the id of the event that this access has seen first, if any. */
+    private boolean adds;
+    private long added;
+    /** Whether what follows is that of this life. */
+    private boolean unpacked;
+    private final long[] numbers = new long[SIZE];
+    private final StringData[] texts = new StringData[TEXTS.length];
+    /** Some of these bytes; null: none. */
     private byte[] dimensions;
+    private int dimensionsFrom;
+    private int dimensionsSize;
 
-    private AdLife(ByteBuffer state) {
-        this.state = state.array();
-        if (this.state[0] != LAYOUT && state != NOTHING) {
-            throw new IllegalStateException(
-                    "state of ad_lives has layout " + this.state[0] + ", this version knows " + LAYOUT);
-        }
-        this.dueMs = Seconds.ms(state.getInt(1));
-        this.closesMs = Seconds.ms(state.getInt(5));
-        this.forgetMs = Seconds.ms(state.getInt(9));
-        this.ids = state.getInt(13);
-        this.numbersAt = HEADER_BYTES + this.ids * ID_BYTES;
+    /** Goes to a life of which nothing is known. */
+    void begin() {
+        read(NOTHING, 0, HEADER_BYTES);
     }
 
-    /** Of what is kept of it; null: nothing. */
-    static AdLife of(byte[] bytes) {
-        return new AdLife(bytes == null ? NOTHING : ByteBuffer.wrap(bytes));
+    /** Goes to a life; the bytes must stay what they are until the next. */
+    void read(byte[] bytes, int from, int size) {
+        if (bytes != NOTHING && bytes[from + 4] != LAYOUT) {
+            throw new IllegalStateException(
+                    "state of ad_lives has layout " + bytes[from + 4] + ", this version knows " + LAYOUT);
+        }
+        this.state = bytes;
+        this.from = from;
+        this.end = from + size;
+        this.overMs = Seconds.ms(Packed.getInt(bytes, from));
+        this.closesMs = closesMs(bytes, from);
+        this.forgetMs = Seconds.ms(Packed.getInt(bytes, from + FORGET));
+        this.ids = Packed.getInt(bytes, from + IDS);
+        this.numbersAt = from + HEADER_BYTES + this.ids * ID_BYTES;
+        this.adds = false;
+        this.unpacked = false;
+    }
+
+    /** When the life that begins there closes; 0 when it is closed. */
+    static long closesMs(byte[] bytes, int from) {
+        return Seconds.ms(Packed.getInt(bytes, from + CLOSES));
+    }
+
+    long closesMs() {
+        return this.closesMs;
     }
 
     static DataType sessionType() {
@@ -126,34 +148,8 @@ final class AdLife {
         if (this.closesMs != 0 || this.forgetMs > nowMs) {
             return true;
         }
-        unpack();
         this.ids = 0;
-        this.forgetMs = this.numbers[EVENTS] == 0 ? 0 : wholeSecond(this.numbers[LAST_PUBLISHED_MS] + EventInput.OLDEST_MS);
-        return this.forgetMs > nowMs;
-    }
-
-    /** Whether it is open and its gap has passed. */
-    boolean isOver(long nowMs) {
-        return this.closesMs != 0 && this.closesMs <= nowMs;
-    }
-
-    /**
-     * When there is something to do if nothing more comes. For each bucket the hours begin at another second, by the half of
-     * the key that has chosen the bucket: ended lives of all of them together would hold up everything else for a while.
-     */
-    long wakeMs(long key) {
-        if (this.closesMs != 0) {
-            return this.closesMs;
-        }
-        if (this.ids == 0 && this.added == null) {
-            long beginsMs = ((key >>> 32) * END_TOGETHER_S >>> 32) * 1000;
-            return beginsMs + together(this.forgetMs - beginsMs, END_TOGETHER_S * 1000);
-        }
-        return together(this.forgetMs, FORGET_TOGETHER_MS);
-    }
-
-    private static long together(long ms, long stepMs) {
-        return (ms + stepMs - 1) / stepMs * stepMs;
+        return this.overMs > nowMs;
     }
 
     /** Keeps the ids, that of the event just seen among them, until then at least. */
@@ -167,18 +163,28 @@ final class AdLife {
 
     /** Notes an event; false when it was noted before. Half of an id is compared: 64 bits within one ad. */
     boolean sees(byte[] eventId) {
-        int end = HEADER_BYTES + this.ids * ID_BYTES;
-        for (int from = HEADER_BYTES; from < end; from += ID_BYTES) {
-            int i = 0;
-            while (i < ID_BYTES && this.state[from + i] == eventId[i]) {
-                i++;
-            }
-            if (i == ID_BYTES) {
+        long id = eventId.length < ID_BYTES ? EventBucket.hash(eventId) : Packed.getLong(eventId, 0);
+        int at = this.from + HEADER_BYTES;
+        for (int i = 0; i < this.ids; i++, at += ID_BYTES) {
+            if (Packed.getLong(this.state, at) == id) {
                 return false;
             }
         }
-        this.added = eventId;
+        this.adds = true;
+        this.added = id;
         return true;
+    }
+
+    /** Takes the ids out of the bytes of a life if they are over; gives how many are left. */
+    static int forgetIds(byte[] bytes, int from, int size, long nowMs) {
+        int idBytes = Packed.getInt(bytes, from + IDS) * ID_BYTES;
+        if (idBytes == 0 || closesMs(bytes, from) != 0 || Seconds.ms(Packed.getInt(bytes, from + FORGET)) > nowMs) {
+            return size;
+        }
+        int begin = from + HEADER_BYTES;
+        System.arraycopy(bytes, begin + idBytes, bytes, begin, size - HEADER_BYTES - idBytes);
+        Packed.putInt(bytes, from + IDS, 0);
+        return size - idBytes;
     }
 
     void add(RowData event, LifeEvent kind, AdLifeColumns columns, long gapMs) {
@@ -219,13 +225,27 @@ final class AdLife {
 
     private void add(byte[] packed) {
         if (this.dimensions == null) {
-            this.dimensions = packed;
-        } else if (!Arrays.equals(this.dimensions, packed)) {
-            this.dimensions =
-                    PackedFields.greatest(this.dimensions, packed, EventInput.PACKED_TEXTS, EventInput.PACKED_NUMBERS);
+            dimensions(packed, 0, packed.length);
+        } else if (Arrays.equals(
+                this.dimensions, this.dimensionsFrom, this.dimensionsFrom + this.dimensionsSize, packed, 0, packed.length)) {
+            return; // their version is known too
+        } else {
+            byte[] greatest = PackedFields.greatest(
+                    dimensions(), packed, EventContract.PACKED_TEXTS, EventContract.PACKED_NUMBERS);
+            dimensions(greatest, 0, greatest.length);
         }
-        int version = PackedFields.slot(packed, 0, EventInput.PACKED_TEXTS);
+        int version = PackedFields.number(packed, EventContract.PACKED_TEXTS, 0);
         this.numbers[VERSION] = Math.max(this.numbers[VERSION], version);
+    }
+
+    private void dimensions(byte[] bytes, int from, int size) {
+        this.dimensions = bytes;
+        this.dimensionsFrom = from;
+        this.dimensionsSize = size;
+    }
+
+    private byte[] dimensions() {
+        return Arrays.copyOfRange(this.dimensions, this.dimensionsFrom, this.dimensionsFrom + this.dimensionsSize);
     }
 
     /**
@@ -262,9 +282,10 @@ final class AdLife {
         GenericRowData row = new GenericRowData(TEXTS.length + 1 + NUMBERS.length + DELTAS.length);
         int at = 0;
         for (int i = 0; i < TEXTS.length; i++) {
-            row.setField(at++, this.texts[i]);
+            // not the view: what the state has there changes
+            row.setField(at++, this.texts[i] == null ? null : BinaryStringData.fromBytes(this.texts[i].toBytes()));
         }
-        row.setField(at++, this.dimensions);
+        row.setField(at++, this.dimensions == null ? null : dimensions());
         for (int i = 0; i < NUMBERS.length; i++) {
             long value = i == FURTHEST ? n[i] - 1 : i == SOURCES ? Long.bitCount(n[i]) : i == REVISION ? revision : n[i];
             row.setField(at++, Long.valueOf(value));
@@ -280,54 +301,78 @@ final class AdLife {
     }
 
     private void unpack() {
-        if (this.numbers != null) {
+        if (this.unpacked) {
             return;
         }
-        this.numbers = new long[SIZE];
-        this.texts = new StringData[TEXTS.length];
-        PackedReader in = new PackedReader(this.state, this.numbersAt);
-        if (in.position < this.state.length) {
-            for (int i = 0; i < SIZE; i++) {
-                this.numbers[i] = in.next();
-            }
+        this.unpacked = true;
+        Arrays.fill(this.numbers, 0L);
+        Arrays.fill(this.texts, null);
+        this.dimensions = null;
+        if (this.numbersAt == this.end) {
+            return;
         }
-        if (in.position < this.state.length) {
+        PackedReader in = new PackedReader(this.state, this.numbersAt + 4);
+        for (int bits = Packed.getInt(this.state, this.numbersAt); bits != 0; bits &= bits - 1) {
+            this.numbers[Integer.numberOfTrailingZeros(bits)] = in.next();
+        }
+        if (in.position < this.end) {
             for (int i = 0; i < TEXTS.length; i++) {
                 this.texts[i] = in.text();
             }
-            this.dimensions = in.some();
+            int size = (int) in.next();
+            dimensions(this.state, in.position, size);
         }
     }
 
-    /** What to keep of it. */
-    byte[] packed() {
+    /** Writes what to keep of it to the beginning of `out`. */
+    void write(PackedWriter out) {
         int idBytes = this.ids * ID_BYTES;
-        int addedBytes = this.added == null ? 0 : ID_BYTES;
-        int unpacked = this.numbers == null ? this.state.length - this.numbersAt : 400;
-        PackedWriter out = new PackedWriter(HEADER_BYTES + idBytes + addedBytes + unpacked);
-        ByteBuffer.wrap(out.bytes)
-                .put(LAYOUT)
-                .putInt(Seconds.of(this.dueMs))
-                .putInt(Seconds.of(this.closesMs))
-                .putInt(Seconds.of(this.forgetMs))
-                .putInt(this.ids + addedBytes / ID_BYTES);
+        out.position = 0;
+        out.room(HEADER_BYTES + idBytes + ID_BYTES);
         out.position = HEADER_BYTES;
-        out.put(this.state, HEADER_BYTES, idBytes);
-        out.put(this.added, 0, addedBytes);
-        if (this.numbers == null) {
-            out.put(this.state, this.numbersAt, unpacked);
-        } else if (this.numbers[EVENTS] > 0) {
-            for (int i = 0; i < SIZE; i++) {
-                out.put(this.numbers[i]);
-            }
-            if (this.closesMs != 0) {
-                for (int i = 0; i < TEXTS.length; i++) {
-                    out.put(this.texts[i]);
-                }
-                out.put(this.dimensions.length);
-                out.put(this.dimensions, 0, this.dimensions.length);
-            }
+        out.put(this.state, this.from + HEADER_BYTES, idBytes);
+        if (this.adds) {
+            Packed.putLong(out.bytes, out.position, this.added);
+            out.position += ID_BYTES;
         }
-        return out.position == out.bytes.length ? out.bytes : Arrays.copyOf(out.bytes, out.position);
+        if (!this.unpacked) {
+            out.put(this.state, this.numbersAt, this.end - this.numbersAt);
+        } else if (this.numbers[EVENTS] > 0) {
+            writeLife(out);
+        }
+        boolean lives = this.unpacked && this.numbers[EVENTS] > 0;
+        long over = lives ? wholeSecond(this.numbers[LAST_PUBLISHED_MS] + EventContract.OLDEST_MS) : this.overMs;
+        Packed.putInt(out.bytes, 0, Seconds.of(Math.max(Math.max(over, this.closesMs), this.forgetMs)));
+        out.bytes[4] = LAYOUT;
+        Packed.putInt(out.bytes, CLOSES, Seconds.of(this.closesMs));
+        Packed.putInt(out.bytes, FORGET, Seconds.of(this.forgetMs));
+        Packed.putInt(out.bytes, IDS, this.adds ? this.ids + 1 : this.ids);
+    }
+
+    private void writeLife(PackedWriter out) {
+        int bits = 0;
+        for (int i = 0; i < SIZE; i++) {
+            bits |= this.numbers[i] == 0 ? 0 : 1 << i;
+        }
+        out.room(4);
+        Packed.putInt(out.bytes, out.position, bits);
+        out.position += 4;
+        for (; bits != 0; bits &= bits - 1) {
+            out.put(this.numbers[Integer.numberOfTrailingZeros(bits)]);
+        }
+        if (this.closesMs != 0) {
+            for (int i = 0; i < TEXTS.length; i++) {
+                out.put(this.texts[i]);
+            }
+            out.put((long) this.dimensionsSize);
+            out.put(this.dimensions, this.dimensionsFrom, this.dimensionsSize);
+        }
+    }
+}
+
+/** Of a life that is closed, its ids are over before the rest. */
+final class ForgettingIds extends Forgetting {
+    int forget(byte[] bytes, int from, int size, long nowMs) {
+        return AdLife.forgetIds(bytes, from, size, nowMs);
     }
 }

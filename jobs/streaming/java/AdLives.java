@@ -12,15 +12,11 @@
 // be another one, a row of revision 0 first takes back what was said. So how often a life was cut, which depends on the
 // order of arrival, changes no final row and no sum.
 //
-// The input's type is a constant of its own (EventInput, written by views.py for the columns of the deployment): only
-// for a typed table does Flink hand over its own rows instead of converting every field of every event and back.
-//
-// State, of each bucket: its lives by 64 bits of their id's hash (AdLife.java), their events' ids until the watermark is
-// `remember_ms` past the last event, their sums until no event can come any more (EventInput.OLDEST_MS past the last); and
-// which of them are due in which second (DueLives.java). A timer per bucket and second looks after all that are due then:
-// with a key and timers of its own for each ad, Flink's queue of timers took two fifths of the job's CPU. Each life is due
-// once at a time, and is moved on only when that comes. An event later than the watermark is treated like any other:
-// nothing is dropped.
+// State, of each bucket (KeptByBucket.java): its lives by 64 bits of their id's hash (AdLife.java), their events' ids until the
+// watermark is `remember_ms` past the last event, their sums until no event can come any more (EventContract.OLDEST_MS past
+// the last), and when the first of those that are open closes: the one time at which the bucket is looked at by itself. With
+// timers for each ad, Flink's queue of them took two fifths of the job's CPU. An event later than the watermark is treated
+// like any other: nothing is dropped.
 package headwater;
 
 import java.util.LinkedHashMap;
@@ -31,22 +27,36 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
+import org.apache.flink.table.functions.SpecializedFunction;
+import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
-public class AdLives extends ProcessTableFunction {
+public class AdLives extends ProcessTableFunction implements SpecializedFunction {
+    private static final long CLEARED_EVERY_MS = 600000;
+
+    private transient DataType row;
     private transient AdLifeColumns columns;
+    private transient KeptByBucket buckets;
+    private transient AdLife life;
+    private transient PackedWriter out;
+
+    public UserDefinedFunction specialize(SpecializedFunction.SpecializedContext context) {
+        AdLives special = new AdLives();
+        special.row = EventOutput.row(context);
+        return special;
+    }
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
-        state.put("lives", new MapWithoutEnd((DataType) DataTypes.BIGINT().notNull()));
-        state.put("due", new MapWithoutEnd((DataType) DataTypes.BIGINT().notNull()));
+        state.put("lives", KeptByBucket.state());
         StaticArgument[] arguments = new StaticArgument[] {
-            EventOutput.input(types),
+            EventOutput.input(this.row),
             StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
+            StaticArgument.scalar("id_buckets", (DataType) DataTypes.INT().notNull(), false),
         };
         return TypeInference.newBuilder()
                 .staticArguments(arguments)
@@ -56,80 +66,102 @@ public class AdLives extends ProcessTableFunction {
     }
 
     public void eval(
-            ProcessTableFunction.Context context, MapView lives, MapView due, RowData input, Long gapMs, Long rememberMs)
+            ProcessTableFunction.Context context,
+            MapView lives,
+            RowData input,
+            Long gapMs,
+            Long rememberMs,
+            Integer idBuckets)
             throws Exception {
         if (this.columns == null) {
             DataType row = context.tableSemanticsFor("input").dataType();
             this.columns = new AdLifeColumns(((RowType) row.getLogicalType()).getFieldNames());
+            open(idBuckets.intValue());
+        }
+        AdLife life = this.life;
+        KeptByBucket bucket = this.buckets;
+        Long watermarkMs = (Long) context.timeContext(Long.class).currentWatermark();
+        if (watermarkMs == null) {
+            bucket.open(lives);
+        } else {
+            bucket.open(lives, input.getInt(this.columns.idBucket), watermarkMs.longValue());
         }
         byte[] eventId = input.getBinary(this.columns.eventId);
         LifeEvent kind = LifeEvent.of(input.getString(this.columns.eventType));
-        Long key = Long.valueOf(kind.key(input.getString(this.columns.recordId), eventId));
-        Long watermarkMs = (Long) context.timeContext(Long.class).currentWatermark();
-        byte[] kept = (byte[]) lives.get(key);
-        AdLife life = AdLife.of(kept);
-        if (kept != null && watermarkMs != null && !life.forget(watermarkMs.longValue())) {
-            life = AdLife.of(null);
+        long key = kind.key(input.getString(this.columns.recordId), eventId);
+        int at = bucket.find(key);
+        boolean known = at != bucket.end();
+        if (known) {
+            life.read(bucket.bytes(), KeptByBucket.value(at), bucket.next(at) - KeptByBucket.value(at));
+        }
+        if (!known || watermarkMs != null && !life.forget(watermarkMs.longValue())) {
+            life.begin();
         }
         if (!life.sees(eventId)) {
             return;
         }
-        long publishedMs = input.getLong(this.columns.publishedTimeMs);
-        life.remember(publishedMs + rememberMs.longValue());
+        life.remember(input.getLong(this.columns.publishedTimeMs) + rememberMs.longValue());
         if (kind.ofTheAd) {
             life.add(input, kind, this.columns, gapMs.longValue());
+            if (bucket.note == 0 || life.closesMs() < Seconds.ms(bucket.note)) {
+                lookAgain(context, life.closesMs());
+            }
         }
-        wake(context, due, life, key);
-        lives.put(key, life.packed());
+        life.write(this.out);
+        bucket.replace(at, key, this.out.bytes, this.out.position);
+        bucket.write();
         collect(GenericRowData.of(new Object[] {input, null}));
     }
 
-    public void onTimer(ProcessTableFunction.OnTimerContext context, MapView lives, MapView due) throws Exception {
-        Long now = (Long) context.timeContext(Long.class).time();
-        byte[] keys = (byte[]) due.get(now);
-        due.remove(now);
-        int count = DueLives.count(keys);
-        for (int i = 0; i < count; i++) {
-            Long key = Long.valueOf(DueLives.key(keys, i));
-            AdLife life = AdLife.of((byte[]) lives.get(key));
-            if (life.dueMs != now.longValue()) {
-                continue; // it is due at another time by now, or forgotten
-            }
-            if (life.isOver(now.longValue())) {
-                GenericRowData takenBack = life.takeBack();
+    public void onTimer(ProcessTableFunction.OnTimerContext context, MapView lives) throws Exception {
+        if (this.buckets == null) {
+            open(1); // no event since the start: eval makes it anew, of as many buckets as there are
+        }
+        long nowMs = ((Long) context.timeContext(Long.class).time()).longValue();
+        KeptByBucket bucket = this.buckets;
+        bucket.open(lives);
+        long nextMs = Long.MAX_VALUE;
+        for (int at = bucket.first(); at < bucket.end(); at = bucket.next(at)) {
+            int from = KeptByBucket.value(at);
+            long closesMs = AdLife.closesMs(bucket.bytes(), from);
+            if (closesMs > nowMs) {
+                nextMs = Math.min(nextMs, closesMs);
+            } else if (closesMs != 0) {
+                this.life.read(bucket.bytes(), from, bucket.next(at) - from);
+                GenericRowData takenBack = this.life.takeBack();
                 if (takenBack != null) {
                     collect(GenericRowData.of(new Object[] {null, takenBack}));
                 }
-                collect(GenericRowData.of(new Object[] {null, life.close()}));
+                collect(GenericRowData.of(new Object[] {null, this.life.close()}));
+                this.life.write(this.out);
+                bucket.replace(at, bucket.key(at), this.out.bytes, this.out.position);
             }
-            if (life.forget(now.longValue())) {
-                life.dueMs = 0;
-                wake(context, due, life, key);
-                lives.put(key, life.packed());
-            } else {
-                lives.remove(key);
-            }
+        }
+        bucket.note = 0;
+        if (nextMs != Long.MAX_VALUE) {
+            lookAgain(context, nextMs);
+        }
+        if (bucket.end() > bucket.first()) {
+            bucket.write();
         }
     }
 
-    /** Sees to it that the life is looked at when there is something to do; a look too early finds out by itself. */
-    private static void wake(ProcessTableFunction.Context context, MapView due, AdLife life, Long key) throws Exception {
-        long wakeMs = life.wakeMs(key.longValue());
-        if (life.dueMs != 0 && life.dueMs <= wakeMs) {
-            return;
-        }
-        life.dueMs = wakeMs;
-        Long at = Long.valueOf(wakeMs);
-        byte[] keys = (byte[]) due.get(at);
-        if (keys == null) {
-            context.timeContext(Long.class).registerOnTime(at);
-        }
-        due.put(at, DueLives.add(keys, key.longValue()));
+    private void open(int buckets) {
+        this.buckets = new KeptByBucket(buckets, CLEARED_EVERY_MS, new ForgettingIds());
+        this.life = new AdLife();
+        this.out = new PackedWriter(512);
+    }
+
+    /** Notes in the open bucket when the first of its lives closes, and has it looked at then. */
+    private void lookAgain(ProcessTableFunction.Context context, long ms) throws Exception {
+        context.timeContext(Long.class).registerOnTime(Long.valueOf(ms));
+        this.buckets.note = Seconds.of(ms);
     }
 }
 
 /** Where the input has what is needed of it. */
 final class AdLifeColumns {
+    final int idBucket;
     final int eventId;
     final int recordId;
     final int eventType;
@@ -143,6 +175,7 @@ final class AdLifeColumns {
     final int[] texts;
 
     AdLifeColumns(List names) {
+        this.idBucket = names.indexOf("id_bucket");
         this.eventId = names.indexOf("event_id");
         this.recordId = names.indexOf("record_id");
         this.eventType = names.indexOf("event_type");

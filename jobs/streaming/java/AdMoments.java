@@ -1,62 +1,43 @@
 // What `contradictions` (Contradictions.java) remembers of an ad: its impression, clicks and quartiles, in bytes.
 //
-// Layout: four bytes (KeptByBucket.java); then of each moment the number of its type (u8), length of its event id (u8),
-// event time, publish time, cost (i64 each), length of the creative in seconds (i32), 1 when its network is listed (u8),
-// event id.
+// Layout: four bytes (KeptByBucket.java); then of each moment (PackedBytes.java) twice the number of its type, and one more
+// when its network is listed; event time; publish time less that; cost; length of the creative in seconds; event id.
 package headwater;
 
-import java.nio.ByteBuffer;
 import java.util.Arrays;
 
 final class AdMoments {
-    private static final int MOMENT_BYTES = 1 + 1 + 8 + 8 + 8 + 4 + 1;
-
-    private final ByteBuffer bytes;
-    private int next = KeptByBucket.HEADER_BYTES;
-    private int at = KeptByBucket.HEADER_BYTES;
+    private final PackedReader in;
 
     /** `bytes` may be null: nothing is remembered yet. */
     AdMoments(byte[] bytes) {
-        this.bytes = ByteBuffer.wrap(bytes == null ? new byte[KeptByBucket.HEADER_BYTES] : bytes);
+        this.in = new PackedReader(bytes == null ? new byte[KeptByBucket.HEADER_BYTES] : bytes, KeptByBucket.HEADER_BYTES);
     }
 
-    /** Goes to the next moment; false when there is none. Begins at the first one. */
-    boolean advance() {
-        if (this.next >= this.bytes.capacity()) {
-            return false;
+    /** The next moment; null when there is none. Begins with the first one. */
+    AdMoment next() {
+        if (this.in.position == this.in.bytes.length) {
+            return null;
         }
-        this.at = this.next;
-        this.next = this.at + MOMENT_BYTES + this.bytes.get(this.at + 1);
-        return true;
-    }
-
-    /** The moment that was gone to. */
-    AdMoment moment() {
-        int from = this.at;
-        byte[] eventId = Arrays.copyOfRange(this.bytes.array(), from + MOMENT_BYTES, this.next);
-        return new AdMoment(
-                this.bytes.get(from),
-                eventId,
-                this.bytes.getLong(from + 2),
-                this.bytes.getLong(from + 10),
-                this.bytes.getLong(from + 18),
-                this.bytes.getInt(from + 26),
-                this.bytes.get(from + 30) == 1);
+        int type = (int) this.in.next();
+        long timeMs = this.in.next();
+        long publishedMs = timeMs + this.in.next();
+        long costMicros = this.in.next();
+        int lengthS = (int) this.in.next();
+        return new AdMoment(type >> 1, this.in.some(), timeMs, publishedMs, costMicros, lengthS, (type & 1) == 1);
     }
 
     /** The bytes with one more moment, to be kept until `keptMs` after it was published. */
     byte[] with(AdMoment moment, long keptMs) {
-        int end = this.bytes.capacity();
-        byte[] more = Arrays.copyOf(this.bytes.array(), end + MOMENT_BYTES + moment.eventId.length);
-        ByteBuffer to = ByteBuffer.wrap(more);
-        to.put(end, (byte) moment.number);
-        to.put(end + 1, (byte) moment.eventId.length);
-        to.putLong(end + 2, moment.timeMs);
-        to.putLong(end + 10, moment.publishedMs);
-        to.putLong(end + 18, moment.costMicros);
-        to.putInt(end + 26, moment.lengthS);
-        to.put(end + 30, (byte) (moment.listed ? 1 : 0));
-        System.arraycopy(moment.eventId, 0, more, end + MOMENT_BYTES, moment.eventId.length);
+        PackedWriter out = new PackedWriter(this.in.bytes.length + 64);
+        out.put(this.in.bytes, 0, this.in.bytes.length);
+        out.put((long) moment.number << 1 | (moment.listed ? 1L : 0L));
+        out.put(moment.timeMs);
+        out.put(moment.publishedMs - moment.timeMs);
+        out.put(moment.costMicros);
+        out.put((long) moment.lengthS);
+        out.putSome(moment.eventId);
+        byte[] more = Arrays.copyOf(out.bytes, out.position);
         KeptByBucket.keepUntil(more, moment.publishedMs + keptMs);
         return more;
     }
@@ -87,23 +68,23 @@ final class AdMoment {
     }
 
     String type() {
-        return EventInput.EVENT_TYPES[this.number];
+        return EventContract.EVENT_TYPES[this.number];
     }
 
     /** Where it stands in the playing of the ad: percent of it, or before any. */
     int step() {
-        return isClick() ? CLICK : isImpression() ? IMPRESSION : EventInput.QUARTILES[this.number];
+        return isClick() ? CLICK : isImpression() ? IMPRESSION : EventContract.QUARTILES[this.number];
     }
 
     boolean isClick() {
-        return this.number == EventInput.CLICK;
+        return this.number == EventContract.CLICK;
     }
 
     boolean isImpression() {
-        return this.number == EventInput.IMPRESSION;
+        return this.number == EventContract.IMPRESSION;
     }
 
     boolean isQuartile() {
-        return EventInput.QUARTILES[this.number] >= 0;
+        return EventContract.QUARTILES[this.number] >= 0;
     }
 }

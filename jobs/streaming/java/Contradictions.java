@@ -111,7 +111,7 @@ public class Contradictions extends ProcessTableFunction {
             this.copier = new RowDataSerializer(OUTPUT);
         }
         AdMoment latter = new AdMoment(
-                EventInput.TYPES.number(input.getString(EVENT_TYPE)),
+                EventContract.TYPES.number(input.getString(EVENT_TYPE)),
                 input.getBinary(EVENT_ID),
                 input.getLong(EVENT_TIME_MS),
                 input.getLong(PUBLISHED_TIME_MS),
@@ -121,8 +121,7 @@ public class Contradictions extends ProcessTableFunction {
         this.buckets.open(moments, input.getInt(AD_BUCKET), latter.publishedMs);
         long key = KeptByBucket.key(input.getString(0));
         AdMoments before = new AdMoments(this.buckets.get(key));
-        while (before.advance()) {
-            AdMoment former = before.moment();
+        for (AdMoment former = before.next(); former != null; former = before.next()) {
             if (Math.abs(latter.publishedMs - former.publishedMs) < windowMs.longValue()) {
                 hold(context, held, verdict(former, latter, input));
             }
@@ -134,9 +133,9 @@ public class Contradictions extends ProcessTableFunction {
         Long now = (Long) context.timeContext(Long.class).time();
         byte[] rows = (byte[]) held.get(now);
         held.remove(now);
-        for (int at = 0; rows != null && at < rows.length; at += 4 + PackedFields.get(rows, at)) {
+        for (int at = 0; rows != null && at < rows.length; at += 4 + Packed.getInt(rows, at)) {
             BinaryRowData row = new BinaryRowData(OUTPUT.length);
-            row.pointTo(MemorySegmentFactory.wrap(rows), at + 4, PackedFields.get(rows, at));
+            row.pointTo(MemorySegmentFactory.wrap(rows), at + 4, Packed.getInt(rows, at));
             collect(row);
         }
     }
@@ -151,7 +150,7 @@ public class Contradictions extends ProcessTableFunction {
         BinaryRowData row = this.copier.toBinaryRow(verdict);
         int bytes = row.getSizeInBytes();
         byte[] rows = before == null ? new byte[4 + bytes] : Arrays.copyOf(before, end + 4 + bytes);
-        PackedFields.put(rows, end, bytes);
+        Packed.putInt(rows, end, bytes);
         BinarySegmentUtils.copyToBytes(row.getSegments(), row.getOffset(), rows, end + 4, bytes);
         held.put(until, rows);
         context.timeContext(Long.class).registerOnTime(until);

@@ -266,7 +266,7 @@ final class CounterRule {
 
     /** 0 for a type that nobody knows, which nothing counts. */
     static long typeBit(StringData eventType) {
-        int number = EventInput.TYPES.number(eventType);
+        int number = EventContract.TYPES.number(eventType);
         return number < 0 ? 0L : 1L << number;
     }
 }

@@ -1,7 +1,6 @@
 // event_bucket(event_id, buckets): which of so many parts of all event ids an id belongs to.
 package headwater;
 
-import java.nio.ByteBuffer;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.functions.ScalarFunction;
@@ -34,9 +33,8 @@ public class EventBucket extends ScalarFunction {
     static long hash(byte[] id) {
         long bits = id.length;
         int at = 0;
-        ByteBuffer in = ByteBuffer.wrap(id);
         for (; at + 8 <= id.length; at += 8) {
-            bits = mixed(bits ^ in.getLong(at));
+            bits = mixed(bits ^ Long.reverseBytes(Packed.getLong(id, at)));
         }
         for (; at < id.length; at++) {
             bits = mixed(bits ^ id[at]);

@@ -7,8 +7,8 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Optional;
 import org.apache.flink.table.api.DataTypes;
-import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.functions.SpecializedFunction;
 import org.apache.flink.table.functions.TableSemantics;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.CallContext;
@@ -19,13 +19,20 @@ import org.apache.flink.table.types.inference.TypeStrategy;
 final class EventOutput implements TypeStrategy {
     private final DataType session;
 
-    /** The table argument `input`: rows of EventInput, by key, with a row time. */
-    static StaticArgument input(DataTypeFactory types) {
-        return StaticArgument.table(
-                "input",
-                (DataType) ((DataType) types.createDataType(EventInput.ROW)).bridgedTo(RowData.class),
-                false,
-                EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME));
+    /**
+     * The table argument `input`: rows by key, with a row time; of any columns where `row` is null, as it is until a call is
+     * known. Only for a table of a known type does Flink hand over its own rows: it converts every field of others and back.
+     */
+    static StaticArgument input(DataType row) {
+        EnumSet traits = EnumSet.of(StaticArgumentTrait.SET_SEMANTIC_TABLE, StaticArgumentTrait.REQUIRE_ON_TIME);
+        return row == null
+                ? StaticArgument.table("input", RowData.class, false, traits)
+                : StaticArgument.table("input", (DataType) row.bridgedTo(RowData.class), false, traits);
+    }
+
+    /** The type of the table that a function is called with. */
+    static DataType row(SpecializedFunction.SpecializedContext context) {
+        return ((TableSemantics) context.getCallContext().getTableSemantics(0).get()).dataType();
     }
 
     /** `session` is null for a function that gives events only. */

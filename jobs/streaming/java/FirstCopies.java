@@ -20,23 +20,33 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
+import org.apache.flink.table.functions.SpecializedFunction;
+import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
-public class FirstCopies extends ProcessTableFunction {
+public class FirstCopies extends ProcessTableFunction implements SpecializedFunction {
     private static final Integer TABLE = Integer.valueOf(0);
 
+    private transient DataType row;
     private transient boolean ready;
+    private transient WrittenInPlace written;
     private transient int eventId;
     private transient int publishedTimeMs;
+
+    public UserDefinedFunction specialize(SpecializedFunction.SpecializedContext context) {
+        FirstCopies special = new FirstCopies();
+        special.row = EventOutput.row(context);
+        return special;
+    }
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
         state.put("seen", new MapWithoutEnd((DataType) DataTypes.INT().notNull()));
         StaticArgument[] arguments = new StaticArgument[] {
-            EventOutput.input(types),
+            EventOutput.input(this.row),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
         };
         return TypeInference.newBuilder()
@@ -52,16 +62,18 @@ public class FirstCopies extends ProcessTableFunction {
             List names = ((RowType) row.getLogicalType()).getFieldNames();
             this.eventId = names.indexOf("event_id");
             this.publishedTimeMs = names.indexOf("published_time_ms");
+            this.written = new WrittenInPlace();
             this.ready = true;
         }
         Long watermarkMs = (Long) context.timeContext(Long.class).currentWatermark();
+        byte[] before = (byte[]) seen.get(TABLE);
         byte[] after = SeenIds.add(
-                (byte[]) seen.get(TABLE),
+                before,
                 EventBucket.hash(input.getBinary(this.eventId)),
                 input.getLong(this.publishedTimeMs) + rememberMs.longValue(),
                 watermarkMs == null ? Long.MIN_VALUE : watermarkMs.longValue());
         if (after != null) {
-            seen.put(TABLE, after);
+            this.written.put(seen, TABLE, before, after);
             collect(GenericRowData.of(new Object[] {input}));
         }
     }

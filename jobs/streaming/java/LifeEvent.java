@@ -1,5 +1,5 @@
 // What an event means to the life of its ad, by its type. Which types there are, and how far each has played, is
-// schemas/events.py's to say (EventInput, written by views.py).
+// schemas/events.py's to say (EventContract, written by own_java.py).
 package headwater;
 
 import java.util.Arrays;
@@ -8,17 +8,17 @@ import org.apache.flink.table.data.StringData;
 final class LifeEvent {
     /** Of a type that nobody knows: one more event of the ad. */
     private static final LifeEvent OTHER = new LifeEvent(true, -1, -1, false);
-    private static final KnownTexts SOURCES = new KnownTexts(EventInput.SOURCES);
-    private static final LifeEvent[] BY_TYPE = new LifeEvent[EventInput.EVENT_TYPES.length];
+    private static final KnownTexts SOURCES = new KnownTexts(EventContract.SOURCES);
+    private static final LifeEvent[] BY_TYPE = new LifeEvent[EventContract.EVENT_TYPES.length];
 
     static {
         for (int i = 0; i < BY_TYPE.length; i++) {
-            String type = EventInput.EVENT_TYPES[i];
+            String type = EventContract.EVENT_TYPES[i];
             BY_TYPE[i] = new LifeEvent(
-                    !Arrays.asList(EventInput.NOT_OF_THE_AD).contains(type),
-                    EventInput.QUARTILES[i],
+                    !Arrays.asList(EventContract.NOT_OF_THE_AD).contains(type),
+                    EventContract.QUARTILES[i],
                     counter(type),
-                    Arrays.asList(EventInput.ENGAGEMENTS).contains(type));
+                    Arrays.asList(EventContract.ENGAGEMENTS).contains(type));
         }
     }
 
@@ -38,14 +38,14 @@ final class LifeEvent {
     }
 
     static LifeEvent of(StringData eventType) {
-        int number = EventInput.TYPES.number(eventType);
+        int number = EventContract.TYPES.number(eventType);
         return number < 0 ? OTHER : BY_TYPE[number];
     }
 
     /** A bit for each kind of source, and one for all that nobody knows. */
     static long sourceBit(StringData source) {
         int number = SOURCES.number(source);
-        return 1L << (number < 0 ? EventInput.SOURCES.length : number);
+        return 1L << (number < 0 ? EventContract.SOURCES.length : number);
     }
 
     /** The hash of what an event belongs to: its ad, or what is not about showing one, itself. */

@@ -31,6 +31,17 @@ final class Packed {
         MemoryUtils.UNSAFE.putLong(to, FIRST + at, AS_IT_LIES ? value : Long.reverseBytes(value));
     }
 
+    static int getInt(byte[] from, int at) {
+        return from[at] & 0xFF | (from[at + 1] & 0xFF) << 8 | (from[at + 2] & 0xFF) << 16 | from[at + 3] << 24;
+    }
+
+    static void putInt(byte[] to, int at, int number) {
+        to[at] = (byte) number;
+        to[at + 1] = (byte) (number >> 8);
+        to[at + 2] = (byte) (number >> 16);
+        to[at + 3] = (byte) (number >> 24);
+    }
+
     private static void check(byte[] bytes, int at) {
         if (at < 0 || at > bytes.length - 8) {
             throw new IndexOutOfBoundsException(at + " of " + bytes.length);

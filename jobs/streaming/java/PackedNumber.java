@@ -1,4 +1,4 @@
-// packed_number(packed, fields, which): number `which` of `fields` packed fields (PackedFields.java).
+// packed_number(packed, texts, which): number `which` behind the texts of packed fields (PackedFields.java).
 package headwater;
 
 import org.apache.flink.table.api.DataTypes;
@@ -14,14 +14,16 @@ public class PackedNumber extends ScalarFunction {
         return TypeInference.newBuilder()
                 .staticArguments(new StaticArgument[] {
                     StaticArgument.scalar("packed", DataTypes.BYTES(), false),
-                    StaticArgument.scalar("fields", (DataType) DataTypes.INT().notNull(), false),
+                    StaticArgument.scalar("texts", (DataType) DataTypes.INT().notNull(), false),
                     StaticArgument.scalar("which", (DataType) DataTypes.INT().notNull(), false),
                 })
                 .outputTypeStrategy(TypeStrategies.explicit(DataTypes.INT()))
                 .build();
     }
 
-    public Integer eval(byte[] packed, Integer fields, Integer which) {
-        return packed == null ? null : Integer.valueOf(PackedFields.slot(packed, 0, which.intValue()));
+    public Integer eval(byte[] packed, Integer texts, Integer which) {
+        return packed == null
+                ? null
+                : Integer.valueOf(PackedFields.number(packed, texts.intValue(), which.intValue()));
     }
 }

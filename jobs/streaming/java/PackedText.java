@@ -1,5 +1,5 @@
-// packed_text(packed, fields, which): text `which` of `fields` packed fields (PackedFields.java), or null. A view of the
-// bytes, nothing is copied.
+// packed_text(packed, which): text `which` of packed fields (PackedFields.java), or null. A view of the bytes, nothing is
+// copied.
 package headwater;
 
 import java.util.Optional;
@@ -18,15 +18,14 @@ public class PackedText extends ScalarFunction {
         return TypeInference.newBuilder()
                 .staticArguments(new StaticArgument[] {
                     StaticArgument.scalar("packed", DataTypes.BYTES(), false),
-                    StaticArgument.scalar("fields", (DataType) DataTypes.INT().notNull(), false),
                     StaticArgument.scalar("which", (DataType) DataTypes.INT().notNull(), false),
                 })
                 .outputTypeStrategy(new Text())
                 .build();
     }
 
-    public StringData eval(byte[] packed, Integer fields, Integer which) {
-        return packed == null ? null : PackedFields.text(packed, fields.intValue(), which.intValue());
+    public StringData eval(byte[] packed, Integer which) {
+        return packed == null ? null : PackedFields.text(packed, which.intValue());
     }
 
     private static final class Text implements TypeStrategy {

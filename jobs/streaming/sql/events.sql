@@ -2,7 +2,7 @@
 SELECT
   ${columns},
   ${late_raw} AS late_raw,
-  CASE WHEN CARDINALITY(quality_reasons) > 0 THEN ARRAY_JOIN(quality_reasons, ',') ELSE '' END AS reasons,
+  reasons,
   ${bucket} AS id_bucket,
   rowtime
 FROM judged_events

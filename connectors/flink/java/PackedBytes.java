@@ -1,4 +1,5 @@
-// How functions pack numbers, texts and bytes into their state (AdLife.java, AttributionRing.java), and read them again.
+// How fields are packed into bytes (PackedFields.java, the keys of AddingOperator.java, the state of functions), and read
+// again: zig-zag variable-length integers as in Avro, texts by length + 1 (0: null).
 package headwater;
 
 import java.util.Arrays;
@@ -7,7 +8,7 @@ import org.apache.flink.core.memory.MemorySegmentFactory;
 import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
-/** Reads what PackedWriter wrote: zig-zag variable-length integers, texts by length + 1 (0: null). */
+/** Reads what PackedWriter wrote. */
 final class PackedReader {
     final byte[] bytes;
     int position;
@@ -19,6 +20,11 @@ final class PackedReader {
     }
 
     long next() {
+        byte only = this.bytes[this.position];
+        if (only >= 0) {
+            this.position++;
+            return (only >>> 1) ^ -(only & 1);
+        }
         long bits = 0;
         int shift = 0;
         byte part;
@@ -37,17 +43,23 @@ final class PackedReader {
         return found;
     }
 
-    StringData text() {
+    /** Goes over a text, whose bytes then end at `position`. Gives their number, -1 for null. */
+    int overText() {
         int size = (int) next() - 1;
+        this.position += Math.max(size, 0);
+        return size;
+    }
+
+    /** A view of the bytes, or null. */
+    BinaryStringData text() {
+        int size = overText();
         if (size < 0) {
             return null;
         }
         if (this.segments == null) {
             this.segments = new MemorySegment[] {MemorySegmentFactory.wrap(this.bytes)};
         }
-        int from = this.position;
-        this.position += size;
-        return new BinaryStringData(this.segments, from, size);
+        return new BinaryStringData(this.segments, this.position - size, size);
     }
 }
 
@@ -69,12 +81,23 @@ final class PackedWriter {
         this.bytes[this.position++] = (byte) bits;
     }
 
+    void put(boolean flag) {
+        room(1);
+        this.bytes[this.position++] = (byte) (flag ? 1 : 0);
+    }
+
     void put(byte[] some, int from, int size) {
         if (size > 0) {
             room(size);
             System.arraycopy(some, from, this.bytes, this.position, size);
             this.position += size;
         }
+    }
+
+    /** Bytes, their number first: what `some` reads. */
+    void putSome(byte[] some) {
+        put((long) some.length);
+        put(some, 0, some.length);
     }
 
     void put(StringData text) {
