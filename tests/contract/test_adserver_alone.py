@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,8 +20,10 @@ import httpx
 import psutil
 import pytest
 
+from connectors.endpoints import PORT_OFFSETS
 from schemas.decisions import Degraded
 from tests.contract.test_adserver_bidders import HOSTILE, Behaviour, _response
+from tests.samples.ports import free_base
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
@@ -88,10 +89,15 @@ class Alone:
             [sys.executable, "-m", "infra.cli.app", "serve", "adserver", *arguments],
             cwd=ROOT,
             env={k: v for k, v in os.environ.items() if k != "HEADWATER_VALKEY_URL"} | own,
-            stderr=subprocess.DEVNULL,
+            stderr=(home / "stderr").open("wb"),
         )
+        self._said = home / "stderr"
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-        self.eventually(lambda: self.http.get("/status").status_code == 200)
+        try:
+            self.eventually(lambda: self.http.get("/status").status_code == 200)
+        except BaseException:
+            self.stop()
+            raise
 
     def eventually(self, ask: Callable[[], bool]) -> None:
         ends_s = time.monotonic() + START_S
@@ -101,7 +107,7 @@ class Alone:
                     return
             except httpx.HTTPError:
                 pass
-            assert time.monotonic() < ends_s, "not in time"
+            assert self.process.poll() is None and time.monotonic() < ends_s, self._said.read_text()[-4_000:]
             time.sleep(0.1)
 
     def auction(self, request_id: str, tmax_ms: int = 1_000) -> httpx.Response:
@@ -113,7 +119,7 @@ class Alone:
 
     def stop(self) -> list[psutil.Process]:
         """Ends it as a terminal's Ctrl-C would; gives back what of it is left."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
+        family = [] if self.process.poll() is not None else psutil.Process(self.process.pid).children(recursive=True)
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
         self.http.close()
@@ -122,9 +128,7 @@ class Alone:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:  # and 17 below it, where its Valkey will listen
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1]) // 2 + 12_000
+    return free_base() + PORT_OFFSETS["adserver"]
 
 
 def _good(price: float) -> Behaviour:

@@ -25,6 +25,7 @@ from infra.local.state import ComponentState, StackState, created_s, save
 from schemas.errors import ConfigError, IncompatibleSchema, Unavailable
 from schemas.ids import encode_id
 from schemas.topics import AD_TELEMETRY
+from tests.samples.ports import free_base
 
 RUN = CliRunner()
 
@@ -32,11 +33,8 @@ RUN = CliRunner()
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of its own, on ports that nobody else uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free = min(probe.getsockname()[1], 60_000)
     monkeypatch.setenv("HEADWATER_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("HEADWATER_PORT_BASE", str(free))
+    monkeypatch.setenv("HEADWATER_PORT_BASE", str(free_base()))
     endpoints.cache_clear()
     yield tmp_path / "home"
     endpoints.cache_clear()
