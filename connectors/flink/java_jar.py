@@ -26,6 +26,7 @@ from connectors.jars import jars_root
 ROW_AVRO = "row-avro-confluent"
 ADDITIVE_KAFKA = "additive-kafka"
 ABSOLUTE_KAFKA = "absolute-kafka"
+AVRO_KAFKA = "avro-kafka"
 
 _SERVICE = "META-INF/services/org.apache.flink.table.factories.Factory"
 

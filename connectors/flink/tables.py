@@ -13,13 +13,11 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from connectors.flink.java_jar import ABSOLUTE_KAFKA, ADDITIVE_KAFKA, ROW_AVRO
+from connectors.flink.java_jar import ABSOLUTE_KAFKA, ADDITIVE_KAFKA, AVRO_KAFKA, ROW_AVRO
 from schemas import campaign_metrics
 from schemas.codec import schema_text
 from schemas.topics import Topic
 
-#: Flink's format of Avro in the Confluent wire format. As a source it would stop at the first undecodable record.
-STRICT_AVRO = "avro-confluent"
 #: The source's column that holds the Kafka key.
 KEY_COLUMN = "kafka_key"
 
@@ -193,16 +191,17 @@ def source_ddl(
     return _create(table, [f"`{KEY_COLUMN}` BYTES", *parts, *extra_columns], options)
 
 
-def exactly_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, *, key: str) -> str:
-    """CREATE TABLE of an Avro topic that is written in transactions, keyed by one of its string columns."""
+def avro_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce | None, *, key: str) -> str:
+    """CREATE TABLE of an Avro topic, keyed by one of its string columns.
+
+    Written in transactions; without `how` at least once, rows being sent as they are made.
+    """
+    at_least_once = {"sink.delivery-guarantee": "at-least-once", "properties.linger.ms": "0"}
     options = {
         **_kafka(topic, cluster),
-        **_transactions(how),
-        "key.format": "raw",
-        "key.fields": key,
-        "value.format": STRICT_AVRO,
-        "value.fields-include": "ALL",
-        **_avro_value(topic, cluster),
+        **(_transactions(how) if how else at_least_once),
+        "connector": AVRO_KAFKA,
+        **_own(AVRO_KAFKA, {"key": key, **_registered(topic, cluster)}),
     }
     return _create(table, [column.ddl for column in columns(_schema_of(topic))], options)
 
@@ -259,40 +258,28 @@ def raw_sink_ddl(table: str, topic: Topic, cluster: Cluster, how: ExactlyOnce, *
     return _create(table, [f"`{key}` STRING", "`raw` BYTES"], options)
 
 
-def at_least_once_sink_ddl(table: str, topic: Topic, cluster: Cluster, *, key: str) -> str:
-    """CREATE TABLE of an Avro topic without transactions, keyed by a string column: rows are sent as they are made."""
-    options = {
-        **_kafka(topic, cluster),
-        "key.format": "raw",
-        "key.fields": key,
-        "value.format": STRICT_AVRO,
-        "value.fields-include": "ALL",
-        "sink.delivery-guarantee": "at-least-once",
-        "properties.linger.ms": "0",
-        **_avro_value(topic, cluster),
-    }
-    return _create(table, [column.ddl for column in columns(_schema_of(topic))], options)
-
-
 def absolute_sink_ddl(
-    table: str, topic: Topic, cluster: Cluster, row: Iterable[Column], *, key: str, interval_ms: int
+    table: str,
+    topic: Topic,
+    cluster: Cluster,
+    row: Iterable[Column],
+    *,
+    interval_ms: int,
+    connector: str = ABSOLUTE_KAFKA,
+    own: Mapping[str, str],
 ) -> str:
     """CREATE TABLE of a compacted topic of absolute values: at least once, the last of each key every `interval_ms`.
 
-    `key` is one of the columns, the Kafka key as text. The value has the columns that its schema names, in any order.
+    `connector` is one of ours, whose options, `own` among them, begin with its name; it says which columns it takes.
     """
     options = {
         **_kafka(topic, cluster),
-        "connector": ABSOLUTE_KAFKA,
+        "connector": connector,
         "sink.delivery-guarantee": "at-least-once",
         "properties.linger.ms": str(_ABSOLUTE_LINGER_MS),
         "properties.batch.size": str(_BATCH_BYTES),
         "properties.compression.type": "lz4",
-        "absolute.key": key,
-        "absolute.interval.ms": str(interval_ms),
-        "absolute.url": cluster.registry_url,
-        "absolute.subject": topic.subject,
-        "absolute.schema": schema_text(_schema_of(topic)),
+        **_own(connector, {**own, "interval.ms": str(interval_ms), **_registered(topic, cluster)}),
     }
     return _create(table, [column.ddl for column in row], options)
 
@@ -317,12 +304,14 @@ def _transactions(how: ExactlyOnce) -> dict[str, str]:
     }
 
 
-def _avro_value(topic: Topic, cluster: Cluster) -> dict[str, str]:
-    return {
-        f"value.{STRICT_AVRO}.url": cluster.registry_url,
-        f"value.{STRICT_AVRO}.subject": topic.subject,
-        f"value.{STRICT_AVRO}.schema": schema_text(_schema_of(topic)),
-    }
+def _registered(topic: Topic, cluster: Cluster) -> dict[str, str]:
+    """Where the registry has the schema of the values that our connectors write."""
+    return {"url": cluster.registry_url, "subject": topic.subject, "schema": schema_text(_schema_of(topic))}
+
+
+def _own(connector: str, options: Mapping[str, str]) -> dict[str, str]:
+    """Options of one of our connectors: they begin with its name."""
+    return {f"{connector.removesuffix('-kafka')}.{name}": value for name, value in options.items()}
 
 
 def _schema_of(topic: Topic) -> str:

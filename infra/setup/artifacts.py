@@ -78,13 +78,7 @@ class ArtifactSet:
 COMPONENTS: dict[str, ArtifactSet] = {
     "kafka": ArtifactSet(roots=("org.apache.kafka:kafka_2.13:4.3.1", "org.slf4j:slf4j-simple:1.7.36")),
     "registry": ArtifactSet(roots=("io.apicurio:apicurio-registry-app:3.3.3:all:tar.gz",), transitive=False),
-    "flink": ArtifactSet(
-        roots=(
-            "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",
-            "org.apache.flink:flink-sql-avro-confluent-registry:2.3.0",
-        ),
-        transitive=False,
-    ),
+    "flink": ArtifactSet(roots=("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",), transitive=False),
     # Exactly these two: what they depend on comes with Spark, and a second copy clashes with it.
     "spark": ArtifactSet(
         roots=("io.delta:delta-spark_4.1_2.13:4.4.0", "io.delta:delta-storage:4.4.0"), transitive=False

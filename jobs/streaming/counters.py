@@ -1,64 +1,80 @@
-"""Counters (schemas/features.py) compiled to a query: a new counter is a line there and nothing here.
+"""Counters (schemas/counters.py) as the connector `counters-kafka` is told of them: a new one is a line there alone.
 
-How: `counter_updates` (java/CounterUpdates.java) turns an event into a row per entity that it belongs to, with all
-that it adds there; `counter_buckets` (java/CounterBuckets.java) keeps each entity's buckets packed and gives back those
-that changed. A row per counter, each through a shuffle and a state of its own, took several times the CPU.
+How: java/GatheredCounts.java sums what events add to each entity for a moment, java/CountedBuckets.java keeps each
+entity's buckets packed and gives those that changed. A row per counter, each through a shuffle and a state of its own,
+took several times the CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jobs.streaming.job import Job, Output, View, sql, text_list
+from connectors.flink.tables import Column
+from jobs.streaming.job import sql, text_list
+from schemas.campaign_metrics import PACKED_COLUMN, PACKED_TEXTS
 from schemas.counters import DAY_S, ID_COLUMNS, LIFETIME_S, STANDS_IN_FOR, Counter
 
-#: AdEvent's columns that ids are made of, in the order in which `counter_updates` takes them.
-_ID_ARGUMENTS = tuple(dict.fromkeys(column for columns in ID_COLUMNS.values() for column in columns))
+#: The connector of java/CountersKafkaSink.java.
+COUNTERS_KAFKA = "counters-kafka"
+
+#: AdEvent's columns that ids are made of.
+_ID_COLUMNS = tuple(dict.fromkeys(column for columns in ID_COLUMNS.values() for column in columns))
 
 
-def counters_job(name: str, counters: Iterable[Counter], buckets: int) -> Job:
-    """A job that writes the absolute values of `counters` to the table of its own name, in one pass over the events.
+def counted_columns(counters: Iterable[Counter]) -> tuple[Column, ...]:
+    """Columns of the events that the connector is given to count `counters`, in its order: nullable, as it checks."""
+    numbers = ("event_time_ms", "published_time_ms", "cost_micros")
+    return (
+        Column("event_type", "STRING"),
+        *(Column(name, "BIGINT") for name in numbers),
+        *(Column(name, "STRING") for name in _own_columns(counters)),
+        Column(PACKED_COLUMN, "BYTES"),
+    )
 
-    Its state lies in `buckets` keys.
-    """
+
+def counted_events(counters: Iterable[Counter]) -> str:
+    """Query of the events that any of `counters` counts, with those columns."""
     chosen = tuple(counters)
-    event_types = sorted({event_type for counter in chosen for event_type in counter.event_types})
-    updates = View(
-        f"{name}_updates",
-        sql(
-            "counter_updates",
-            declaration="\n".join(declaration(counter) for counter in _beside_each_other(chosen)),
-            ids=", ".join(f"e.{column}" for column in _ID_ARGUMENTS),
-            event_types=text_list(event_types),
-            buckets=buckets,
-        ),
+    return sql(
+        "counted_events",
+        columns=", ".join(f"`{column.name}`" for column in counted_columns(chosen)),
+        event_types=text_list(sorted({event_type for counter in chosen for event_type in counter.event_types})),
     )
-    query = sql(
-        "counter_buckets",
-        updates=updates.name,
-        kept_s=max(c.retention_s + (c.bucket_s if c.bucket_s < LIFETIME_S else 0) for c in chosen) + DAY_S,
-        job=name,
-        buckets=buckets,
-    )
-    return Job(name, outputs=(Output(name, query),), views=(updates,))
 
 
-def declaration(counter: Counter) -> str:
-    """A counter as `counter_updates` reads it.
+def declared(counters: Iterable[Counter]) -> str:
+    """`counters` as java/CounterRules.java reads them, a line each."""
+    chosen = tuple(counters)
+    ids = [*_own_columns(chosen), *PACKED_TEXTS]
+    return "\n".join(declaration(counter, ids) for counter in _beside_each_other(chosen))
+
+
+def kept_s(counters: Iterable[Counter]) -> int:
+    """How long an entity is kept after its last event: as long as any of its buckets may be of use, and a day."""
+    return max(c.retention_s + (c.bucket_s if c.bucket_s < LIFETIME_S else 0) for c in counters) + DAY_S
+
+
+def declaration(counter: Counter, ids: list[str]) -> str:
+    """A counter as java/CounterRules.java reads it, with AdEvent's columns by their place among `ids`.
 
     Example:
     >>> from schemas.counters import COUNTER_BY_NAME
-    >>> declaration(COUNTER_BY_NAME["household_campaign_impressions_day"])
+    >>> counter = COUNTER_BY_NAME["household_campaign_impressions_day"]
+    >>> declaration(counter, ["user_pseudonym", "household_pseudonym", "creative_id", "campaign_id"])
     '4 household 1 0 3 impression 86400 2678400 0'
     """
+
+    def numbers(kind: str) -> str:
+        return ",".join(str(ids.index(column)) for column in ID_COLUMNS[kind])
+
     absent = STANDS_IN_FOR.get(counter.entity)
     return " ".join(
         (
             str(counter.code),
             counter.entity,
-            _positions(counter.entity),
-            _positions(absent) if absent else "-",
-            _positions(counter.scope) if counter.scope else "-",
+            numbers(counter.entity),
+            numbers(absent) if absent else "-",
+            numbers(counter.scope) if counter.scope else "-",
             ",".join(counter.event_types),
             str(counter.bucket_s),
             str(counter.retention_s),
@@ -67,10 +83,13 @@ def declaration(counter: Counter) -> str:
     )
 
 
-def _positions(kind: str) -> str:
-    return ",".join(str(_ID_ARGUMENTS.index(column)) for column in ID_COLUMNS[kind])
+def _own_columns(counters: Iterable[Counter]) -> list[str]:
+    """Columns of the ids of `counters` that are not among the packed dimensions."""
+    kinds = {kind for c in counters for kind in (c.entity, c.scope, STANDS_IN_FOR.get(c.entity)) if kind}
+    used = {column for kind in kinds for column in ID_COLUMNS[kind]}
+    return [column for column in _ID_COLUMNS if column in used and column not in PACKED_TEXTS]
 
 
 def _beside_each_other(counters: tuple[Counter, ...]) -> list[Counter]:
-    """Counters of one entity and bucket follow each other: `counter_buckets` looks a bucket up once for them."""
+    """Counters of one entity and bucket follow each other: a bucket is looked up once for them."""
     return sorted(counters, key=lambda c: (c.entity, c.bucket_s))

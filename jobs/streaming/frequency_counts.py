@@ -11,14 +11,14 @@ Run: python -m jobs.streaming submit --jobs frequency_counts
 
 from __future__ import annotations
 
-from jobs.streaming.counters import counters_job
-from jobs.streaming.job import Job
+from jobs.streaming.counters import counted_events
+from jobs.streaming.job import Job, Output
 from jobs.streaming.settings import Settings
 from schemas.counters import FREQUENCY_COUNTERS
 
 NAME = "frequency_counts"
 
 
-def build(settings: Settings) -> Job:
+def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    return counters_job(NAME, FREQUENCY_COUNTERS, settings.key_buckets)
+    return Job(NAME, outputs=(Output(NAME, counted_events(FREQUENCY_COUNTERS)),))

@@ -24,7 +24,7 @@ from confluent_kafka import Message
 
 from connectors import kafka
 from connectors.endpoints import Endpoints
-from connectors.flink.tables import Cluster, at_least_once_sink_ddl
+from connectors.flink.tables import Cluster, avro_sink_ddl
 from connectors.records import RecordDecoder, encoder
 from connectors.registry import SchemaRegistry
 from schemas.errors import Refused, TimedOut
@@ -58,7 +58,7 @@ class Lease:
   'rows-per-second' = '1',
   'scan.parallelism' = '1'
 )"""
-        return [ticks, at_least_once_sink_ddl("stream_leases", STREAM_LEASES, cluster, key="deployment")]
+        return [ticks, avro_sink_ddl("stream_leases", STREAM_LEASES, cluster, None, key="deployment")]
 
     def insert(self) -> str:
         """INSERT that beats once a second for as long as the job runs."""

@@ -10,14 +10,14 @@ Run: python -m jobs.streaming submit --jobs streaming_features
 
 from __future__ import annotations
 
-from jobs.streaming.counters import counters_job
-from jobs.streaming.job import Job
+from jobs.streaming.counters import counted_events
+from jobs.streaming.job import Job, Output
 from jobs.streaming.settings import Settings
 from schemas.counters import FEATURE_COUNTERS
 
 NAME = "streaming_features"
 
 
-def build(settings: Settings) -> Job:
+def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    return counters_job(NAME, FEATURE_COUNTERS, settings.key_buckets)
+    return Job(NAME, outputs=(Output(NAME, counted_events(FEATURE_COUNTERS)),))

@@ -14,11 +14,12 @@ from connectors.flink.tables import (
     ExactlyOnce,
     absolute_sink_ddl,
     additive_sink_ddl,
+    avro_sink_ddl,
     campaign_metrics_columns,
     columns,
-    exactly_once_sink_ddl,
     raw_sink_ddl,
 )
+from jobs.streaming.counters import COUNTERS_KAFKA, counted_columns, declared, kept_s
 from jobs.streaming.job import Output
 from jobs.streaming.settings import Settings
 from schemas.campaign_metrics import (
@@ -31,6 +32,7 @@ from schemas.campaign_metrics import (
     REACH_COLUMN,
     SESSION_SUMS,
 )
+from schemas.counters import FEATURE_COUNTERS, FREQUENCY_COUNTERS, Counter
 from schemas.topics import (
     AD_EVENTS_DLQ,
     AD_EVENTS_LATE,
@@ -51,12 +53,13 @@ class Sink:
     """A logical table that one job writes. `key` is the column that becomes the Kafka key, if any.
 
     `exactly_once`: Avro in transactions. `raw`: bytes as they were read, in transactions. `absolute`: absolute
-    values, the latest of a key counts. `additive`: JSON deltas in transactions, added up before they are written.
+    values, the latest of a key counts. `counted`: the same, counted by the table of the events that it is given.
+    `additive`: JSON deltas in transactions, added up before they are written.
     """
 
     table: str
     topic: Topic
-    kind: Literal["exactly_once", "raw", "absolute", "additive"]
+    kind: Literal["exactly_once", "raw", "absolute", "counted", "additive"]
     key: str | None = None
     #: Of an additive table: the deltas that the job gives. Tables `of_events` have maxima, users and types counted too.
     sums: tuple[str, ...] = ()
@@ -66,6 +69,8 @@ class Sink:
     #: Of an absolute table: what the query gives first, the key among it, and columns that are not written too. To put
     #: a row's columns in another order Flink would copy every text of it.
     first: tuple[Column, ...] = ()
+    #: Of a counted table.
+    counters: tuple[Counter, ...] = ()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -75,6 +80,8 @@ class Sink:
             return campaign_metrics_columns(self.sums, maxima, counted=self.of_events, packed=self.packed)
         if self.kind == "raw":
             return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
+        if self.kind == "counted":
+            return counted_columns(self.counters)
         assert self.topic.schema is not None
         before = {column.name for column in self.first}
         return (*self.first, *(column for column in columns(self.topic.schema) if column.name not in before))
@@ -96,15 +103,33 @@ class Sink:
         assert self.key is not None
         if self.kind == "raw":
             return raw_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
+        interval_ms = settings.absolute_interval_ms
         if self.kind == "absolute":
-            interval_ms = settings.absolute_interval_ms
             return absolute_sink_ddl(
-                self.table, self.topic, cluster, self.columns, key=self.key, interval_ms=interval_ms
+                self.table, self.topic, cluster, self.columns, interval_ms=interval_ms, own={"key": self.key}
             )
-        return exactly_once_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
+        if self.kind == "counted":
+            counting = {
+                "declaration": declared(self.counters),
+                "kept.s": str(kept_s(self.counters)),
+                "buckets": str(settings.key_buckets),
+                "gather.ms": str(max(interval_ms // _GATHERED_OF_INTERVAL, 1)),
+            }
+            return absolute_sink_ddl(
+                self.table,
+                self.topic,
+                cluster,
+                self.columns,
+                interval_ms=interval_ms,
+                connector=COUNTERS_KAFKA,
+                own=counting,
+            )
+        return avro_sink_ddl(self.table, self.topic, cluster, how, key=self.key)
 
 
-_FIRST_OF_COUNTERS = (Column("entity_bucket", "INT"), Column("counter_key", "STRING NOT NULL"))
+#: What events add is gathered for this part of the interval at which values are written.
+_GATHERED_OF_INTERVAL = 3
+
 _FIRST_OF_SPEND = (Column("campaign_id", "STRING NOT NULL"), Column("spend_key", "STRING NOT NULL"))
 
 SINKS: dict[str, Sink] = {
@@ -116,8 +141,8 @@ SINKS: dict[str, Sink] = {
         # a second writer of the topic needs its own transactions
         Sink("session_metrics", CAMPAIGN_METRICS, "additive", sums=SESSION_SUMS, packed=True),
         Sink("campaign_metrics", CAMPAIGN_METRICS, "additive", sums=OTHER_EVENT_SUMS, of_events=True, packed=True),
-        Sink("frequency_counts", FREQUENCY_COUNTS, "absolute", "counter_key", first=_FIRST_OF_COUNTERS),
-        Sink("streaming_features", STREAMING_FEATURES, "absolute", "counter_key", first=_FIRST_OF_COUNTERS),
+        Sink("frequency_counts", FREQUENCY_COUNTS, "counted", "counter_key", counters=FREQUENCY_COUNTERS),
+        Sink("streaming_features", STREAMING_FEATURES, "counted", "counter_key", counters=FEATURE_COUNTERS),
         Sink("campaign_spend", CAMPAIGN_SPEND, "absolute", "spend_key", first=_FIRST_OF_SPEND),
         Sink("attributions", ATTRIBUTIONS, "exactly_once", "order_id"),
         Sink("attribution_metrics", CAMPAIGN_METRICS, "additive", sums=ATTRIBUTION_SUMS),

@@ -271,10 +271,10 @@ class Latest:
         self._java.call("OperatorProbe", "passTo", self._probe, time_ms)
 
     def barrier(self) -> None:
-        self._java.call("LatestOperator", "prepareSnapshotPreBarrier", self._operator, 1)
+        self._java.call("HoldingOperator", "prepareSnapshotPreBarrier", self._operator, 1)
 
     def end(self) -> None:
-        self._java.call("LatestOperator", "finish", self._operator)
+        self._java.call("HoldingOperator", "finish", self._operator)
 
     def given(self) -> dict[str, tuple[str, int | None]]:
         """What was written since the last call; fails when a key is there twice."""

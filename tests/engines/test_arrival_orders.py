@@ -28,7 +28,9 @@ REPEATS = 8
 T0_MS = 1_780_000_000_000
 HOUR_MS = 3_600_000
 #: Ids are forgotten before the last events come; few parts, so that lives meet in them.
-SETTINGS = Settings(session_gap_s=15, deduplication_ttl_s=3_600, key_buckets=2, watermark_delay_ms=0)
+SETTINGS = Settings(
+    session_gap_s=15, deduplication_ttl_s=3_600, key_buckets=2, watermark_delay_ms=0, absolute_interval_ms=3
+)
 TYPES = (
     "impression",
     "start",

@@ -29,6 +29,17 @@ CLOSED_LIFE = (
 )
 OPEN_ADS = "efcdab896745230103018844709e010000214365870000000002008844709e010000ff8744709e0100000000000002000000"
 MOMENTS = "38199c6a0480a0a484ce67808080802080808080401e060101010a80a0a484ce67808080802080808080401e06020202"
+COUNTERS = (
+    "62010000000000008b719bc17a721aaa6600000090041a6a100e000000000000d0ac186a00000000f06b1b6a00000000"
+    "80767b709e0100000900000000000000260100000000000000100e000000000000c09e186a00000000e05d1b6a000000"
+    "00028844709e0100000900000000000000260200000000000000b7eeeae81c303ff66600000090041a6a2c0100000000"
+    "0000acb2186a0000000078211a6a0000000080767b709e01000009000000000000002400000000c40900002c01000000"
+    "0000009ca4186a0000000068131a6a00000000028844709e01000009000000000000002400000000881300005a3f2be4"
+    "1a56e68d6a00000090041a6a100e000000000000d0ac186a00000000f06b1b6a0000000080767b709e0100000b000000"
+    "000000001e109e3945b5072c8e0100100e000000000000c09e186a00000000e05d1b6a00000000028844709e0100000b"
+    "000000000000001e109e3945b5072c8e0200000000000000000000000000000000000000000000000000000000000000"
+    "00"
+)
 CLOCKS = "018844709e010000008844709e010000"
 
 
@@ -125,3 +136,34 @@ def test_the_moments_of_an_ad(flink: FlinkJava) -> None:
         (2, True),
     ]
     assert flink.call("AdMoments", "next", moments) is None
+
+
+def counted(flink: FlinkJava, text: str, times_ms: list[tuple[int, int]]) -> bytes:
+    """What a bucket keeps of the entities of clicks, each with its event time and publish time."""
+    jvm = flink.jvm
+    rules = flink.new("CounterRules", text)
+    gathered = flink.new("GatheredCounts", rules, 1, 1)
+    buckets = flink.new("CountedBuckets", rules, 1, 86_400_000)
+    state = jvm.org.apache.flink.table.api.dataview.MapView()
+    binary = jvm.org.apache.flink.table.data.binary.BinaryStringData.fromString
+    dimensions = packed(DEFAULTS | {"advertiser_id": "adv", "campaign_id": "cmp", "creative_id": "cre"})
+    for event_time_ms, published_time_ms in times_ms:
+        row = jvm.org.apache.flink.table.data.GenericRowData(6)
+        numbers = (event_time_ms, published_time_ms, 2_500 * 2**32)
+        for at, value in enumerate((binary("click"), *numbers, binary("user"), dimensions)):
+            row.setField(at, value)
+        flink.call("GatheredCounts", "add", gathered, row)
+    for message in flink.call("GatheredCounts", "taken", gathered):
+        flink.call("CountedBuckets", "add", buckets, state, bytes(message))
+    return bytes(state.get(0))
+
+
+def test_counters(flink: FlinkJava) -> None:
+    """Of an advertiser, a user with a scope, and a creative with its cost: two clicks in an hour, one in the next."""
+    rules = (
+        "38 advertiser 1 - - click 3600 90000 0",
+        "30 user 0 - 4 click 3600 90000 0",
+        "36 creative 4 - - click 300 7200 1",
+    )
+    times_ms = [(T0_MS, T0_MS + 1), (T0_MS + 1, T0_MS + 2), (T0_MS + HOUR_MS, T0_MS + HOUR_MS)]
+    assert counted(flink, "\n".join(rules), times_ms).hex() == COUNTERS

@@ -14,7 +14,6 @@ import pytest
 from connectors.flink.session import streaming_session
 from connectors.flink.tables import KEY_COLUMN, columns
 from jobs.streaming.application import JOBS
-from jobs.streaming.own_java import own_java
 from jobs.streaming.tables import SINKS, select_statement
 from jobs.streaming.views import (
     CLOCK,
@@ -23,6 +22,7 @@ from jobs.streaming.views import (
     views,
 )
 from schemas.codec import Encoder, decode, parsed_schema, split_header
+from tests.samples import counted
 from tests.samples.additive import add_up, as_written
 from tests.samples.bounded_source import json_line, source_ddl, source_row
 from tests.samples.counters import unpacked
@@ -58,7 +58,7 @@ def _outputs(names: tuple[str, ...], folder: Path) -> Tables:
     events = sorted((event for case in CASES for event in case.events), key=lambda e: e["published_time_ms"])
     source.write_text("".join(_json_line(event, offset) for offset, event in enumerate(events)))
     jobs = [JOBS[name](SETTINGS) for name in names]
-    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, own_java())
+    session = streaming_session({"parallelism.default": "1", "table.exec.state.ttl": "1 d"}, counted.java())
     decisions = folder / "decisions.json"
     decisions.write_text("".join(json.dumps(d) + "\n" for case in CASES for d in case.decisions))
     for statement in (source_ddl(source, SETTINGS), _clock_ddl(), _decisions_ddl(decisions)):
@@ -70,9 +70,11 @@ def _outputs(names: tuple[str, ...], folder: Path) -> Tables:
         for view in job.views:
             session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")
         for output in job.outputs:
-            rows = _as_read(output.table, session.execute_sql(select_statement(output)))
-            of_counters = SINKS[output.table].topic.schema == "counter_bucket"
-            found[output.table] = unpacked(rows, events) if of_counters else rows
+            if SINKS[output.table].kind == "counted":
+                last = {row["counter_key"]: row for row in counted.counted_rows(session, output, SETTINGS, folder)}
+                found[output.table] = unpacked(last.values(), events)
+            else:
+                found[output.table] = _as_read(output.table, session.execute_sql(select_statement(output)))
     return found
 
 

@@ -11,10 +11,10 @@ from connectors.endpoints import Endpoints
 from connectors.flink.rest import Deployment, latest_checkpoint
 from connectors.flink.tables import Cluster, columns, flink_type, source_ddl
 from jobs.streaming.application import ALL_JOBS, JOBS, Application, deployment_name, jobs_of
-from jobs.streaming.counters import counters_job, declaration
+from jobs.streaming.counters import declared, kept_s
 from jobs.streaming.deploy import overlapping
 from jobs.streaming.settings import Settings
-from jobs.streaming.tables import SINKS
+from jobs.streaming.tables import SINKS, Sink
 from schemas.counters import COUNTERS, FREQUENCY_COUNTERS, LIFETIME_KEPT_S
 from schemas.errors import ConfigError
 from schemas.topics import AD_EVENTS
@@ -62,11 +62,15 @@ def test_transactional_ids_are_unique_and_topics_are_written_by_their_producers(
             sink = SINKS[output.table]
             assert name in sink.topic.producers, f"{name} is no producer of {sink.topic.name}"
             ddl = sink.ddl(name, CLUSTER, Settings())
-            if sink.kind != "absolute":
+            if not _is_absolute(sink):
                 assert "'sink.transaction-naming-strategy' = 'POOLING'" in ddl
                 prefixes.append(next(line for line in ddl.splitlines() if "transactional-id-prefix" in line))
-            assert sink.topic.compacted == (sink.kind == "absolute")
-    assert len(prefixes) == len(set(prefixes)) == sum(sink.kind != "absolute" for sink in SINKS.values())
+            assert sink.topic.compacted == _is_absolute(sink)
+    assert len(prefixes) == len(set(prefixes)) == sum(not _is_absolute(sink) for sink in SINKS.values())
+
+
+def _is_absolute(sink: Sink) -> bool:
+    return sink.kind in ("absolute", "counted")
 
 
 def test_a_quote_in_a_schema_text_does_not_end_the_option() -> None:
@@ -100,20 +104,19 @@ def test_one_job_alone_declares_only_its_own_sinks() -> None:
     assert len(all_inserts) == len(SINKS)
 
 
-def test_a_counter_is_one_line_of_the_query_and_an_entity_lives_as_long_as_its_longest() -> None:
-    job = counters_job("frequency_counts", FREQUENCY_COUNTERS, 64)
-    (view,), (output,) = job.views, job.outputs
-    lines = [declaration(counter) for counter in FREQUENCY_COUNTERS]
-    assert len(set(lines)) == len(lines) and all(view.query.count(line) == 1 for line in lines)
-    assert f"kept_s => {LIFETIME_KEPT_S + 86_400}," in output.query
+def test_a_counter_is_one_line_and_an_entity_lives_as_long_as_its_longest() -> None:
+    lines = declared(FREQUENCY_COUNTERS).splitlines()
+    assert len(lines) == len(set(lines)) == len(FREQUENCY_COUNTERS)
+    assert kept_s(FREQUENCY_COUNTERS) == LIFETIME_KEPT_S + 86_400
+    ddl = SINKS["frequency_counts"].ddl("frequency_counts", CLUSTER, Settings())
+    assert f"'counters.declaration' = '{declared(FREQUENCY_COUNTERS)}'" in ddl
 
 
 def test_counters_of_a_bucket_are_declared_beside_each_other() -> None:
-    """`counter_buckets` looks a bucket up once for them."""
-    view = counters_job("streaming_features", COUNTERS, 64).views[0]
-    declared = [line.split() for line in view.query.split("'")[1].splitlines()]
-    buckets = [(entity, bucket_s) for _code, entity, _ids, _absent, _scope, _types, bucket_s, _kept, _cost in declared]
-    assert len(declared) == len(COUNTERS)
+    """A bucket is looked up once for them."""
+    lines = [line.split() for line in declared(COUNTERS).splitlines()]
+    buckets = [(entity, bucket_s) for _code, entity, _ids, _absent, _scope, _types, bucket_s, _kept, _cost in lines]
+    assert len(lines) == len(COUNTERS)
     assert [key for n, key in enumerate(buckets) if key != buckets[n - 1]] == sorted(set(buckets), key=buckets.index)
 
 

@@ -12,15 +12,10 @@
 // Every other option is the `kafka` connector's own.
 package headwater;
 
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
-import org.apache.flink.table.api.DataTypes;
-import org.apache.flink.table.api.ValidationException;
-import org.apache.flink.table.catalog.Column;
-import org.apache.flink.table.catalog.ResolvedSchema;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.factories.DynamicTableFactory;
 import org.apache.flink.table.factories.DynamicTableSinkFactory;
@@ -43,29 +38,12 @@ public final class AbsoluteKafkaSink implements DynamicTableSinkFactory {
         Map kafka = new HashMap();
         Map own = KafkaBehind.options(context, "absolute.", kafka);
         RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
-        String[] needed = {"key", "schema", "url", "subject", "interval.ms"};
-        for (int i = 0; i < needed.length; i++) {
-            if (own.get(needed[i]) == null) {
-                throw new ValidationException("absolute-kafka: no option absolute." + needed[i]);
-            }
-        }
-        int key = row.getFieldIndex((String) own.get("key"));
-        if (key < 0 || !row.getTypeAt(key).getTypeRoot().name().equals("VARCHAR")) {
-            throw new ValidationException("absolute-kafka: the key is no STRING column: " + own.get("key"));
-        }
-        String schema = (String) own.get("schema");
+        KafkaBehind.need(own, "absolute.", new String[] {"key", "schema", "url", "subject", "interval.ms"});
         LatestOperator latest = new LatestOperator(
-                key,
-                new RowAvroWriter(row, schema),
-                new RegistrySubject((String) own.get("url"), (String) own.get("subject"), schema),
+                KafkaBehind.keyColumn(row, own, KafkaBehind.TEXT),
+                new RowAvroWriter(row, (String) own.get("schema")),
+                RegistrySubject.of(own),
                 Long.parseLong((String) own.get("interval.ms")));
-        kafka.put("key.format", "raw");
-        kafka.put("key.fields", "key");
-        kafka.put("value.format", "raw");
-        kafka.put("value.fields-include", "EXCEPT_KEY");
-        ResolvedSchema written = ResolvedSchema.of(Arrays.asList(new Column[] {
-            Column.physical("key", DataTypes.BYTES()), Column.physical("value", DataTypes.BYTES())
-        }));
-        return KafkaBehind.of(context, "keep latest", latest, written, kafka);
+        return KafkaBehind.ofBytes(context, new OneBeforeKafka("keep latest", latest), KafkaBehind.KAFKA, kafka);
     }
 }

@@ -3,14 +3,12 @@ package headwater;
 
 import java.util.Arrays;
 import java.util.zip.CRC32C;
-import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
-import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.StringData;
 
-final class AddingOperator extends AbstractStreamOperator implements OneInputStreamOperator {
+final class AddingOperator extends HoldingOperator {
     private static final long serialVersionUID = 1L;
     /** Rows that are written though no barrier has come: a bound of memory. */
     private static final int MOST_ROWS = 100000;
@@ -24,6 +22,7 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
     private transient StreamRecord out;
 
     AddingOperator(AdditiveColumns columns) {
+        super(UNTIL_BARRIER);
         this.columns = columns;
     }
 
@@ -60,16 +59,7 @@ final class AddingOperator extends AbstractStreamOperator implements OneInputStr
         }
     }
 
-    public void prepareSnapshotPreBarrier(long checkpoint) throws Exception {
-        flush();
-    }
-
-    public void finish() throws Exception {
-        flush();
-        super.finish();
-    }
-
-    private void flush() throws Exception {
+    void flush() throws Exception {
         if (this.rows == 0) {
             return;
         }

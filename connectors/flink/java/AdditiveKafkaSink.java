@@ -48,6 +48,6 @@ public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
         kafka.put("format", "raw");
         ResolvedSchema written =
                 ResolvedSchema.of(Collections.singletonList(Column.physical("json", DataTypes.BYTES())));
-        return KafkaBehind.of(context, "add up", addUp, written, kafka);
+        return KafkaBehind.of(context, new OneBeforeKafka("add up", addUp), written, KafkaBehind.KAFKA, kafka);
     }
 }

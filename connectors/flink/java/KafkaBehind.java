@@ -1,15 +1,20 @@
 // What the connectors of this package have in common: a table that an operator of ours takes, with Flink's Kafka sink behind it.
 package headwater;
 
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.Map;
 import java.util.Optional;
+import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.api.connector.sink2.Sink;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.datastream.DataStreamSink;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
+import org.apache.flink.table.api.DataTypes;
+import org.apache.flink.table.api.ValidationException;
+import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.catalog.ResolvedCatalogTable;
 import org.apache.flink.table.catalog.ResolvedSchema;
 import org.apache.flink.table.connector.ChangelogMode;
@@ -23,28 +28,33 @@ import org.apache.flink.table.factories.FactoryUtil;
 import org.apache.flink.table.runtime.typeutils.InternalTypeInfo;
 import org.apache.flink.table.types.logical.RowType;
 
-/** Insert-only rows go to the operator, and what it gives to the Kafka sink. Its uid is its name with hyphens. */
+/** Insert-only rows go to our operators, and what they give to the Kafka sink. */
 final class KafkaBehind implements DynamicTableSink {
-    private final String name;
-    private final OneInputStreamOperator operator;
+    static final String KAFKA = "kafka";
+    static final String TEXT = "VARCHAR";
+    static final String BYTES = "VARBINARY";
+
+    private final BeforeKafka before;
     private final RowType written;
     private final DynamicTableSink kafka;
 
-    private KafkaBehind(String name, OneInputStreamOperator operator, RowType written, DynamicTableSink kafka) {
-        this.name = name;
-        this.operator = operator;
+    private KafkaBehind(BeforeKafka before, RowType written, DynamicTableSink kafka) {
+        this.before = before;
         this.written = written;
         this.kafka = kafka;
     }
 
-    /** `written` are the columns that the operator gives; `options` those of the `kafka` connector for them. */
+    /**
+     * `written` are the columns that the operators give; `connector` is what takes them, `kafka` but in tests, and
+     * `options` are its.
+     */
     static KafkaBehind of(
             DynamicTableFactory.Context context,
-            String name,
-            OneInputStreamOperator operator,
+            BeforeKafka before,
             ResolvedSchema written,
+            String connector,
             Map options) {
-        options.put("connector", "kafka");
+        options.put("connector", connector);
         ResolvedCatalogTable table =
                 new ResolvedCatalogTable(context.getCatalogTable().getOrigin().copy(options), written);
         DynamicTableFactory.Context behind = new FactoryUtil.DefaultDynamicTableContext(
@@ -55,12 +65,37 @@ final class KafkaBehind implements DynamicTableSink {
                 context.getClassLoader(),
                 context.isTemporary());
         DynamicTableSinkFactory kafka = (DynamicTableSinkFactory)
-                FactoryUtil.discoverFactory(context.getClassLoader(), DynamicTableSinkFactory.class, "kafka");
+                FactoryUtil.discoverFactory(context.getClassLoader(), DynamicTableSinkFactory.class, connector);
         return new KafkaBehind(
-                name,
-                operator,
+                before,
                 (RowType) written.toPhysicalRowDataType().getLogicalType(),
                 kafka.createDynamicTableSink(behind));
+    }
+
+    /** The same of rows (key, value), both bytes. */
+    static KafkaBehind ofBytes(
+            DynamicTableFactory.Context context, BeforeKafka before, String connector, Map options) {
+        options.put("key.format", "raw");
+        options.put("key.fields", "key");
+        options.put("value.format", "raw");
+        options.put("value.fields-include", "EXCEPT_KEY");
+        ResolvedSchema written = ResolvedSchema.of(Arrays.asList(new Column[] {
+            Column.physical("key", DataTypes.BYTES()), Column.physical("value", DataTypes.BYTES())
+        }));
+        return of(context, before, written, connector, options);
+    }
+
+    /** The column that option `key` names. Errors: ValidationException when there is none of type `type`. */
+    static int keyColumn(RowType row, Map own, String type) {
+        int key = row.getFieldIndex((String) own.get("key"));
+        if (key < 0 || !row.getTypeAt(key).getTypeRoot().name().equals(type)) {
+            throw new ValidationException("the key is no column of type " + type + ": " + own.get("key"));
+        }
+        return key;
+    }
+
+    static boolean isText(RowType row, int column) {
+        return column >= 0 && row.getTypeAt(column).getTypeRoot().name().equals(TEXT);
     }
 
     /** The table's options that begin with `prefix`, without it; all others are added to `others`. */
@@ -78,45 +113,94 @@ final class KafkaBehind implements DynamicTableSink {
         return own;
     }
 
+    /** Errors: ValidationException when one of the options is not there. */
+    static void need(Map own, String prefix, String[] names) {
+        for (int i = 0; i < names.length; i++) {
+            if (own.get(names[i]) == null) {
+                throw new ValidationException("no option " + prefix + names[i]);
+            }
+        }
+    }
+
     public ChangelogMode getChangelogMode(ChangelogMode requested) {
         return ChangelogMode.insertOnly();
     }
 
     public DynamicTableSink.SinkRuntimeProvider getSinkRuntimeProvider(DynamicTableSink.Context context) {
         Sink sink = ((SinkV2Provider) this.kafka.getSinkRuntimeProvider(context)).createSink();
-        return new KafkaBehindProvider(this.name, this.operator, this.written, sink);
+        return new KafkaBehindProvider(this.before, this.written, sink);
     }
 
     public DynamicTableSink copy() {
-        return new KafkaBehind(this.name, this.operator, this.written, this.kafka.copy());
+        return new KafkaBehind(this.before, this.written, this.kafka.copy());
     }
 
     public String asSummaryString() {
-        return this.name + ", then Kafka";
+        return this.before.name + ", then Kafka";
+    }
+}
+
+/** What happens to rows before the Kafka sink has them. The uid of an operator is its name with hyphens. */
+abstract class BeforeKafka {
+    final String name;
+
+    BeforeKafka(String name) {
+        this.name = name;
+    }
+
+    /** The stream of the rows to be written, of type `written`. */
+    abstract DataStream of(ProviderContext context, DataStream rows, TypeInformation written);
+
+    /** A stream's operator; `layout` ends its uid, so that state of another layout is not taken for its own. */
+    static SingleOutputStreamOperator operator(
+            ProviderContext context,
+            DataStream of,
+            String name,
+            String layout,
+            TypeInformation given,
+            OneInputStreamOperator operator,
+            int parallelism) {
+        SingleOutputStreamOperator made = of.transform(name, given, operator);
+        made.setParallelism(parallelism);
+        Optional uid = context.generateUid(name.replace(' ', '-'));
+        if (uid.isPresent()) {
+            made.uid((String) uid.get() + layout);
+        }
+        return made;
+    }
+}
+
+/** One operator beside each subtask that gives rows. */
+final class OneBeforeKafka extends BeforeKafka {
+    private final OneInputStreamOperator operator;
+
+    OneBeforeKafka(String name, OneInputStreamOperator operator) {
+        super(name);
+        this.operator = operator;
+    }
+
+    DataStream of(ProviderContext context, DataStream rows, TypeInformation written) {
+        return operator(context, rows, this.name, "", written, this.operator, rows.getParallelism());
     }
 }
 
 final class KafkaBehindProvider implements DataStreamSinkProvider {
-    private final String name;
-    private final OneInputStreamOperator operator;
+    private final BeforeKafka before;
     private final RowType written;
     private final Sink kafka;
 
-    KafkaBehindProvider(String name, OneInputStreamOperator operator, RowType written, Sink kafka) {
-        this.name = name;
-        this.operator = operator;
+    KafkaBehindProvider(BeforeKafka before, RowType written, Sink kafka) {
+        this.before = before;
         this.written = written;
         this.kafka = kafka;
     }
 
     public DataStreamSink consumeDataStream(ProviderContext context, DataStream rows) {
-        SingleOutputStreamOperator before = rows.transform(this.name, InternalTypeInfo.of(this.written), this.operator);
-        before.setParallelism(rows.getParallelism());
-        DataStreamSink sink = before.sinkTo(this.kafka);
-        Optional uid = context.generateUid(this.name.replace(' ', '-'));
+        DataStreamSink sink =
+                this.before.of(context, rows, InternalTypeInfo.of(this.written)).sinkTo(this.kafka);
+        Optional uid = context.generateUid("kafka");
         if (uid.isPresent()) {
-            before.uid((String) uid.get());
-            sink.uid((String) context.generateUid("kafka").get());
+            sink.uid((String) uid.get());
         }
         return sink;
     }

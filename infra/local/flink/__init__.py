@@ -41,8 +41,8 @@ TASK_HEAP_MB = int(os.environ.get("HEADWATER_FLINK_TASK_HEAP_MB", "896"))
 #: Room for the classes of the TaskManager: some 50 starts of all jobs at 20 MB each.
 METASPACE_MB = 1_024
 _FRAMEWORK_HEAP_MB = 128
-#: More would be collected more seldom, and stand still for longer.
-_YOUNG_MB = min((TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 4, 1_000)
+#: What waits for a checkpoint is copied by each collection: few of them cost least, and each stands still for longer.
+_YOUNG_MB = min((TASK_HEAP_MB + _FRAMEWORK_HEAP_MB) // 3, 3_000)
 #: What the heap begins with: the young generation can't be larger. A large heap is there at once, as in Flink's own
 #: scripts: each step of its growth is a collection of all of it. A small one shares the machine with everything else.
 _FIRST_MB = TASK_HEAP_MB + _FRAMEWORK_HEAP_MB if TASK_HEAP_MB >= 2_000 else max(256, _YOUNG_MB + 64)
@@ -175,6 +175,8 @@ TASKMANAGER = Component(
             "-XX:MaxDirectMemorySize=448m",
             # each start of a job leaves classes behind: the Kafka sink's admin clients end with the process only
             f"-XX:MaxMetaspaceSize={METASPACE_MB}m",
+            # below these, classes and compiled code are looked through by a collection of all of the heap
+            *(f"-XX:MetaspaceSize={METASPACE_MB // 4}m", "-XX:ReservedCodeCacheSize=512m"),
         ),
         "flink_metrics",
     ),

@@ -38,7 +38,7 @@ final class AdMoments {
         out.put((long) moment.lengthS);
         out.putSome(moment.eventId);
         byte[] more = Arrays.copyOf(out.bytes, out.position);
-        KeptByBucket.keepUntil(more, moment.publishedMs + keptMs);
+        KeptByBucket.keepUntil(more, 0, moment.publishedMs + keptMs);
         return more;
     }
 }

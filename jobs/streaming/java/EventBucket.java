@@ -31,13 +31,19 @@ public class EventBucket extends ScalarFunction {
 
     /** 64 bits of an id (any length): those of its two halves, mixed. Source: Steele et al. 2014, SplitMix64. */
     static long hash(byte[] id) {
-        long bits = id.length;
-        int at = 0;
-        for (; at + 8 <= id.length; at += 8) {
-            bits = mixed(bits ^ Long.reverseBytes(Packed.getLong(id, at)));
+        return hash(id, 0, id.length);
+    }
+
+    /** The same of an id that lies among other bytes. */
+    static long hash(byte[] bytes, int from, int size) {
+        long bits = size;
+        int at = from;
+        int end = from + size;
+        for (; at + 8 <= end; at += 8) {
+            bits = mixed(bits ^ Long.reverseBytes(Packed.getLong(bytes, at)));
         }
-        for (; at < id.length; at++) {
-            bits = mixed(bits ^ id[at]);
+        for (; at < end; at++) {
+            bits = mixed(bits ^ bytes[at]);
         }
         return bits;
     }

@@ -196,10 +196,10 @@ final class KeptByBucket {
         }
     }
 
-    /** Puts off the time at which a value is over, if that is later than what it says. */
-    static void keepUntil(byte[] value, long untilMs) {
-        if (Seconds.ms(Packed.getInt(value, 0)) < untilMs) {
-            Packed.putInt(value, 0, Seconds.of(untilMs));
+    /** Puts off the time at which the value that begins there is over, if that is later than what it says. */
+    static void keepUntil(byte[] bytes, int value, long untilMs) {
+        if (Seconds.ms(Packed.getInt(bytes, value)) < untilMs) {
+            Packed.putInt(bytes, value, Seconds.of(untilMs));
         }
     }
 }
