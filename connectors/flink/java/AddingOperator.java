@@ -89,22 +89,64 @@ final class AddingOperator extends HoldingOperator {
     }
 }
 
-/** The running sums of one key: few objects, because there may be many of them for as long as a checkpoint's interval. */
+/**
+ * The running sums of one key: small and few objects, because there may be many of them for as long as a checkpoint's
+ * interval, and each young collection copies them. Of forty numbers most keys have five.
+ */
 final class Sums {
     final int hash;
     final byte[] key;
-    final long[] numbers;
     /** The texts that are collected, which may repeat; null: none yet. */
     final PackedWriter[] collected;
     Sums next;
 
+    private byte[] columns = new byte[6];
+    private long[] numbers = new long[6];
+    private int count;
+
     Sums(int hash, byte[] key, AdditiveColumns columns, Sums next) {
         this.hash = hash;
         this.key = key;
-        this.numbers = new long[columns.numbers.length + columns.countTexts.length];
-        Arrays.fill(this.numbers, columns.sums, columns.numbers.length, Long.MIN_VALUE);
         this.collected = new PackedWriter[columns.unions.length];
         this.next = next;
+    }
+
+    void add(int column, long number) {
+        int at = of(column, 0L); // first: it may replace the array
+        this.numbers[at] += number;
+    }
+
+    void greater(int column, long number) {
+        int at = of(column, number);
+        this.numbers[at] = Math.max(this.numbers[at], number);
+    }
+
+    /** How many numbers there are, and each with its column, a place in `AdditiveColumns.numbers` or behind them. */
+    int count() {
+        return this.count;
+    }
+
+    int column(int at) {
+        return this.columns[at] & 0xff;
+    }
+
+    long number(int at) {
+        return this.numbers[at];
+    }
+
+    private int of(int column, long first) {
+        for (int i = 0; i < this.count; i++) {
+            if (this.columns[i] == (byte) column) {
+                return i;
+            }
+        }
+        if (this.count == this.columns.length) {
+            this.columns = Arrays.copyOf(this.columns, this.count * 2);
+            this.numbers = Arrays.copyOf(this.numbers, this.count * 2);
+        }
+        this.columns[this.count] = (byte) column;
+        this.numbers[this.count] = first;
+        return this.count++;
     }
 
     void collect(int union, StringData text) {

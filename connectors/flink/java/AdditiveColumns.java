@@ -58,6 +58,9 @@ final class AdditiveColumns implements Serializable {
             this.countTexts[i] = counts[i].substring(0, colon);
             this.countNames[i] = counts[i].substring(colon + 1);
         }
+        if (this.numbers.length + counts.length > 256) {
+            throw new ValidationException("additive-kafka: more than 256 numbers");
+        }
         this.absent = (String) options.get("absent");
         boolean[] additive = new boolean[row.getFieldCount()];
         mark(row, this.numbers, "BIGINT", additive);
@@ -135,17 +138,17 @@ final class AdditiveColumns implements Serializable {
     void add(Sums sums, RowData row) {
         for (int i = 0; i < this.sums; i++) {
             int column = this.numbers[i];
-            if (!row.isNullAt(column)) {
-                sums.numbers[i] += row.getLong(column);
+            if (!row.isNullAt(column) && row.getLong(column) != 0L) {
+                sums.add(i, row.getLong(column));
             }
         }
         for (int i = this.sums; i < this.numbers.length; i++) {
-            sums.numbers[i] = Math.max(sums.numbers[i], row.getLong(this.numbers[i]));
+            sums.greater(i, row.getLong(this.numbers[i]));
         }
         if (this.counted >= 0) {
             Integer count = (Integer) this.countOf.get(row.getString(this.counted));
             if (count != null) {
-                sums.numbers[count.intValue()]++;
+                sums.add(count.intValue(), 1L);
             }
         }
         for (int i = 0; i < this.unions.length; i++) {

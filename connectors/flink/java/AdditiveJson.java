@@ -42,10 +42,10 @@ final class AdditiveJson {
         JsonGenerator json = this.factory.createGenerator(this.out);
         json.writeStartObject();
         key(json, sums.key);
-        for (int i = 0; i < this.numbers.length; i++) {
-            if (sums.numbers[i] != 0) {
-                json.writeFieldName(this.numbers[i]);
-                json.writeNumber(sums.numbers[i]);
+        for (int i = 0; i < sums.count(); i++) {
+            if (sums.number(i) != 0) {
+                json.writeFieldName(this.numbers[sums.column(i)]);
+                json.writeNumber(sums.number(i));
             }
         }
         for (int i = 0; i < this.unions.length; i++) {

@@ -34,11 +34,13 @@ final class KafkaBehind implements DynamicTableSink {
     static final String TEXT = "VARCHAR";
     static final String BYTES = "VARBINARY";
 
+    private final String table;
     private final BeforeKafka before;
     private final RowType written;
     private final DynamicTableSink kafka;
 
-    private KafkaBehind(BeforeKafka before, RowType written, DynamicTableSink kafka) {
+    private KafkaBehind(String table, BeforeKafka before, RowType written, DynamicTableSink kafka) {
+        this.table = table;
         this.before = before;
         this.written = written;
         this.kafka = kafka;
@@ -67,6 +69,7 @@ final class KafkaBehind implements DynamicTableSink {
         DynamicTableSinkFactory kafka = (DynamicTableSinkFactory)
                 FactoryUtil.discoverFactory(context.getClassLoader(), DynamicTableSinkFactory.class, connector);
         return new KafkaBehind(
+                context.getObjectIdentifier().getObjectName(),
                 before,
                 (RowType) written.toPhysicalRowDataType().getLogicalType(),
                 kafka.createDynamicTableSink(behind));
@@ -128,11 +131,11 @@ final class KafkaBehind implements DynamicTableSink {
 
     public DynamicTableSink.SinkRuntimeProvider getSinkRuntimeProvider(DynamicTableSink.Context context) {
         Sink sink = ((SinkV2Provider) this.kafka.getSinkRuntimeProvider(context)).createSink();
-        return new KafkaBehindProvider(this.before, this.written, sink);
+        return new KafkaBehindProvider(this.table, this.before, this.written, sink);
     }
 
     public DynamicTableSink copy() {
-        return new KafkaBehind(this.before, this.written, this.kafka.copy());
+        return new KafkaBehind(this.table, this.before, this.written, this.kafka.copy());
     }
 
     public String asSummaryString() {
@@ -140,7 +143,7 @@ final class KafkaBehind implements DynamicTableSink {
     }
 }
 
-/** What happens to rows before the Kafka sink has them. The uid of an operator is its name with hyphens. */
+/** What happens to rows of a table before the Kafka sink has them. The uid of an operator is its name with hyphens. */
 abstract class BeforeKafka {
     final String name;
 
@@ -149,18 +152,19 @@ abstract class BeforeKafka {
     }
 
     /** The stream of the rows to be written, of type `written`. */
-    abstract DataStream of(ProviderContext context, DataStream rows, TypeInformation written);
+    abstract DataStream of(ProviderContext context, String table, DataStream rows, TypeInformation written);
 
     /** A stream's operator; `layout` ends its uid, so that state of another layout is not taken for its own. */
     static SingleOutputStreamOperator operator(
             ProviderContext context,
+            String table,
             DataStream of,
             String name,
             String layout,
             TypeInformation given,
             OneInputStreamOperator operator,
             int parallelism) {
-        SingleOutputStreamOperator made = of.transform(name, given, operator);
+        SingleOutputStreamOperator made = of.transform(name + " " + table, given, operator);
         made.setParallelism(parallelism);
         Optional uid = context.generateUid(name.replace(' ', '-'));
         if (uid.isPresent()) {
@@ -179,25 +183,27 @@ final class OneBeforeKafka extends BeforeKafka {
         this.operator = operator;
     }
 
-    DataStream of(ProviderContext context, DataStream rows, TypeInformation written) {
-        return operator(context, rows, this.name, "", written, this.operator, rows.getParallelism());
+    DataStream of(ProviderContext context, String table, DataStream rows, TypeInformation written) {
+        return operator(context, table, rows, this.name, "", written, this.operator, rows.getParallelism());
     }
 }
 
 final class KafkaBehindProvider implements DataStreamSinkProvider {
+    private final String table;
     private final BeforeKafka before;
     private final RowType written;
     private final Sink kafka;
 
-    KafkaBehindProvider(BeforeKafka before, RowType written, Sink kafka) {
+    KafkaBehindProvider(String table, BeforeKafka before, RowType written, Sink kafka) {
+        this.table = table;
         this.before = before;
         this.written = written;
         this.kafka = kafka;
     }
 
     public DataStreamSink consumeDataStream(ProviderContext context, DataStream rows) {
-        DataStreamSink sink =
-                this.before.of(context, rows, InternalTypeInfo.of(this.written)).sinkTo(this.kafka);
+        DataStream written = this.before.of(context, this.table, rows, InternalTypeInfo.of(this.written));
+        DataStreamSink sink = written.sinkTo(this.kafka).name(this.table);
         Optional uid = context.generateUid("kafka");
         if (uid.isPresent()) {
             sink.uid((String) uid.get());

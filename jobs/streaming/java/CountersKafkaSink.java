@@ -98,11 +98,11 @@ final class CountingBeforeKafka extends BeforeKafka {
         this.layout = layout;
     }
 
-    DataStream of(ProviderContext context, DataStream rows, TypeInformation written) {
+    DataStream of(ProviderContext context, String table, DataStream rows, TypeInformation written) {
         TypeInformation bytes = PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO;
-        DataStream gathered = operator(context, rows, "gather", "", bytes, this.gather, rows.getParallelism());
+        DataStream gathered = operator(context, table, rows, "gather", "", bytes, this.gather, rows.getParallelism());
         DataStream byBucket = gathered.keyBy(new BucketOfMessage(), BasicTypeInfo.INT_TYPE_INFO);
-        return operator(context, byBucket, this.name, this.layout, written, this.count, rows.getParallelism());
+        return operator(context, table, byBucket, this.name, this.layout, written, this.count, rows.getParallelism());
     }
 }
 
