@@ -52,13 +52,13 @@ def function_name(class_name: str) -> str:
 
 def functions(of: Iterable[Source]) -> dict[str, str]:
     """SQL function to class, of the sources that are Flink functions."""
-    is_function = re.compile(r"public (final )?class \w+ extends (ProcessTable|Table|Scalar|Aggregate)Function\b")
+    is_function = re.compile(r"public (final )?class \w+ extends \w+Function\b")
     return {function_name(name): f"headwater.{name}" for name, text in of if is_function.search(text)}
 
 
 def factories(of: Iterable[Source]) -> list[str]:
     """The classes among the sources that are formats or connectors."""
-    is_factory = re.compile(r"public (final )?class \w+ implements [^{]*Factory\b")
+    is_factory = re.compile(r"public (final )?class \w+ (extends|implements) [^{]*Factory\b")
     return [f"headwater.{name}" for name, text in of if is_factory.search(text)]
 
 

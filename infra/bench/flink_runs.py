@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from connectors.endpoints import Endpoints
 from connectors.flink import session as flink
 from connectors.flink.java_jar import compiled_jar, sources
-from connectors.flink.library import added_jars
 from connectors.flink.rest import FlinkRest
 from infra.bench.report import cpu_seconds
 from infra.bench.services import pid_of
 from jobs.streaming.application import Application
 from jobs.streaming.job import Job, View
-from jobs.streaming.own_java import own_java
+from jobs.streaming.own_java import lacking, own_java
 from jobs.streaming.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Bench:
         return self._finish(start)
 
     def _submit(self, session: StreamTableEnvironment, inserts: Iterable[str], *more: Path) -> str:
-        return flink.submit(session, inserts, self.rest.lacking([*added_jars(own_java()), *more]))
+        return flink.submit(session, inserts, lacking(self.rest, *more))
 
     def _remote(self) -> dict[str, str]:
         return flink.remote_target(self.where.flink_rest_url)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from connectors.flink import session as flink
-from connectors.flink.library import added_jars
 from connectors.flink.rest import LIVE_STATES, Deployment, FlinkRest, latest_checkpoint
 from connectors.flink.tables import Cluster
 from connectors.kafka import committed_offsets, create_topics, existing_topics
 from jobs.streaming.application import Application, jobs_of
 from jobs.streaming.lease import Leases
-from jobs.streaming.own_java import own_java
+from jobs.streaming.own_java import jars, lacking
 from schemas.errors import Refused, TimedOut, Unavailable
 from schemas.topics import AD_EVENTS, TOPICS
 
@@ -76,7 +75,7 @@ def submit(
     leases = _patiently(lambda: Leases(application.where), deadline_s)
     patience_s = max(1.0, deadline_s - time.monotonic())
     with leases.held(application.lease, lambda: _running(application, rest) is None, patience_s):
-        job_id = _start(application, session, rest.lacking(added_jars(own_java())))
+        job_id = _start(application, session, lacking(rest))
         rest.wait_until_running(job_id, max(1.0, deadline_s - time.monotonic()))
     log.info(
         "submitted",
@@ -92,7 +91,7 @@ def run(application: Application) -> str:
     """
     session = application.session({})
     with Leases(application.where).held(application.lease, lambda: True, timeout_s=0.0):
-        return _start(application, session, added_jars(own_java()))
+        return _start(application, session, jars())
 
 
 def backfill(application: Application, rest: FlinkRest, timeout_s: float) -> None:
@@ -106,7 +105,7 @@ def backfill(application: Application, rest: FlinkRest, timeout_s: float) -> Non
         raise Refused(f"{application.name} runs already: wait until it has finished, or cancel it")
     create_topics(application.output_topics)
     session = application.session(flink.remote_target(application.where.flink_rest_url))
-    job_id = flink.submit(session, application.statements()[1], rest.lacking(added_jars(own_java())))
+    job_id = flink.submit(session, application.statements()[1], lacking(rest))
     deadline_s = time.monotonic() + timeout_s
     while (state := next(d.state for d in rest.deployments() if d.job_id == job_id)) != "FINISHED":
         if state not in LIVE_STATES:

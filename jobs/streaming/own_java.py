@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 from connectors.flink.java_jar import Source, sources
+from connectors.flink.library import added_jars
+from connectors.flink.rest import FlinkRest
 from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas.campaign_metrics import PACKED_NUMBERS, PACKED_TEXTS
 from schemas.events import EVENT_TYPES, OLDEST_MS, SOURCES
@@ -32,6 +35,16 @@ final class EventContract {{
 }}
 """
     return (*sources("jobs.streaming"), ("EventContract", contract))
+
+
+def jars() -> list[Path]:
+    """All that a submission of ours needs beside Flink's distribution. Errors: those of library.added_jars."""
+    return added_jars(own_java())
+
+
+def lacking(rest: FlinkRest, *more: Path) -> list[Path]:
+    """The jars that have to go with a submission of ours to a cluster, `more` among them; none to one that has all."""
+    return rest.lacking([*jars(), *more])
 
 
 def _texts(names: Iterable[str]) -> str:

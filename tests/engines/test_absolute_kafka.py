@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import http.server
 import io
 import json
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +16,7 @@ from hypothesis import strategies as st
 from connectors.flink.tables import columns
 from schemas.codec import schema_text
 from tests.samples.flink_java import FlinkJava
+from tests.samples.one_id_registry import SCHEMA_ID, one_id_registry
 
 #: A row's values by column -> the record's bytes.
 Write = Callable[[Mapping[str, Any], str], bytes]
@@ -240,7 +239,7 @@ def test_a_row_that_does_not_fit_is_refused_before_anything_runs(
 class Latest:
     """The operator with an interval of 100 ms, at 1,000 ms on its clock; rows are (key, text, number)."""
 
-    def __init__(self, java: FlinkJava) -> None:
+    def __init__(self, java: FlinkJava, registry_url: str) -> None:
         self._java = java
         schema = json.dumps(
             {
@@ -254,9 +253,11 @@ class Latest:
             "ROW<`key` STRING NOT NULL, `text` STRING NOT NULL, `number` BIGINT>",
             java.jvm.java.lang.ClassLoader.getSystemClassLoader(),
         )
-        self._operator = java.new("LatestOperator", 0, java.new("RowAvroWriter", row, schema), None, 100)
+        subject = java.new("RegistrySubject", registry_url, "some-value", schema)
+        values = java.new("AvroValues", java.new("RowAvroWriter", row, schema), subject)
+        self._operator = java.new("LatestOperator", 0, values, 100)
         self._probe = java.new("OperatorProbe", self._operator)
-        java.call("LatestOperator", "begin", self._operator, 263)
+        java.call("LatestOperator", "begin", self._operator)
 
     def take(self, key: str, text: str, number: int | None) -> None:
         row = row_data(self._java, {"key": key, "text": text, "number": number})
@@ -289,7 +290,8 @@ class Latest:
 
 @pytest.fixture
 def latest(java: FlinkJava) -> Latest:
-    return Latest(java)
+    with one_id_registry() as registry:
+        return Latest(java, registry.url)
 
 
 def test_the_last_row_of_each_key_is_written_when_the_interval_is_over(latest: Latest) -> None:
@@ -327,21 +329,7 @@ def test_many_keys_do_not_wait(latest: Latest) -> None:
 
 
 def test_the_registry_is_asked_for_the_id_of_the_schema(java: FlinkJava) -> None:
-    asked = []
-
-    class Registry(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b'{"id": 263}')
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Registry) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        subject = java.new("RegistrySubject", f"http://127.0.0.1:{server.server_port}", "some-value", NULLABLE)
-        assert java.call("RegistrySubject", "schemaId", subject) == 263
-        server.shutdown()
-    assert asked == [("/subjects/some-value/versions", {"schema": NULLABLE})]
+    with one_id_registry() as registry:
+        subject = java.new("RegistrySubject", registry.url, "some-value", NULLABLE)
+        assert java.call("RegistrySubject", "schemaId", subject) == SCHEMA_ID
+    assert registry.asked == [("/subjects/some-value/versions", {"schema": NULLABLE})]

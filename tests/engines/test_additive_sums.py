@@ -23,7 +23,7 @@ def test_sums_and_maxima_are_those_of_their_columns(flink: FlinkJava, used: int)
         "ROW<`minute` BIGINT>", flink.jvm.java.lang.ClassLoader.getSystemClassLoader()
     )
     columns = flink.new("AdditiveColumns", row, flink.jvm.java.util.HashMap())
-    sums = flink.new("Sums", 1, b"key", columns, None)
+    sums = flink.new("Sums", 1, b"key", columns)
     added: dict[int, int] = {}
     greatest: dict[int, int] = {}
     for _ in range(used * 5):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import io
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +14,7 @@ from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, insert_statement
 from schemas.codec import decode, parsed_schema, split_header
+from tests.samples.one_id_registry import SCHEMA_ID, one_id_registry
 
 if TYPE_CHECKING:
     from pyflink.table import StreamTableEnvironment
@@ -49,7 +46,7 @@ public final class CountersKept implements DynamicTableSinkFactory {{
     }}
 
     public DynamicTableSink createDynamicTableSink(DynamicTableFactory.Context context) {{
-        return CountersKafkaSink.behind(context, "kept");
+        return new CountersKafkaSink().sink(context, "kept");
     }}
 }}
 """,
@@ -181,8 +178,8 @@ def counted_rows(
     sink = SINKS[output.table]
     path = folder / f"{output.table}.kept"
     path.unlink(missing_ok=True)
-    with registry() as url:
-        ddl = sink.ddl("test", Cluster("nobody:1", url), settings)
+    with one_id_registry() as registry:
+        ddl = sink.ddl("test", Cluster("nobody:1", registry.url), settings)
         ddl = ddl.replace(f"'{COUNTERS_KAFKA}'", f"'{_KEPT}'").replace(f"'{sink.topic.name}'", f"'{path}'")
         session.execute_sql(ddl)
         session.execute_sql(insert_statement(output)).wait()
@@ -190,29 +187,6 @@ def counted_rows(
     while size := source.read(4):
         key = source.read(int.from_bytes(size, "big")).decode()
         schema_id, value = split_header(source.read(int.from_bytes(source.read(4), "big")))
-        assert schema_id == _SCHEMA_ID
+        assert schema_id == SCHEMA_ID
         found.append({"counter_key": key, **decode(value, parsed_schema("counter_bucket"))})
     return found
-
-
-_SCHEMA_ID = 263
-
-
-@contextmanager
-def registry() -> Iterator[str]:
-    """Address of a registry in which any schema has one id."""
-
-    class Registry(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(f'{{"id": {_SCHEMA_ID}}}'.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()

@@ -12,38 +12,19 @@
 // Every other option is the `kafka` connector's own.
 package headwater;
 
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.factories.DynamicTableFactory;
-import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.types.logical.RowType;
 
-public final class AbsoluteKafkaSink implements DynamicTableSinkFactory {
-    public String factoryIdentifier() {
-        return "absolute-kafka";
+public final class AbsoluteKafkaSink extends KafkaSinkFactory {
+    public AbsoluteKafkaSink() {
+        super("absolute", new String[] {"key", "schema", "url", "subject", "interval.ms"});
     }
 
-    public Set requiredOptions() {
-        return new HashSet();
-    }
-
-    public Set optionalOptions() {
-        return new HashSet();
-    }
-
-    public DynamicTableSink createDynamicTableSink(DynamicTableFactory.Context context) {
-        Map kafka = new HashMap();
-        Map own = KafkaBehind.options(context, "absolute.", kafka);
-        RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
-        KafkaBehind.need(own, "absolute.", new String[] {"key", "schema", "url", "subject", "interval.ms"});
+    DynamicTableSink sink(DynamicTableFactory.Context context, RowType row, Map own, String connector, Map others) {
         LatestOperator latest = new LatestOperator(
-                KafkaBehind.keyColumn(row, own, KafkaBehind.TEXT),
-                new RowAvroWriter(row, (String) own.get("schema")),
-                RegistrySubject.of(own),
-                Long.parseLong((String) own.get("interval.ms")));
-        return KafkaBehind.ofBytes(context, new OneBeforeKafka("keep latest", latest), KafkaBehind.KAFKA, kafka);
+                keyColumn(row, own, new String[] {TEXT}), AvroValues.of(row, own), number(own, "interval.ms"));
+        return KafkaBehind.ofBytes(context, new OneBeforeKafka("keep latest", latest), connector, others);
     }
 }

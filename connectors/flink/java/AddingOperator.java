@@ -16,8 +16,7 @@ final class AddingOperator extends HoldingOperator {
     private final AdditiveColumns columns;
 
     private transient AdditiveKey key;
-    private transient Sums[] table;
-    private transient int rows;
+    private transient HeldTable table;
     private transient AdditiveJson json;
     private transient StreamRecord out;
 
@@ -31,8 +30,7 @@ final class AddingOperator extends HoldingOperator {
         this.key = new AdditiveKey(this.columns);
         this.columns.open();
         this.json = new AdditiveJson(this.columns);
-        this.table = new Sums[1024];
-        this.rows = 0;
+        this.table = new HeldTable();
         this.out = new StreamRecord(null);
     }
 
@@ -40,52 +38,26 @@ final class AddingOperator extends HoldingOperator {
         RowData row = (RowData) element.getValue();
         this.key.of(row);
         int hash = this.key.hash();
-        int at = hash & (this.table.length - 1);
-        Sums sums = this.table[at];
+        Sums sums = (Sums) this.table.first(hash);
         while (sums != null && !(sums.hash == hash && this.key.is(sums.key))) {
-            sums = sums.next;
+            sums = (Sums) sums.next;
         }
         if (sums == null) {
-            sums = new Sums(hash, this.key.copy(), this.columns, this.table[at]);
-            this.table[at] = sums;
-            this.rows++;
-            if (this.rows > this.table.length) {
-                grow();
-            }
+            sums = new Sums(hash, this.key.copy(), this.columns);
+            this.table.add(sums);
         }
         this.columns.add(sums, row);
-        if (this.rows >= MOST_ROWS) {
+        if (this.table.count() >= MOST_ROWS) {
             flush();
         }
     }
 
     void flush() throws Exception {
-        if (this.rows == 0) {
-            return;
+        Held[] all = this.table.taken();
+        for (int i = 0; i < all.length; i++) {
+            this.out.replace(GenericRowData.of(new Object[] {this.json.of((Sums) all[i])}));
+            this.output.collect(this.out);
         }
-        for (int i = 0; i < this.table.length; i++) {
-            for (Sums sums = this.table[i]; sums != null; sums = sums.next) {
-                this.out.replace(GenericRowData.of(new Object[] {this.json.of(sums)}));
-                this.output.collect(this.out);
-            }
-            this.table[i] = null;
-        }
-        this.rows = 0;
-    }
-
-    private void grow() {
-        Sums[] larger = new Sums[this.table.length * 4];
-        for (int i = 0; i < this.table.length; i++) {
-            Sums sums = this.table[i];
-            while (sums != null) {
-                Sums next = sums.next;
-                int at = sums.hash & (larger.length - 1);
-                sums.next = larger[at];
-                larger[at] = sums;
-                sums = next;
-            }
-        }
-        this.table = larger;
     }
 }
 
@@ -93,22 +65,19 @@ final class AddingOperator extends HoldingOperator {
  * The running sums of one key: small and few objects, because there may be many of them for as long as a checkpoint's
  * interval, and each young collection copies them. Of forty numbers most keys have five.
  */
-final class Sums {
-    final int hash;
+final class Sums extends Held {
     final byte[] key;
     /** The texts that are collected, which may repeat; null: none yet. */
     final PackedWriter[] collected;
-    Sums next;
 
     private byte[] columns = new byte[6];
     private long[] numbers = new long[6];
     private int count;
 
-    Sums(int hash, byte[] key, AdditiveColumns columns, Sums next) {
-        this.hash = hash;
+    Sums(int hash, byte[] key, AdditiveColumns columns) {
+        super(hash);
         this.key = key;
         this.collected = new PackedWriter[columns.unions.length];
-        this.next = next;
     }
 
     void add(int column, long number) {

@@ -15,39 +15,24 @@
 package headwater;
 
 import java.util.Collections;
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 import org.apache.flink.table.api.DataTypes;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.catalog.ResolvedSchema;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
 import org.apache.flink.table.factories.DynamicTableFactory;
-import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.types.logical.RowType;
 
-public final class AdditiveKafkaSink implements DynamicTableSinkFactory {
-    public String factoryIdentifier() {
-        return "additive-kafka";
+public final class AdditiveKafkaSink extends KafkaSinkFactory {
+    public AdditiveKafkaSink() {
+        super("additive", new String[0]);
     }
 
-    public Set requiredOptions() {
-        return new HashSet();
-    }
-
-    public Set optionalOptions() {
-        return new HashSet();
-    }
-
-    public DynamicTableSink createDynamicTableSink(DynamicTableFactory.Context context) {
-        Map kafka = new HashMap();
-        Map own = KafkaBehind.options(context, "additive.", kafka);
-        RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
+    DynamicTableSink sink(DynamicTableFactory.Context context, RowType row, Map own, String connector, Map others) {
         AddingOperator addUp = new AddingOperator(new AdditiveColumns(row, own));
-        kafka.put("format", "raw");
+        others.put("format", "raw");
         ResolvedSchema written =
                 ResolvedSchema.of(Collections.singletonList(Column.physical("json", DataTypes.BYTES())));
-        return KafkaBehind.of(context, new OneBeforeKafka("add up", addUp), written, KafkaBehind.KAFKA, kafka);
+        return KafkaBehind.of(context, new OneBeforeKafka("add up", addUp), written, connector, others);
     }
 }

@@ -8,71 +8,45 @@
 // Every other option is the `kafka` connector's own.
 package headwater;
 
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 import org.apache.flink.streaming.api.operators.AbstractStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.factories.DynamicTableFactory;
-import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.types.logical.RowType;
 
-public final class AvroKafkaSink implements DynamicTableSinkFactory {
-    public String factoryIdentifier() {
-        return "avro-kafka";
+public final class AvroKafkaSink extends KafkaSinkFactory {
+    public AvroKafkaSink() {
+        super("avro", new String[] {"key", "schema", "url", "subject"});
     }
 
-    public Set requiredOptions() {
-        return new HashSet();
-    }
-
-    public Set optionalOptions() {
-        return new HashSet();
-    }
-
-    public DynamicTableSink createDynamicTableSink(DynamicTableFactory.Context context) {
-        Map kafka = new HashMap();
-        Map own = KafkaBehind.options(context, "avro.", kafka);
-        KafkaBehind.need(own, "avro.", new String[] {"key", "schema", "url", "subject"});
-        RowType row = (RowType) context.getPhysicalRowDataType().getLogicalType();
-        boolean textKey = KafkaBehind.isText(row, row.getFieldIndex((String) own.get("key")));
-        WriteOperator write = new WriteOperator(
-                KafkaBehind.keyColumn(row, own, textKey ? KafkaBehind.TEXT : KafkaBehind.BYTES),
-                textKey,
-                new RowAvroWriter(row, (String) own.get("schema")),
-                RegistrySubject.of(own));
-        return KafkaBehind.ofBytes(context, new OneBeforeKafka("write", write), KafkaBehind.KAFKA, kafka);
+    DynamicTableSink sink(DynamicTableFactory.Context context, RowType row, Map own, String connector, Map others) {
+        int key = keyColumn(row, own, new String[] {TEXT, BYTES});
+        boolean textKey = row.getTypeAt(key).getTypeRoot().name().equals(TEXT);
+        WriteOperator write = new WriteOperator(key, textKey, AvroValues.of(row, own));
+        return KafkaBehind.ofBytes(context, new OneBeforeKafka("write", write), connector, others);
     }
 }
 
-/** Gives (key, value) as bytes; the value in the Confluent wire format. */
+/** Gives (key, value) as bytes. */
 final class WriteOperator extends AbstractStreamOperator implements OneInputStreamOperator {
     private static final long serialVersionUID = 1L;
 
     private final int key;
     private final boolean textKey;
-    private final RowAvroWriter writer;
-    private final RegistrySubject subject;
+    private final AvroValues values;
 
-    private transient AvroValues values;
-    private transient StreamRecord out;
-
-    WriteOperator(int key, boolean textKey, RowAvroWriter writer, RegistrySubject subject) {
+    WriteOperator(int key, boolean textKey, AvroValues values) {
         this.key = key;
         this.textKey = textKey;
-        this.writer = writer;
-        this.subject = subject;
+        this.values = values;
     }
 
     public void open() throws Exception {
         super.open();
-        this.values = new AvroValues(this.writer, this.subject.schemaId());
-        this.out = new StreamRecord(null);
+        this.values.open();
     }
 
     public void processElement(StreamRecord element) throws Exception {
@@ -81,6 +55,6 @@ final class WriteOperator extends AbstractStreamOperator implements OneInputStre
         if (!row.isNullAt(this.key)) {
             key = this.textKey ? row.getString(this.key).toBytes() : row.getBinary(this.key);
         }
-        this.output.collect(this.out.replace(GenericRowData.of(new Object[] {key, this.values.of(row)})));
+        this.output.collect(this.values.record(key, this.values.of(row)));
     }
 }

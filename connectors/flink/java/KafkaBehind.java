@@ -3,7 +3,6 @@ package headwater;
 
 import java.util.Arrays;
 import java.util.HashMap;
-import java.util.Iterator;
 import java.util.Map;
 import java.util.Optional;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
@@ -13,7 +12,6 @@ import org.apache.flink.streaming.api.datastream.DataStreamSink;
 import org.apache.flink.streaming.api.datastream.SingleOutputStreamOperator;
 import org.apache.flink.streaming.api.operators.OneInputStreamOperator;
 import org.apache.flink.table.api.DataTypes;
-import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.catalog.Column;
 import org.apache.flink.table.catalog.ResolvedCatalogTable;
 import org.apache.flink.table.catalog.ResolvedSchema;
@@ -30,10 +28,6 @@ import org.apache.flink.table.types.logical.RowType;
 
 /** Insert-only rows go to our operators, and what they give to the Kafka sink. */
 final class KafkaBehind implements DynamicTableSink {
-    static final String KAFKA = "kafka";
-    static final String TEXT = "VARCHAR";
-    static final String BYTES = "VARBINARY";
-
     private final String table;
     private final BeforeKafka before;
     private final RowType written;
@@ -88,43 +82,6 @@ final class KafkaBehind implements DynamicTableSink {
         return of(context, before, written, connector, options);
     }
 
-    /** The column that option `key` names. Errors: ValidationException when there is none of type `type`. */
-    static int keyColumn(RowType row, Map own, String type) {
-        int key = row.getFieldIndex((String) own.get("key"));
-        if (key < 0 || !row.getTypeAt(key).getTypeRoot().name().equals(type)) {
-            throw new ValidationException("the key is no column of type " + type + ": " + own.get("key"));
-        }
-        return key;
-    }
-
-    static boolean isText(RowType row, int column) {
-        return column >= 0 && row.getTypeAt(column).getTypeRoot().name().equals(TEXT);
-    }
-
-    /** The table's options that begin with `prefix`, without it; all others are added to `others`. */
-    static Map options(DynamicTableFactory.Context context, String prefix, Map others) {
-        Map own = new HashMap();
-        for (Iterator all = context.getCatalogTable().getOptions().entrySet().iterator(); all.hasNext();) {
-            Map.Entry option = (Map.Entry) all.next();
-            String name = (String) option.getKey();
-            if (name.startsWith(prefix)) {
-                own.put(name.substring(prefix.length()), option.getValue());
-            } else {
-                others.put(name, option.getValue());
-            }
-        }
-        return own;
-    }
-
-    /** Errors: ValidationException when one of the options is not there. */
-    static void need(Map own, String prefix, String[] names) {
-        for (int i = 0; i < names.length; i++) {
-            if (own.get(names[i]) == null) {
-                throw new ValidationException("no option " + prefix + names[i]);
-            }
-        }
-    }
-
     public ChangelogMode getChangelogMode(ChangelogMode requested) {
         return ChangelogMode.insertOnly();
     }
@@ -154,7 +111,7 @@ abstract class BeforeKafka {
     /** The stream of the rows to be written, of type `written`. */
     abstract DataStream of(ProviderContext context, String table, DataStream rows, TypeInformation written);
 
-    /** A stream's operator; `layout` ends its uid, so that state of another layout is not taken for its own. */
+    /** A stream's operator, of as many subtasks; `layout` ends its uid, so that state of another layout is not taken for its own. */
     static SingleOutputStreamOperator operator(
             ProviderContext context,
             String table,
@@ -162,10 +119,9 @@ abstract class BeforeKafka {
             String name,
             String layout,
             TypeInformation given,
-            OneInputStreamOperator operator,
-            int parallelism) {
+            OneInputStreamOperator operator) {
         SingleOutputStreamOperator made = of.transform(name + " " + table, given, operator);
-        made.setParallelism(parallelism);
+        made.setParallelism(of.getParallelism());
         Optional uid = context.generateUid(name.replace(' ', '-'));
         if (uid.isPresent()) {
             made.uid((String) uid.get() + layout);
@@ -184,7 +140,7 @@ final class OneBeforeKafka extends BeforeKafka {
     }
 
     DataStream of(ProviderContext context, String table, DataStream rows, TypeInformation written) {
-        return operator(context, table, rows, this.name, "", written, this.operator, rows.getParallelism());
+        return operator(context, table, rows, this.name, "", written, this.operator);
     }
 }
 

@@ -5,40 +5,34 @@ import java.util.HashMap;
 import java.util.Iterator;
 import java.util.Map;
 import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
-/** Gives (key, value) as bytes; the value in the Confluent wire format. */
+/** Gives (key, value) as bytes. */
 final class LatestOperator extends HoldingOperator {
     private static final long serialVersionUID = 1L;
     /** Keys that are written though it is not time yet: a bound of memory. */
     private static final int MOST_KEYS = 10000;
 
     private final int key;
-    private final RowAvroWriter writer;
-    private final RegistrySubject subject;
+    private final AvroValues values;
 
     private transient Map latest;
-    private transient AvroValues values;
-    private transient StreamRecord out;
 
-    LatestOperator(int key, RowAvroWriter writer, RegistrySubject subject, long intervalMs) {
+    LatestOperator(int key, AvroValues values, long intervalMs) {
         super(intervalMs);
         this.key = key;
-        this.writer = writer;
-        this.subject = subject;
+        this.values = values;
     }
 
     public void open() throws Exception {
         super.open();
-        begin(this.subject.schemaId());
+        begin();
     }
 
-    void begin(int schemaId) {
+    void begin() throws Exception {
+        this.values.open();
         this.latest = new HashMap();
-        this.values = new AvroValues(this.writer, schemaId);
-        this.out = new StreamRecord(null);
     }
 
     public void processElement(StreamRecord element) throws Exception {
@@ -61,8 +55,7 @@ final class LatestOperator extends HoldingOperator {
         for (Iterator all = this.latest.entrySet().iterator(); all.hasNext();) {
             Map.Entry one = (Map.Entry) all.next();
             byte[] key = ((BinaryStringData) one.getKey()).toBytes();
-            this.out.replace(GenericRowData.of(new Object[] {key, ((Latest) one.getValue()).value}));
-            this.output.collect(this.out);
+            this.output.collect(this.values.record(key, ((Latest) one.getValue()).value));
         }
         this.latest.clear();
     }

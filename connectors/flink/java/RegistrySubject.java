@@ -10,7 +10,6 @@ import java.io.Serializable;
 import java.net.HttpURLConnection;
 import java.net.URL;
 import java.nio.charset.StandardCharsets;
-import java.util.Map;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
@@ -28,12 +27,6 @@ final class RegistrySubject implements Serializable {
         this.url = url;
         this.subject = subject;
         this.schema = schema;
-    }
-
-    /** Of a connector's options `url`, `subject` and `schema`. */
-    static RegistrySubject of(Map options) {
-        return new RegistrySubject(
-                (String) options.get("url"), (String) options.get("subject"), (String) options.get("schema"));
     }
 
     /** The schema's id; it is registered if it is new. */

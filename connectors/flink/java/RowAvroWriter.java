@@ -3,7 +3,6 @@
 package headwater;
 
 import java.io.Serializable;
-import java.util.Arrays;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.table.api.ValidationException;
@@ -98,22 +97,5 @@ final class RowAvroWriter implements Serializable {
                     out.put(row.getBoolean(column));
             }
         }
-    }
-}
-
-/** Rows as values of Kafka records, in the Confluent wire format. */
-final class AvroValues {
-    private final RowAvroWriter writer;
-    private final PackedWriter value = new PackedWriter(256);
-
-    AvroValues(RowAvroWriter writer, int schemaId) {
-        this.writer = writer;
-        this.value.put(RegistrySubject.header(schemaId), 0, RegistrySubject.HEADER_BYTES);
-    }
-
-    byte[] of(RowData row) {
-        this.value.position = RegistrySubject.HEADER_BYTES;
-        this.writer.write(row, this.value);
-        return Arrays.copyOf(this.value.bytes, this.value.position);
     }
 }

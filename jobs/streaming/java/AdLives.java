@@ -27,33 +27,28 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
-import org.apache.flink.table.functions.SpecializedFunction;
-import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
-public class AdLives extends ProcessTableFunction implements SpecializedFunction {
+public class AdLives extends DeduplicatingFunction {
     private static final long CLEARED_EVERY_MS = 600000;
 
-    private transient DataType row;
     private transient AdLifeColumns columns;
     private transient KeptByBucket buckets;
     private transient AdLife life;
     private transient PackedWriter out;
 
-    public UserDefinedFunction specialize(SpecializedFunction.SpecializedContext context) {
-        AdLives special = new AdLives();
-        special.row = EventOutput.row(context);
-        return special;
+    DeduplicatingFunction another() {
+        return new AdLives();
     }
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
         state.put("lives", KeptByBucket.state());
         StaticArgument[] arguments = new StaticArgument[] {
-            EventOutput.input(this.row),
+            input(),
             StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("id_buckets", (DataType) DataTypes.INT().notNull(), false),

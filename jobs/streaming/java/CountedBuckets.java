@@ -9,7 +9,6 @@ package headwater;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.HashMap;
-import java.util.Iterator;
 import java.util.Map;
 import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.data.GenericRowData;
@@ -43,7 +42,7 @@ final class CountedBuckets {
         this.buckets = new KeptByBucket(buckets, CLEARED_EVERY_MS);
     }
 
-    /** The type of the rows that `rows` gives: the value's fields in Kafka. */
+    /** The type of a changed bucket's row: the value's fields in Kafka. */
     static RowType rowType() {
         LogicalType text = new VarCharType(false, VarCharType.MAX_LENGTH);
         LogicalType number = new BigIntType(false);
@@ -134,24 +133,25 @@ final class CountedBuckets {
         CounterRule rule = this.rules.rules[message[addition] & 0xff];
         long scope = Packed.getLong(message, addition + GatheredCounts.SCOPE);
         long delta = Packed.getLong(message, addition + GatheredCounts.DELTA);
-        int size = rule.scoped ? SCOPED_BYTES : PLAIN_BYTES;
+        boolean scoped = rule.entity.scoped;
+        int size = scoped ? SCOPED_BYTES : PLAIN_BYTES;
         byte[] bytes = this.buckets.bytes();
         Gathered.later(bytes, bucket + 24, Packed.getLong(message, addition + GatheredCounts.ADDED_MS));
         int entry = bucket + HEADER_BYTES;
         int end = entry + (int) Packed.getLong(bytes, bucket + 32);
         while (entry < end
-                && !(bytes[entry] == rule.code && (!rule.scoped || Packed.getLong(bytes, entry + 1) == scope))) {
+                && !(bytes[entry] == rule.code && (!scoped || Packed.getLong(bytes, entry + 1) == scope))) {
             entry += size;
         }
         if (entry == end) {
             grow(entity, key, bucket, end, size);
             bytes = this.buckets.bytes();
             bytes[entry] = rule.code;
-            if (rule.scoped) {
+            if (scoped) {
                 Packed.putLong(bytes, entry + 1, scope);
             }
         }
-        if (!rule.scoped) {
+        if (!scoped) {
             Packed.putLong(bytes, entry + 1, Packed.getLong(bytes, entry + 1) + delta);
             return;
         }
@@ -196,18 +196,11 @@ final class CountedBuckets {
         return this.changed.size();
     }
 
-    /** Those buckets, each with its key in Kafka and as a row of `rowType`; nothing has changed any more. */
-    void give(Taker taker) throws Exception {
-        for (Iterator all = this.changed.keySet().iterator(); all.hasNext();) {
-            ChangedBucket one = (ChangedBucket) all.next();
-            taker.take(one.key(), one.row());
-        }
+    /** Those buckets; nothing has changed any more. */
+    ChangedBucket[] taken() {
+        ChangedBucket[] taken = (ChangedBucket[]) this.changed.keySet().toArray(new ChangedBucket[0]);
         this.changed.clear();
-    }
-
-    /** Who gets the changed buckets. */
-    interface Taker {
-        void take(byte[] key, RowData row) throws Exception;
+        return taken;
     }
 }
 
@@ -230,6 +223,7 @@ final class ChangedBucket {
         return this.hash == that.hash && this.bucketS == that.bucketS && this.startS == that.startS;
     }
 
+    /** A row of `CountedBuckets.rowType`. */
     RowData row() {
         int middle = 0;
         while (this.entity[middle] != Packed.SEPARATOR) {
@@ -245,6 +239,7 @@ final class ChangedBucket {
         });
     }
 
+    /** Its key in Kafka. */
     byte[] key() {
         byte[] length = Long.toString(this.bucketS).getBytes(StandardCharsets.ISO_8859_1);
         byte[] start = Long.toString(this.startS).getBytes(StandardCharsets.ISO_8859_1);

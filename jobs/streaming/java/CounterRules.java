@@ -12,8 +12,8 @@ import org.apache.flink.table.data.StringData;
 import org.apache.flink.table.data.binary.BinaryStringData;
 
 /**
- * A line per counter, fields separated by a space: code, entity, numbers of the entity's ids (joined by `/`), number of
- * the id that must be absent or -, number of the scope's id or -, event types (separated by a comma), bucket_s,
+ * A line per counter, fields separated by a space: code, entity, numbers of the entity's ids (separated by a comma),
+ * number of the id that must be absent or -, number of the scope's id or -, event types (separated by a comma), bucket_s,
  * retention_s, and 1 when it sums cost_micros instead of counting. How ids are numbered says EventIds.
  */
 final class CounterRules {
@@ -37,13 +37,10 @@ final class CounterRules {
                 byEntity.put(parts[1], entity);
                 found.add(entity);
             }
-            this.rules[i] = new CounterRule(i, parts);
+            this.rules[i] = new CounterRule(i, entity, parts);
             entity.add(this.rules[i]);
         }
         this.entities = (EntityRules[]) found.toArray(new EntityRules[0]);
-        for (int i = 0; i < this.rules.length; i++) {
-            this.rules[i].scoped = ((EntityRules) byEntity.get(lines[i].split(" ")[1])).scoped;
-        }
     }
 
     /** The greatest number of an id. */
@@ -69,6 +66,7 @@ final class EntityRules {
     final int[] ids;
     final int absent;
     CounterRule[] rules = new CounterRule[0];
+    /** Whether any of them has scopes: then the entries of all have room for one. */
     boolean scoped;
     long types;
 
@@ -96,6 +94,7 @@ final class CounterRule {
 
     /** Its place in the declaration. */
     final byte number;
+    final EntityRules entity;
     final byte code;
     final int scope;
     /** A bit for each type of events that it counts. */
@@ -103,11 +102,10 @@ final class CounterRule {
     final long bucketS;
     final long retentionS;
     final boolean sumsCost;
-    /** Whether any counter of its entity has scopes: then all have room for one. */
-    boolean scoped;
 
-    CounterRule(int number, String[] parts) {
+    CounterRule(int number, EntityRules entity, String[] parts) {
         this.number = (byte) number;
+        this.entity = entity;
         this.code = (byte) Integer.parseInt(parts[0]);
         this.scope = number(parts[4]);
         long types = 0;

@@ -16,10 +16,7 @@
 // Every other option is the `kafka` connector's own.
 package headwater;
 
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 import org.apache.flink.api.common.state.State;
 import org.apache.flink.api.common.state.ValueState;
 import org.apache.flink.api.common.state.ValueStateDescriptor;
@@ -33,56 +30,34 @@ import org.apache.flink.streaming.runtime.streamrecord.StreamRecord;
 import org.apache.flink.table.api.dataview.MapView;
 import org.apache.flink.table.connector.ProviderContext;
 import org.apache.flink.table.connector.sink.DynamicTableSink;
-import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.factories.DynamicTableFactory;
-import org.apache.flink.table.factories.DynamicTableSinkFactory;
+import org.apache.flink.table.types.logical.RowType;
 
-public final class CountersKafkaSink implements DynamicTableSinkFactory {
+public final class CountersKafkaSink extends KafkaSinkFactory {
     /** Columns that are no ids: four before them, one behind. */
     private static final int OTHER_COLUMNS = 5;
 
-    public String factoryIdentifier() {
-        return "counters-kafka";
-    }
-
-    public Set requiredOptions() {
-        return new HashSet();
-    }
-
-    public Set optionalOptions() {
-        return new HashSet();
-    }
-
-    public DynamicTableSink createDynamicTableSink(DynamicTableFactory.Context context) {
-        return behind(context, KafkaBehind.KAFKA);
-    }
-
-    /** Writes to a connector: Kafka but in tests. */
-    static DynamicTableSink behind(DynamicTableFactory.Context context, String connector) {
-        Map others = new HashMap();
-        Map own = KafkaBehind.options(context, "counters.", others);
-        KafkaBehind.need(own, "counters.", new String[] {
+    public CountersKafkaSink() {
+        super("counters", new String[] {
             "declaration", "kept.s", "buckets", "gather.ms", "interval.ms", "url", "subject", "schema"
         });
+    }
+
+    DynamicTableSink sink(DynamicTableFactory.Context context, RowType row, Map own, String connector, Map others) {
         String declaration = (String) own.get("declaration");
-        int buckets = number(own, "buckets");
-        int idColumns = context.getPhysicalRowDataType().getLogicalType().getChildren().size() - OTHER_COLUMNS;
+        int buckets = (int) number(own, "buckets");
+        int idColumns = row.getFieldCount() - OTHER_COLUMNS;
         CountingBeforeKafka before = new CountingBeforeKafka(
                 new GatherOperator(declaration, idColumns, buckets, number(own, "gather.ms")),
                 new CountOperator(
                         declaration,
                         buckets,
                         number(own, "kept.s") * 1000L,
-                        new RowAvroWriter(CountedBuckets.rowType(), (String) own.get("schema")),
-                        RegistrySubject.of(own),
+                        AvroValues.of(CountedBuckets.rowType(), own),
                         number(own, "interval.ms")),
                 "_" + buckets);
         return KafkaBehind.ofBytes(context, before, connector, others);
-    }
-
-    private static int number(Map own, String name) {
-        return Integer.parseInt((String) own.get(name));
     }
 }
 
@@ -100,9 +75,9 @@ final class CountingBeforeKafka extends BeforeKafka {
 
     DataStream of(ProviderContext context, String table, DataStream rows, TypeInformation written) {
         TypeInformation bytes = PrimitiveArrayTypeInfo.BYTE_PRIMITIVE_ARRAY_TYPE_INFO;
-        DataStream gathered = operator(context, table, rows, "gather", "", bytes, this.gather, rows.getParallelism());
+        DataStream gathered = operator(context, table, rows, "gather", "", bytes, this.gather);
         DataStream byBucket = gathered.keyBy(new BucketOfMessage(), BasicTypeInfo.INT_TYPE_INFO);
-        return operator(context, table, byBucket, this.name, this.layout, written, this.count, rows.getParallelism());
+        return operator(context, table, byBucket, this.name, this.layout, written, this.count);
     }
 }
 
@@ -157,8 +132,8 @@ final class GatherOperator extends HoldingOperator {
     }
 }
 
-/** Takes messages of GatheredCounts, gives (key, value) as bytes; the value in the Confluent wire format. */
-final class CountOperator extends HoldingOperator implements CountedBuckets.Taker {
+/** Takes messages of GatheredCounts, gives (key, value) as bytes. */
+final class CountOperator extends HoldingOperator {
     private static final long serialVersionUID = 1L;
     /** Buckets that are written though it is not time yet: a bound of memory. */
     private static final int MOST_BUCKETS = 20000;
@@ -166,36 +141,25 @@ final class CountOperator extends HoldingOperator implements CountedBuckets.Take
     private final String declaration;
     private final int buckets;
     private final long keptMs;
-    private final RowAvroWriter writer;
-    private final RegistrySubject subject;
+    private final AvroValues values;
 
     private transient CountedBuckets counted;
     private transient OneValue state;
-    private transient AvroValues values;
-    private transient StreamRecord out;
 
-    CountOperator(
-            String declaration,
-            int buckets,
-            long keptMs,
-            RowAvroWriter writer,
-            RegistrySubject subject,
-            long intervalMs) {
+    CountOperator(String declaration, int buckets, long keptMs, AvroValues values, long intervalMs) {
         super(intervalMs);
         this.declaration = declaration;
         this.buckets = buckets;
         this.keptMs = keptMs;
-        this.writer = writer;
-        this.subject = subject;
+        this.values = values;
     }
 
     public void open() throws Exception {
         super.open();
+        this.values.open();
         this.counted = new CountedBuckets(new CounterRules(this.declaration), this.buckets, this.keptMs);
         this.state = new OneValue(getPartitionedState(
                 new ValueStateDescriptor("buckets", BytePrimitiveArraySerializer.INSTANCE)));
-        this.values = new AvroValues(this.writer, this.subject.schemaId());
-        this.out = new StreamRecord(null);
     }
 
     public void processElement(StreamRecord element) throws Exception {
@@ -207,12 +171,11 @@ final class CountOperator extends HoldingOperator implements CountedBuckets.Take
         }
     }
 
-    void flush() throws Exception {
-        this.counted.give(this);
-    }
-
-    public void take(byte[] key, RowData row) {
-        this.output.collect(this.out.replace(GenericRowData.of(new Object[] {key, this.values.of(row)})));
+    void flush() {
+        ChangedBucket[] changed = this.counted.taken();
+        for (int i = 0; i < changed.length; i++) {
+            this.output.collect(this.values.record(changed[i].key(), this.values.of(changed[i].row())));
+        }
     }
 }
 

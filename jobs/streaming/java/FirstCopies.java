@@ -20,33 +20,28 @@ import org.apache.flink.table.catalog.DataTypeFactory;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
 import org.apache.flink.table.functions.ProcessTableFunction;
-import org.apache.flink.table.functions.SpecializedFunction;
-import org.apache.flink.table.functions.UserDefinedFunction;
 import org.apache.flink.table.types.DataType;
 import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
-public class FirstCopies extends ProcessTableFunction implements SpecializedFunction {
+public class FirstCopies extends DeduplicatingFunction {
     private static final Integer TABLE = Integer.valueOf(0);
 
-    private transient DataType row;
     private transient boolean ready;
     private transient WrittenInPlace written;
     private transient int eventId;
     private transient int publishedTimeMs;
 
-    public UserDefinedFunction specialize(SpecializedFunction.SpecializedContext context) {
-        FirstCopies special = new FirstCopies();
-        special.row = EventOutput.row(context);
-        return special;
+    DeduplicatingFunction another() {
+        return new FirstCopies();
     }
 
     public TypeInference getTypeInference(DataTypeFactory types) {
         LinkedHashMap state = new LinkedHashMap();
         state.put("seen", new MapWithoutEnd((DataType) DataTypes.INT().notNull()));
         StaticArgument[] arguments = new StaticArgument[] {
-            EventOutput.input(this.row),
+            input(),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
         };
         return TypeInference.newBuilder()

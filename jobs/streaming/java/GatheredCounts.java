@@ -33,8 +33,7 @@ final class GatheredCounts {
     private final Integer buckets;
     private final EventIds ids;
     private final ScopeHashes scopes = new ScopeHashes();
-    private Gathered[] table = new Gathered[1024];
-    private int count;
+    private final HeldTable table = new HeldTable();
     private byte[] key = new byte[256];
     private int keyEnd;
 
@@ -47,7 +46,7 @@ final class GatheredCounts {
 
     /** Of how many entities something is gathered. */
     int count() {
-        return this.count;
+        return this.table.count();
     }
 
     void add(RowData row) {
@@ -101,15 +100,13 @@ final class GatheredCounts {
     private Gathered of(EntityRules entity) {
         keyOf(entity);
         long hash = EventBucket.hash(this.key, 0, this.keyEnd);
-        int at = (int) hash & this.table.length - 1;
-        Gathered found = this.table[at];
+        Gathered found = (Gathered) this.table.first((int) hash);
         while (found != null && !found.is(hash, this.key, this.keyEnd)) {
-            found = found.next;
+            found = (Gathered) found.next;
         }
         if (found == null) {
-            found = new Gathered(hash, EventBucket.of(hash, this.buckets), this.key, this.keyEnd, this.table[at]);
-            this.table[at] = found;
-            this.count++;
+            found = new Gathered(hash, EventBucket.of(hash, this.buckets), this.key, this.keyEnd);
+            this.table.add(found);
         }
         return found;
     }
@@ -136,29 +133,22 @@ final class GatheredCounts {
 
     /** All messages; nothing is gathered any more. */
     byte[][] taken() {
-        byte[][] taken = new byte[this.count][];
-        int n = 0;
-        for (int i = 0; i < this.table.length; i++) {
-            for (Gathered one = this.table[i]; one != null; one = one.next) {
-                taken[n++] = one.message();
-            }
-            this.table[i] = null;
+        Held[] all = this.table.taken();
+        byte[][] messages = new byte[all.length][];
+        for (int i = 0; i < all.length; i++) {
+            messages[i] = ((Gathered) all[i]).message();
         }
-        this.count = 0;
-        return taken;
+        return messages;
     }
 }
 
 /** The message of one entity. */
-final class Gathered {
-    final long hash;
-    final Gathered next;
+final class Gathered extends Held {
     byte[] bytes;
     int end;
 
-    Gathered(long hash, Integer bucket, byte[] key, int keyBytes, Gathered next) {
-        this.hash = hash;
-        this.next = next;
+    Gathered(long hash, Integer bucket, byte[] key, int keyBytes) {
+        super((int) hash);
         this.end = GatheredCounts.KEY + keyBytes;
         this.bytes = new byte[this.end + 4 * GatheredCounts.ADDITION_BYTES];
         Packed.putInt(this.bytes, GatheredCounts.BUCKET, bucket.intValue());
@@ -170,7 +160,7 @@ final class Gathered {
 
     boolean is(long hash, byte[] key, int keyBytes) {
         int from = GatheredCounts.KEY;
-        return this.hash == hash
+        return Packed.getLong(this.bytes, GatheredCounts.HASH) == hash
                 && Packed.getInt(this.bytes, GatheredCounts.KEY_BYTES) == keyBytes
                 && Arrays.equals(this.bytes, from, from + keyBytes, key, 0, keyBytes);
     }
