@@ -13,7 +13,7 @@ import org.apache.flink.table.factories.DynamicTableSinkFactory;
 import org.apache.flink.table.types.logical.RowType;
 
 /** The connector `NAME-kafka`: options that begin with `NAME.` are its own. */
-abstract class KafkaSinkFactory implements DynamicTableSinkFactory {
+public abstract class KafkaSinkFactory implements DynamicTableSinkFactory {
     private static final String KAFKA = "kafka";
     static final String TEXT = "VARCHAR";
     static final String BYTES = "VARBINARY";
@@ -50,8 +50,11 @@ abstract class KafkaSinkFactory implements DynamicTableSinkFactory {
         return sink(context, KAFKA);
     }
 
-    /** Writes to a connector: Kafka but in tests. Errors: ValidationException when an option is not there. */
-    final DynamicTableSink sink(DynamicTableFactory.Context context, String connector) {
+    /**
+     * Writes to a connector: Kafka but in tests, whose class loader may be another. Errors: ValidationException when an
+     * option is not there.
+     */
+    public final DynamicTableSink sink(DynamicTableFactory.Context context, String connector) {
         Map own = new HashMap();
         Map others = new HashMap();
         String prefix = this.name + ".";
