@@ -14,8 +14,9 @@ sophisticated (patterns of an ad's events): `click_before_impression` (verdict o
 Time: rates count in fixed windows of received time, or of event time for what servers logged, and do not wait for a
 watermark. Patterns compare event times, in either order of arrival, of events published within `ivt_pattern_window_s`;
 their verdicts come when the watermark has passed both events, behind those of lists and rates.
-State: a count per user or address and window and an id per verdict, for `deduplication_ttl_s`; of an ad 47 bytes for
-each impression, click and quartile (java/AdMoments.java), for `ivt_pattern_window_s`.
+State: 24 bytes per user or address and window, and 8 for each user of an address (java/CountsSoFar.java), for
+`deduplication_ttl_s` of publish time; an id per verdict, for as long by the clock; of an ad 47 bytes for each
+impression, click and quartile (java/AdMoments.java), for `ivt_pattern_window_s`.
 Delivery: exactly once.
 Run: python -m jobs.streaming submit --jobs invalid_traffic
 Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), general and sophisticated techniques.
@@ -31,18 +32,17 @@ from schemas.events import EVENT_TYPES
 NAME = "invalid_traffic"
 
 #: What a verdict repeats of its event.
-_COLUMNS = ", ".join(
-    (
-        "record_id",
-        "event_id",
-        "event_type",
-        "event_time_ms",
-        "cost_micros",
-        "user_pseudonym",
-        "household_pseudonym",
-        PACKED_COLUMN,
-    )
+_REPEATED = (
+    "record_id",
+    "event_id",
+    "event_type",
+    "event_time_ms",
+    "cost_micros",
+    "user_pseudonym",
+    "household_pseudonym",
+    PACKED_COLUMN,
 )
+_COLUMNS = ", ".join(_REPEATED)
 
 
 def build(settings: Settings) -> Job:
@@ -50,6 +50,9 @@ def build(settings: Settings) -> Job:
     by_rate = sql(
         "invalid_by_rate",
         columns=_COLUMNS,
+        counted_columns=", ".join(f"`event`.`{name}` AS `{name}`" for name in _REPEATED),
+        buckets=settings.key_buckets,
+        kept_ms=settings.deduplication_ttl_s * 1000,
         flood_clicks=settings.ivt_click_flood_clicks,
         flood_window_s=settings.ivt_click_flood_window_s,
         flood_window_ms=settings.ivt_click_flood_window_s * 1000,

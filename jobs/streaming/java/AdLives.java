@@ -32,7 +32,7 @@ import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
-public class AdLives extends DeduplicatingFunction {
+public class AdLives extends HandingOnFunction {
     private static final long CLEARED_EVERY_MS = 600000;
 
     private transient AdLifeColumns columns;
@@ -40,7 +40,7 @@ public class AdLives extends DeduplicatingFunction {
     private transient AdLife life;
     private transient PackedWriter out;
 
-    DeduplicatingFunction another() {
+    HandingOnFunction another() {
         return new AdLives();
     }
 
@@ -48,7 +48,7 @@ public class AdLives extends DeduplicatingFunction {
         LinkedHashMap state = new LinkedHashMap();
         state.put("lives", KeptByBucket.state());
         StaticArgument[] arguments = new StaticArgument[] {
-            input(),
+            input(BY_KEY_IN_TIME),
             StaticArgument.scalar("gap_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
             StaticArgument.scalar("id_buckets", (DataType) DataTypes.INT().notNull(), false),
@@ -56,7 +56,7 @@ public class AdLives extends DeduplicatingFunction {
         return TypeInference.newBuilder()
                 .staticArguments(arguments)
                 .stateTypeStrategies(state)
-                .outputTypeStrategy(new EventOutput(AdLife.sessionType()))
+                .outputTypeStrategy(new EventOutput(new DataTypes.Field[] {DataTypes.FIELD("session", AdLife.sessionType())}))
                 .build();
     }
 

@@ -48,7 +48,8 @@ public class EventBucket extends ScalarFunction {
         return bits;
     }
 
-    private static long mixed(long z) {
+    /** A permutation of 64 bits in which each bit of the result depends on all. */
+    static long mixed(long z) {
         z += 0x9e3779b97f4a7c15L;
         z = (z ^ (z >>> 30)) * 0xbf58476d1ce4e5b9L;
         z = (z ^ (z >>> 27)) * 0x94d049bb133111ebL;

@@ -1,8 +1,9 @@
-// What the functions that deduplicate give: ROW<event ROW<columns of the input>>, and for AdLives a
-// session beside it, one of the two null.
+// What the functions that hand rows on give (HandingOnFunction.java): ROW<event ROW<columns of the input>, ...>, beside it
+// what else they say.
 package headwater;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import org.apache.flink.table.api.DataTypes;
@@ -13,11 +14,10 @@ import org.apache.flink.table.types.inference.CallContext;
 import org.apache.flink.table.types.inference.TypeStrategy;
 
 final class EventOutput implements TypeStrategy {
-    private final DataType session;
+    private final DataTypes.Field[] beside;
 
-    /** `session` is null for a function that gives events only. */
-    EventOutput(DataType session) {
-        this.session = session;
+    EventOutput(DataTypes.Field[] beside) {
+        this.beside = beside;
     }
 
     public Optional inferType(CallContext call) {
@@ -28,9 +28,7 @@ final class EventOutput implements TypeStrategy {
         DataType event = ((TableSemantics) table.get()).dataType();
         List fields = new ArrayList();
         fields.add(DataTypes.FIELD("event", (DataType) event.nullable()));
-        if (this.session != null) {
-            fields.add(DataTypes.FIELD("session", this.session));
-        }
+        fields.addAll(Arrays.asList(this.beside));
         return Optional.of(DataTypes.ROW(fields).bridgedTo(RowData.class));
     }
 }

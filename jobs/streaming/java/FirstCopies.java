@@ -25,7 +25,7 @@ import org.apache.flink.table.types.inference.StaticArgument;
 import org.apache.flink.table.types.inference.TypeInference;
 import org.apache.flink.table.types.logical.RowType;
 
-public class FirstCopies extends DeduplicatingFunction {
+public class FirstCopies extends HandingOnFunction {
     private static final Integer TABLE = Integer.valueOf(0);
 
     private transient boolean ready;
@@ -33,7 +33,7 @@ public class FirstCopies extends DeduplicatingFunction {
     private transient int eventId;
     private transient int publishedTimeMs;
 
-    DeduplicatingFunction another() {
+    HandingOnFunction another() {
         return new FirstCopies();
     }
 
@@ -41,13 +41,13 @@ public class FirstCopies extends DeduplicatingFunction {
         LinkedHashMap state = new LinkedHashMap();
         state.put("seen", new MapWithoutEnd((DataType) DataTypes.INT().notNull()));
         StaticArgument[] arguments = new StaticArgument[] {
-            input(),
+            input(BY_KEY_IN_TIME),
             StaticArgument.scalar("remember_ms", (DataType) DataTypes.BIGINT().notNull(), false),
         };
         return TypeInference.newBuilder()
                 .staticArguments(arguments)
                 .stateTypeStrategies(state)
-                .outputTypeStrategy(new EventOutput(null))
+                .outputTypeStrategy(new EventOutput(new DataTypes.Field[0]))
                 .build();
     }
 

@@ -1,51 +1,53 @@
 -- Rates count by the clock that the sender can't choose: a device's events when they were received, those that a server
 -- logged when they happened. Neither is the publisher's, whose own delays would look like floods.
+-- Clicks count by their user (or address) and window: kind 0. All that is billed counts by its address and hour: kind 1.
 WITH billed AS (
   SELECT
     ${columns},
     published_time_ms,
-    COALESCE(user_pseudonym, household_pseudonym) AS visitor,
     CASE source WHEN 'video_player' THEN received_time_ms ELSE event_time_ms END AS clock_ms,
-    CASE WHEN reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') THEN 1 ELSE 0 END AS from_data_center,
-    PROCTIME() AS processed_at
+    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS marked
   FROM deduplicated_events
   WHERE event_type IN ('impression', 'click')
 ),
-clicks AS (
-  SELECT *, COUNT(*) OVER (
-    PARTITION BY visitor, clock_ms / ${flood_window_ms} ORDER BY processed_at
-    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-  ) AS so_far
+visits AS (
+  SELECT
+    0 AS kind, COALESCE(user_pseudonym, household_pseudonym) AS visitor, clock_ms / ${flood_window_ms} AS in_window,
+    text_bucket(COALESCE(user_pseudonym, household_pseudonym), ${buckets}) AS id_bucket, *
   FROM billed
-  WHERE event_type = 'click' AND visitor IS NOT NULL
-),
-addresses AS (
-  SELECT *, COUNT(DISTINCT user_pseudonym) OVER hour_of_address AS users,
-    SUM(from_data_center) OVER hour_of_address AS data_center_events
+  WHERE event_type = 'click' AND COALESCE(user_pseudonym, household_pseudonym) IS NOT NULL
+  UNION ALL
+  SELECT
+    1, household_pseudonym, clock_ms / 3600000,
+    text_bucket(household_pseudonym, ${buckets}), *
   FROM billed
   WHERE household_pseudonym IS NOT NULL
-  WINDOW hour_of_address AS (
-    PARTITION BY household_pseudonym, clock_ms / 3600000 ORDER BY processed_at
-    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+),
+counted AS (
+  SELECT *
+  FROM counts_so_far(
+    input => TABLE visits PARTITION BY id_bucket,
+    kept_ms => CAST(${kept_ms} AS BIGINT),
+    id_buckets => ${buckets},
+    uid => 'counts_so_far_${buckets}'
   )
 )
 SELECT
-  ${columns},
+  ${counted_columns},
   'general' AS traffic_class,
-  'click_flood' AS rule,
-  CONCAT('click ', CAST(so_far AS STRING), ' of a user in ${flood_window_s} s') AS detail,
-  published_time_ms AS verdict_time_ms
-FROM clicks
-WHERE from_data_center = 0 AND so_far > ${flood_clicks}
-UNION ALL
-SELECT
-  ${columns},
-  'general',
-  CASE WHEN users > ${address_users} THEN 'many_users_one_address' ELSE 'data_center_repeat' END,
   CASE
-    WHEN users > ${address_users} THEN CONCAT(CAST(users AS STRING), ' users behind one address in an hour')
-    ELSE CONCAT(CAST(data_center_events AS STRING), ' events of the address from data centres in an hour')
-  END,
-  published_time_ms
-FROM addresses
-WHERE from_data_center = 0 AND (users > ${address_users} OR data_center_events > ${data_center_events})
+    WHEN `event`.`kind` = 0 THEN 'click_flood'
+    WHEN users_so_far > ${address_users} THEN 'many_users_one_address'
+    ELSE 'data_center_repeat'
+  END AS rule,
+  CASE
+    WHEN `event`.`kind` = 0 THEN CONCAT('click ', CAST(rows_so_far AS STRING), ' of a user in ${flood_window_s} s')
+    WHEN users_so_far > ${address_users} THEN CONCAT(CAST(users_so_far AS STRING), ' users behind one address in an hour')
+    ELSE CONCAT(CAST(marked_so_far AS STRING), ' events of the address from data centres in an hour')
+  END AS detail,
+  `event`.`published_time_ms` AS verdict_time_ms
+FROM counted
+WHERE NOT `event`.`marked` AND CASE
+  WHEN `event`.`kind` = 0 THEN rows_so_far > ${flood_clicks}
+  ELSE users_so_far > ${address_users} OR marked_so_far > ${data_center_events}
+END
