@@ -27,7 +27,7 @@ from connectors.valkey import Valkey
 from infra.bench.report import Row
 from infra.bench.services import services
 from infra.bench.stream_cases import HEAP_MB
-from infra.bench.stream_input import TYPES, Events, avro, example, ids_of
+from infra.bench.stream_input import YAHOO_MIX, Events, avro, example, ids_of
 from infra.bench.streams import progress_bar
 from infra.demo.freshness import quantile
 from schemas.campaign_metrics import DATASOURCE
@@ -79,7 +79,7 @@ class Load:
     def write(self, count: int) -> None:
         now_ms = time.time_ns() // 1_000_000
         for _ in range(count):
-            ad, kind = divmod(self.written, len(TYPES))
+            ad, kind = divmod(self.written, len(YAHOO_MIX.types))
             self.written += 1
             ad += self._run * 10_000_000
             ids = ids_of(ad, kind, USERS)

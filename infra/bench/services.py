@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from connectors.endpoints import Endpoints, endpoints
 from infra.bench.report import RESULTS
@@ -21,6 +23,7 @@ PORT_BASE = int(os.environ.get("HEADWATER_BENCH_PORT_BASE", "18500"))
 def services(names: Iterable[str]) -> Iterator[Endpoints]:
     """The named components and what they need, empty at first, which this process's `endpoints()` then names.
 
+    They have a supervisor of their own, so a benchmark that is ended (SIGTERM) takes them down before it goes.
     Errors: control.PortTaken, control.StartFailed.
     """
     home = RESULTS / f"services-{PORT_BASE}"
@@ -29,12 +32,18 @@ def services(names: Iterable[str]) -> Iterator[Endpoints]:
     where = endpoints()
     control.down(where)
     shutil.rmtree(home, ignore_errors=True)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         control.up(where, COMPONENTS, tuple(names))
         yield where
     finally:
         control.down(where)
         shutil.rmtree(home, ignore_errors=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def pid_of(where: Endpoints, name: str) -> int:

@@ -1,9 +1,11 @@
 """Millions of ad events for the stream benchmarks: as AdEvents in ad-events-v1, as JSON, and as the Yahoo benchmark's.
 
-The same events in all topics, in the same order: of each ad an impression, a viewable 200 ads later and a click 1,000
-ads later (the Yahoo benchmark's three kinds, a third each), and every hundredth event once more. 100 campaigns of 10
-creatives, 4 placements (each of one device type), 2 countries: 8,000 combinations of dimensions. Two users share a
-household: an address behind which all users are would make all of them invalid traffic.
+The same events in all topics, in the same order: of each ad those of a mix, and every hundredth event once more.
+`YAHOO_MIX` has the Yahoo benchmark's three kinds, a third each: an impression, a viewable 200 ads later and a click
+1,000 ads later. `PLAYED_MIX`, for ad-events-v1 alone, has what a player sends of a spot of 15 s that is seen to its
+end, each when it happens, and a click of every hundredth.
+100 campaigns of 10 creatives, 4 placements (each of one device type), 2 countries: 8,000 combinations of dimensions.
+Two users share a household: an address behind which all users are would make all of them invalid traffic.
 As JSON an event has the fields of AdEvent that are not null, its id as the usual 36 characters.
 The Yahoo fields: user_id, page_id, ad_id, ad_type, event_type, event_time, ip_address.
 Source: Chintapalli et al., "Benchmarking Streaming Computation Engines: Storm, Flink and Spark Streaming", 2016.
@@ -29,14 +31,13 @@ from schemas.topics import AD_EVENTS
 
 JSON_TOPIC = "bench-ad-events-json"
 YAHOO_TOPIC = "bench-yahoo"
-TYPES = ("impression", "viewable", "click")
-_LAG = {"impression": 0, "viewable": 200, "click": 1_000}
 _CAMPAIGNS, _CREATIVES, _PLACEMENTS = 100, 10, 4
 _COUNTRIES = ("DE", "FR")
 _COMBINATIONS = _CAMPAIGNS * _CREATIVES * _PLACEMENTS * len(_COUNTRIES)
 _DEVICES = ("ctv", "phone", "tablet", "desktop")
 FIRST_MS = 1_790_000_000_000
 _ADS_PER_S = 3_000
+_CLICKED_EVERY = 100
 _REPEATED_EVERY = 100
 _USERS_OF_A_HOUSEHOLD = 2
 
@@ -46,6 +47,34 @@ _RECORD_ID = "R" * 22
 _USER = "v1:" + "U" * 22
 _HOUSEHOLD = "v1:" + "H" * 22
 _TIMES = (0x5A5A5A5A5A5, 0x5A5A5A5A5A6, 0x5A5A5A5A5A7)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What comes of each ad: types of events, how many ads later each is, and of every how many ads the last one."""
+
+    lags: dict[str, int]
+    last_every: int = 1
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return tuple(self.lags)
+
+
+YAHOO_MIX = Mix({"impression": 0, "viewable": 200, "click": 1_000})
+PLAYED_MIX = Mix(
+    {
+        "impression": 0,
+        "start": _ADS_PER_S // 5,
+        "viewable": 2 * _ADS_PER_S,
+        "first_quartile": 15 * _ADS_PER_S // 4,
+        "midpoint": 15 * _ADS_PER_S // 2,
+        "third_quartile": 45 * _ADS_PER_S // 4,
+        "complete": 15 * _ADS_PER_S,
+        "click": 10 * _ADS_PER_S,
+    },
+    _CLICKED_EVERY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +102,20 @@ class Amount:
 TOPICS = (AD_EVENTS.name, JSON_TOPIC, YAHOO_TOPIC)
 
 
-def fill(amount: Amount, progress: Callable[[int], None], *, topics: Collection[str] = TOPICS, skip: int = 0) -> None:
-    """Writes `amount` of events but the first `skip` to `topics` of the running services.
+def fill(
+    amount: Amount,
+    progress: Callable[[int], None],
+    *,
+    topics: Collection[str] = TOPICS,
+    skip: int = 0,
+    mix: Mix = YAHOO_MIX,
+) -> None:
+    """Writes `amount` of events of a mix but the first `skip` to `topics` of the running services.
 
     `progress` is told how many, now and then.
     """
     made = {AD_EVENTS.name: avro, JSON_TOPIC: lambda: JSON}
-    writers: dict[str, Writer] = {topic: Events(form()).of for topic, form in made.items() if topic in topics}
+    writers: dict[str, Writer] = {topic: Events(form(), mix).of for topic, form in made.items() if topic in topics}
     if YAHOO_TOPIC in topics:
         writers[YAHOO_TOPIC] = _yahoo
     dropped: list[str] = []
@@ -97,9 +133,9 @@ def fill(amount: Amount, progress: Callable[[int], None], *, topics: Collection[
             "batch.num.messages": 10_000,
         },
     )
-    for written, (ad, kind) in islice(enumerate(_order(amount.events), start=1), skip, None):
+    for written, (ad, kind) in islice(enumerate(_order(mix, amount.events), start=1), skip, None):
         ids = ids_of(ad, kind, amount.users)
-        time_ms = FIRST_MS + (ad + _LAG[TYPES[kind]]) * 1000 // _ADS_PER_S
+        time_ms = FIRST_MS + (ad + mix.lags[mix.types[kind]]) * 1000 // _ADS_PER_S
         for topic, write in writers.items():
             payload = write(ids, ad, kind, time_ms)
             while True:
@@ -126,7 +162,7 @@ class Ids(NamedTuple):
 
 
 def ids_of(ad: int, kind: int, users: int) -> Ids:
-    """The ids of an ad's event of `TYPES[kind]`, the same whenever they are asked for."""
+    """The ids of an ad's event of the type number `kind`, the same whenever they are asked for."""
     user = int.from_bytes(hashlib.blake2b(b"u%d" % ad, digest_size=8).digest(), "big") % users
     return Ids(
         hashlib.blake2b(b"%d|%d" % (ad, kind), digest_size=16).digest(),
@@ -141,19 +177,19 @@ def _yahoo(ids: Ids, ad: int, kind: int, time_ms: int) -> bytes:
     return (
         b'{"user_id":"%s","page_id":"page-%04d-0000-0000-000000000000","ad_id":"ad-%03d-%02d","ad_type":"banner",'
         b'"event_type":"%s","event_time":%d,"ip_address":"192.0.2.%d"}'
-        % (ids.user, placement, campaign, creative, TYPES[kind].encode(), time_ms, ad % 250)
+        % (ids.user, placement, campaign, creative, YAHOO_MIX.types[kind].encode(), time_ms, ad % 250)
     )
 
 
 class Events:
     """Encoded AdEvents, cheap enough that writing them is not what is measured."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, mix: Mix = YAHOO_MIX) -> None:
         self._form = form
-        self._pieces = _pieces(form)
+        self._pieces = _pieces(form, mix)
 
     def of(self, ids: Ids, ad: int, kind: int, time_ms: int) -> bytes:
-        """The record of an event of `TYPES[kind]`, received 40 ms and published 90 ms after it happened."""
+        """The record of an event of the mix's type number `kind`, received 40 ms and published 90 ms after it was."""
         a, b, c, d, e, f = self._pieces[kind][ad % _COMBINATIONS]
         times = self._form.times(time_ms, time_ms + 40, time_ms + 90)
         event_id = self._form.event_id(ids.event_id)
@@ -176,15 +212,16 @@ def _json(event: dict[str, Any]) -> bytes:
 JSON = Form(_json, _json_id, lambda *times_ms: b'%d,"received_time_ms":%d,"published_time_ms":%d' % times_ms)
 
 
-def _order(events: int) -> Iterator[tuple[int, int]]:
+def _order(mix: Mix, events: int) -> Iterator[tuple[int, int]]:
     """(ad, kind) in the order in which they are written, each hundredth again at once."""
     written, ad = 0, 0
+    lags = list(enumerate(mix.lags.values()))
     while True:
-        for kind, name in enumerate(TYPES):
-            if ad - _LAG[name] < 0:
+        for kind, lag in lags if ad % mix.last_every == 0 else lags[:-1]:
+            if ad < lag:
                 continue
             for _ in range(2 if written % _REPEATED_EVERY == 0 else 1):
-                yield ad - _LAG[name], kind
+                yield ad - lag, kind
                 written += 1
                 if written == events:
                     return
@@ -197,9 +234,9 @@ def _combination(number: int) -> tuple[int, int, int, int]:
     return campaign, creative, rest % _PLACEMENTS, rest // _PLACEMENTS
 
 
-def _pieces(form: Form) -> list[list[tuple[bytes, ...]]]:
+def _pieces(form: Form, mix: Mix) -> list[list[tuple[bytes, ...]]]:
     """By kind and combination of dimensions: what stands before, between and after the parts that change."""
-    return [[_cut(form, name, number) for number in range(_COMBINATIONS)] for name in TYPES]
+    return [[_cut(form, name, number) for number in range(_COMBINATIONS)] for name in mix.types]
 
 
 def _cut(form: Form, kind: str, number: int) -> tuple[bytes, ...]:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from infra.bench.report import Row
 from infra.bench.stream_cases import HEAP_MB, running
-from infra.bench.stream_input import TOPICS, Amount, fill
+from infra.bench.stream_input import TOPICS, YAHOO_MIX, Amount, Mix, fill
 from schemas.errors import ConfigError
 
 EVENTS = 5_000_000
@@ -79,10 +79,12 @@ def run(pairs: int, scale: float, only: str = "") -> tuple[list[Row], list[str]]
     return rows, [f"{amount.events:,} events, {amount.users:,} users, 2 subtasks, heap {HEAP_MB} MB, checkpoints 10 s"]
 
 
-def filling(progress: Progress, amount: Amount, topics: Collection[str] = TOPICS, skip: int = 0) -> None:
+def filling(
+    progress: Progress, amount: Amount, topics: Collection[str] = TOPICS, skip: int = 0, mix: Mix = YAHOO_MIX
+) -> None:
     """Fills topics up to `amount`, of which `skip` events are there."""
     task: TaskID = progress.add_task("writing events", total=amount.events)
-    fill(amount, lambda written: progress.update(task, completed=written), topics=topics, skip=skip)
+    fill(amount, lambda written: progress.update(task, completed=written), topics=topics, skip=skip, mix=mix)
     progress.update(task, completed=amount.events)
 
 
