@@ -20,7 +20,7 @@ from infra.bench.services import services
 from infra.bench.stream_input import JSON_TOPIC, YAHOO_TOPIC
 from jobs.streaming import attribution
 from jobs.streaming.application import JOBS
-from jobs.streaming.job import View
+from jobs.streaming.job import View, id_text
 from schemas.topics import Topic
 
 #: State of millions of ads and of every event's id, on both sides.
@@ -35,7 +35,8 @@ _EVENTS_SINK = (
 )
 _DEDUPLICATED = View(
     "first_copies",
-    "SELECT user_pseudonym, creative_id, placement_id, event_type, event_time_ms FROM deduplicated_events",
+    f"SELECT {id_text('user_pseudonym')} AS user_pseudonym, creative_id, placement_id, event_type, event_time_ms "
+    "FROM deduplicated_events",
 )
 _SESSIONS_SINK = (
     "CREATE TEMPORARY TABLE nothing (record_id STRING, events BIGINT, s BIGINT, e BIGINT) "
@@ -53,7 +54,7 @@ _LOOKBACKS = attribution.lookbacks(
 )
 _TOUCHES = View(
     "touches",
-    "SELECT user_pseudonym, creative_id, placement_id, event_time_ms, "
+    f"SELECT {id_text('user_pseudonym')} AS user_pseudonym, creative_id, placement_id, event_time_ms, "
     f"touch_lookback_s('{_LOOKBACKS}', advertiser_id, event_type) AS lookback_s "
     "FROM deduplicated_events WHERE event_type IN ('impression', 'click')",
 )

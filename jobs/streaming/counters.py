@@ -7,27 +7,26 @@ took several times the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from connectors.flink.tables import Column
-from jobs.streaming.job import sql, text_list
+from jobs.streaming.job import IDS, IDS_COLUMN, sql, text_list
 from schemas.campaign_metrics import PACKED_COLUMN, PACKED_TEXTS
 from schemas.counters import DAY_S, ID_COLUMNS, LIFETIME_S, STANDS_IN_FOR, Counter
 
 #: The connector of java/CountersKafkaSink.java.
 COUNTERS_KAFKA = "counters-kafka"
 
-#: AdEvent's columns that ids are made of.
-_ID_COLUMNS = tuple(dict.fromkeys(column for columns in ID_COLUMNS.values() for column in columns))
+#: Ids as java/EventIds.java numbers them.
+_IDS = (*IDS, *PACKED_TEXTS)
 
 
-def counted_columns(counters: Iterable[Counter]) -> tuple[Column, ...]:
-    """Columns of the events that the connector is given to count `counters`, in its order: nullable, as it checks."""
-    numbers = ("event_time_ms", "published_time_ms", "cost_micros")
+def counted_columns() -> tuple[Column, ...]:
+    """Columns of the events that the connector is given, in its order: nullable, as it checks."""
     return (
         Column("event_type", "STRING"),
-        *(Column(name, "BIGINT") for name in numbers),
-        *(Column(name, "STRING") for name in _own_columns(counters)),
+        *(Column(name, "BIGINT") for name in ("event_time_ms", "published_time_ms", "cost_micros")),
+        Column(IDS_COLUMN, "BYTES"),
         Column(PACKED_COLUMN, "BYTES"),
     )
 
@@ -37,16 +36,20 @@ def counted_events(counters: Iterable[Counter]) -> str:
     chosen = tuple(counters)
     return sql(
         "counted_events",
-        columns=", ".join(f"`{column.name}`" for column in counted_columns(chosen)),
+        columns=", ".join(f"`{column.name}`" for column in counted_columns()),
         event_types=text_list(sorted({event_type for counter in chosen for event_type in counter.event_types})),
     )
 
 
 def declared(counters: Iterable[Counter]) -> str:
     """`counters` as java/CounterRules.java reads them, a line each."""
-    chosen = tuple(counters)
-    ids = [*_own_columns(chosen), *PACKED_TEXTS]
-    return "\n".join(declaration(counter, ids) for counter in _beside_each_other(chosen))
+    return "\n".join(declaration(counter, _IDS) for counter in _beside_each_other(tuple(counters)))
+
+
+def counted_ids(counters: Iterable[Counter]) -> frozenset[str]:
+    """Which of the packed ids `counters` count by."""
+    kinds = {kind for c in counters for kind in (c.entity, c.scope, STANDS_IN_FOR.get(c.entity)) if kind}
+    return frozenset(column for kind in kinds for column in ID_COLUMNS[kind] if column in IDS)
 
 
 def kept_s(counters: Iterable[Counter]) -> int:
@@ -54,7 +57,7 @@ def kept_s(counters: Iterable[Counter]) -> int:
     return max(c.retention_s + (c.bucket_s if c.bucket_s < LIFETIME_S else 0) for c in counters) + DAY_S
 
 
-def declaration(counter: Counter, ids: list[str]) -> str:
+def declaration(counter: Counter, ids: Sequence[str]) -> str:
     """A counter as java/CounterRules.java reads it, with AdEvent's columns by their place among `ids`.
 
     Example:
@@ -81,13 +84,6 @@ def declaration(counter: Counter, ids: list[str]) -> str:
             "1" if counter.measure == "cost_micros" else "0",
         )
     )
-
-
-def _own_columns(counters: Iterable[Counter]) -> list[str]:
-    """Columns of the ids of `counters` that are not among the packed dimensions."""
-    kinds = {kind for c in counters for kind in (c.entity, c.scope, STANDS_IN_FOR.get(c.entity)) if kind}
-    used = {column for kind in kinds for column in ID_COLUMNS[kind]}
-    return [column for column in _ID_COLUMNS if column in used and column not in PACKED_TEXTS]
 
 
 def _beside_each_other(counters: tuple[Counter, ...]) -> list[Counter]:

@@ -11,7 +11,7 @@ Run: python -m jobs.streaming submit --jobs frequency_counts
 
 from __future__ import annotations
 
-from jobs.streaming.counters import counted_events
+from jobs.streaming.counters import counted_events, counted_ids
 from jobs.streaming.job import Job, Output
 from jobs.streaming.settings import Settings
 from schemas.counters import FREQUENCY_COUNTERS
@@ -21,4 +21,4 @@ NAME = "frequency_counts"
 
 def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    return Job(NAME, outputs=(Output(NAME, counted_events(FREQUENCY_COUNTERS)),))
+    return Job(NAME, outputs=(Output(NAME, counted_events(FREQUENCY_COUNTERS)),), ids=counted_ids(FREQUENCY_COUNTERS))

@@ -24,8 +24,9 @@ Source: MRC Invalid Traffic Detection and Filtration Standards Addendum (2020), 
 
 from __future__ import annotations
 
-from jobs.streaming.job import Job, Output, View, packed_dimensions, sql, text_list
+from jobs.streaming.job import IDS_COLUMN, Job, Output, View, id_text, packed_dimensions, sql, text_list
 from jobs.streaming.settings import Settings
+from jobs.transforms.event_rules import PSEUDONYMS
 from schemas.campaign_metrics import PACKED_COLUMN
 from schemas.events import EVENT_TYPES
 
@@ -33,13 +34,11 @@ NAME = "invalid_traffic"
 
 #: What a verdict repeats of its event.
 _REPEATED = (
-    "record_id",
     "event_id",
     "event_type",
     "event_time_ms",
     "cost_micros",
-    "user_pseudonym",
-    "household_pseudonym",
+    IDS_COLUMN,
     PACKED_COLUMN,
 )
 _COLUMNS = ", ".join(_REPEATED)
@@ -63,6 +62,7 @@ def build(settings: Settings) -> Job:
     by_pattern = sql(
         "invalid_by_pattern",
         columns=_COLUMNS,
+        ids=IDS_COLUMN,
         packed=PACKED_COLUMN,
         event_types=text_list(judged),
         buckets=settings.key_buckets,
@@ -70,7 +70,8 @@ def build(settings: Settings) -> Job:
         tolerance_ms=settings.ivt_clock_tolerance_ms,
         fastest_percent=settings.ivt_fastest_percent,
     )
-    rows = f"SELECT *,\n  {packed_dimensions(PACKED_COLUMN)}\nFROM invalid_verdicts"
+    ids = ", ".join(f"{id_text(name)} AS {name}" for name in ("record_id", *PSEUDONYMS))
+    rows = f"SELECT *,\n  {ids},\n  {packed_dimensions(PACKED_COLUMN)}\nFROM invalid_verdicts"
     metrics = sql("invalid_metrics", dimensions=PACKED_COLUMN)
     return Job(
         NAME,

@@ -33,24 +33,51 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job: the views that only it reads, and what it writes."""
+    """One job: the views that only it reads, what it writes, and which of IDS its sinks take out by themselves."""
 
     name: str
     outputs: tuple[Output, ...]
     views: tuple[View, ...] = ()
+    ids: frozenset[str] = frozenset()
 
 
 Build = Callable[[Settings], Job]
 
+#: Texts of an event that views hand on as one value (java/PackedTexts.java): a query step of Flink's copies each text
+#: of its rows, needed or not. SQL files name them as ${record_id}: taken out there, behind what the step leaves out.
+IDS_COLUMN = "packed_ids"
+IDS: tuple[str, ...] = ("record_id", "user_pseudonym", "household_pseudonym", "order_id", "source", "content_category")
+
 
 def sql(name: str, **values: object) -> str:
-    """Text of jobs/streaming/sql/<name>.sql, without comments, with its ${...} places filled.
+    """Text of jobs/streaming/sql/<name>.sql, without comments, with its ${...} places filled: those of IDS are known.
 
     Errors: KeyError for a place not given.
     """
     text = resources.files("jobs.streaming").joinpath("sql", f"{name}.sql").read_text()
     text = re.sub(r"--.*", "", text)
-    return Template(text).substitute({key: str(value) for key, value in values.items()}).strip()
+    ids = {name: id_text(name) for name in IDS}
+    return Template(text).substitute(ids | {key: str(value) for key, value in values.items()}).strip()
+
+
+def id_text(name: str) -> str:
+    """Expression of one of IDS.
+
+    Example:
+    >>> id_text("user_pseudonym")
+    'packed_text(packed_ids, 1)'
+    """
+    return f"packed_text({IDS_COLUMN}, {IDS.index(name)})"
+
+
+def named_ids(query: str) -> frozenset[str]:
+    """Which of IDS a query takes out.
+
+    Example:
+    >>> named_ids("SELECT packed_text(packed_ids, 1) AS viewer")
+    frozenset({'user_pseudonym'})
+    """
+    return frozenset(IDS[int(place)] for place in re.findall(rf"packed_text\({IDS_COLUMN}, (\d+)\)", query))
 
 
 def text_list(values: Iterable[str]) -> str:

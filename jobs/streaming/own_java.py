@@ -9,6 +9,7 @@ from pathlib import Path
 from connectors.flink.java_jar import Source, sources
 from connectors.flink.library import added_jars
 from connectors.flink.rest import FlinkRest
+from jobs.streaming.job import IDS
 from jobs.transforms.sessions import ENGAGEMENTS, NOT_OF_THE_AD
 from schemas.campaign_metrics import PACKED_NUMBERS, PACKED_TEXTS
 from schemas.events import EVENT_TYPES, OLDEST_MS, SOURCES
@@ -22,6 +23,10 @@ def own_java() -> tuple[Source, ...]:
 
 final class EventContract {{
     static final long OLDEST_MS = {OLDEST_MS}L;
+    static final int RECORD_ID = {IDS.index("record_id")};
+    static final int USER = {IDS.index("user_pseudonym")};
+    static final int SOURCE = {IDS.index("source")};
+    static final int IDS = {len(IDS)};
     static final int PACKED_TEXTS = {len(PACKED_TEXTS)};
     static final int PACKED_NUMBERS = {len(PACKED_NUMBERS)};
     static final String[] EVENT_TYPES = {{{_texts(types)}}};

@@ -10,7 +10,7 @@ Run: python -m jobs.streaming submit --jobs streaming_features
 
 from __future__ import annotations
 
-from jobs.streaming.counters import counted_events
+from jobs.streaming.counters import counted_events, counted_ids
 from jobs.streaming.job import Job, Output
 from jobs.streaming.settings import Settings
 from schemas.counters import FEATURE_COUNTERS
@@ -20,4 +20,4 @@ NAME = "streaming_features"
 
 def build(_settings: Settings) -> Job:
     """The job over logical tables."""
-    return Job(NAME, outputs=(Output(NAME, counted_events(FEATURE_COUNTERS)),))
+    return Job(NAME, outputs=(Output(NAME, counted_events(FEATURE_COUNTERS)),), ids=counted_ids(FEATURE_COUNTERS))

@@ -81,7 +81,7 @@ class Sink:
         if self.kind == "raw":
             return (Column(str(self.key), "STRING"), Column("raw", "BYTES"))
         if self.kind == "counted":
-            return counted_columns(self.counters)
+            return counted_columns()
         assert self.topic.schema is not None
         before = {column.name for column in self.first}
         return (*self.first, *(column for column in columns(self.topic.schema) if column.name not in before))

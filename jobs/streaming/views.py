@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 from connectors.flink.tables import Column, columns
-from jobs.streaming.job import Job, View, packed_dimension, sql, text_list
+from jobs.streaming.job import IDS, IDS_COLUMN, Job, View, named_ids, packed_dimension, sql, text_list
 from jobs.streaming.settings import Settings
 from jobs.transforms.event_rules import PSEUDONYMS
 from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN
@@ -136,7 +136,7 @@ def metadata_ddl(wanted: Collection[str]) -> tuple[str, ...]:
 def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     """The shared views of a deployment of `jobs`, in the order in which they build on each other."""
     carried, sessions = _carried(jobs), _with_sessions(jobs)
-    names = ", ".join(_as_it_may_be_used(column.name) for column in carried)
+    names = ", ".join(_packed_ids(jobs) if column.name == IDS_COLUMN else f"`{column.name}`" for column in carried)
     late_raw = "raw" in wanted_columns(jobs)
     shared = (
         View("judged_events", sql("judged_events", source=SOURCE, oldest_ms=OLDEST_MS)),
@@ -184,11 +184,18 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
     )
 
 
+def _packed_ids(jobs: Sequence[Job]) -> str:
+    """Select item of the ids that are needed, the others null."""
+    needed = _needed(jobs)
+    texts = (_as_it_may_be_used(name) if name in needed else "CAST(NULL AS STRING)" for name in IDS)
+    return f"packed_texts({', '.join(texts)}) AS `{IDS_COLUMN}`"
+
+
 def _as_it_may_be_used(name: str) -> str:
-    """Select item of a column of the source: a pseudonym is null when its user opted out, whatever the sender says."""
+    """Expression of a column of the source: a pseudonym is null when its user opted out, whatever the sender says."""
     if name not in PSEUDONYMS:
         return f"`{name}`"
-    return f"CASE WHEN opt_out_flag IN ({text_list(YES)}) THEN NULL ELSE `{name}` END AS `{name}`"
+    return f"CASE WHEN opt_out_flag IN ({text_list(YES)}) THEN NULL ELSE `{name}` END"
 
 
 def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
@@ -199,16 +206,22 @@ def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
 
 
 def _carried(jobs: Sequence[Job]) -> list[Column]:
-    """Columns of the source that go on behind view `events`: all but what is only judged there, or comes out packed."""
-    wanted = _needed(jobs) - _unpacked(jobs)
-    packed = [Column(PACKED_COLUMN, "BYTES")] if PACKED_COLUMN in wanted else []
-    return [*(column for column in event_columns() if column.name in wanted), *packed]
+    """Columns that go on behind view `events`: all but what is only judged there, and what is packed."""
+    needed = _needed(jobs)
+    alone = needed - _unpacked(jobs) - set(IDS)
+    packed = [(IDS_COLUMN, not needed.isdisjoint(IDS)), (PACKED_COLUMN, PACKED_COLUMN in needed)]
+    return [
+        *(column for column in event_columns() if column.name in alone),
+        *(Column(name, "BYTES") for name, wanted in packed if wanted),
+    ]
 
 
 def _needed(jobs: Sequence[Job]) -> frozenset[str]:
-    """Columns that the queries of jobs, and the views for them, name."""
+    """Columns of the source that the queries of jobs, and the views for them, name."""
     queries = [view.query for job in jobs for view in job.views] + [out.query for job in jobs for out in job.outputs]
-    return named(queries) | _OF_DEDUPLICATION | (_OF_SESSIONS if _with_sessions(jobs) else frozenset())
+    ids: set[str] = set().union(*map(named_ids, queries), *(job.ids for job in jobs))
+    sessions = _OF_SESSIONS if _with_sessions(jobs) else frozenset()
+    return (named(queries) - set(IDS)) | ids | _OF_DEDUPLICATION | sessions
 
 
 def _unpacked(jobs: Sequence[Job]) -> frozenset[str]:

@@ -13,6 +13,7 @@ import pytest
 from connectors.flink.session import streaming_session
 from connectors.flink.tables import columns
 from jobs.streaming import attribution
+from jobs.streaming.job import IDS, IDS_COLUMN
 from jobs.streaming.own_java import own_java
 from jobs.streaming.settings import Settings
 from jobs.streaming.tables import SINKS, select_statement
@@ -87,7 +88,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
     session = streaming_session(flink, own_java())
     session.execute_sql(_source_ddl(source))
-    session.execute_sql(f"CREATE TEMPORARY VIEW deduplicated_events AS SELECT * FROM {SOURCE}")
+    ids = f"packed_texts({', '.join(IDS)}) AS {IDS_COLUMN}"
+    session.execute_sql(f"CREATE TEMPORARY VIEW deduplicated_events AS SELECT *, {ids} FROM {SOURCE}")
     job = attribution.build(SETTINGS)
     for view in job.views:
         session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.samples.additive import packed
+from jobs.streaming.job import IDS
+from tests.samples.additive import packed, packed_texts
 from tests.samples.flink_java import FlinkJava
 from tests.samples.stream_io import DEFAULTS
 
@@ -60,16 +61,14 @@ def life_of_two_events(flink: FlinkJava) -> bytes:
     text = jvm.org.apache.flink.table.data.binary.BinaryStringData.fromString
     event = {
         "event_id": b"",
-        "record_id": text("ad"),
+        "packed_ids": packed_texts({"record_id": "ad", "user_pseudonym": "user", "source": "vast"}.get(n) for n in IDS),
         "event_type": text(""),
         "event_time_ms": 0,
         "published_time_ms": 0,
         "cost_micros": 2_500 * 2**32,
-        "source": text("vast"),
         "watch_percent": None,
         "creative_length_s": 30,
         "packed_dimensions": packed(DEFAULTS | {"advertiser_id": "adv", "campaign_id": "cmp", "creative_id": "cre"}),
-        "user_pseudonym": text("user"),
     }
     names = jvm.java.util.ArrayList()
     for name in event:
@@ -142,15 +141,16 @@ def counted(flink: FlinkJava, text: str, times_ms: list[tuple[int, int]]) -> byt
     """What a bucket keeps of the entities of clicks, each with its event time and publish time."""
     jvm = flink.jvm
     rules = flink.new("CounterRules", text)
-    gathered = flink.new("GatheredCounts", rules, 1, 1)
+    gathered = flink.new("GatheredCounts", rules, 1)
     buckets = flink.new("CountedBuckets", rules, 1, 86_400_000)
     state = jvm.org.apache.flink.table.api.dataview.MapView()
     binary = jvm.org.apache.flink.table.data.binary.BinaryStringData.fromString
+    ids = packed_texts("user" if name == "user_pseudonym" else None for name in IDS)
     dimensions = packed(DEFAULTS | {"advertiser_id": "adv", "campaign_id": "cmp", "creative_id": "cre"})
     for event_time_ms, published_time_ms in times_ms:
         row = jvm.org.apache.flink.table.data.GenericRowData(6)
         numbers = (event_time_ms, published_time_ms, 2_500 * 2**32)
-        for at, value in enumerate((binary("click"), *numbers, binary("user"), dimensions)):
+        for at, value in enumerate((binary("click"), *numbers, ids, dimensions)):
             row.setField(at, value)
         flink.call("GatheredCounts", "add", gathered, row)
     for message in flink.call("GatheredCounts", "taken", gathered):
@@ -161,9 +161,9 @@ def counted(flink: FlinkJava, text: str, times_ms: list[tuple[int, int]]) -> byt
 def test_counters(flink: FlinkJava) -> None:
     """Of an advertiser, a user with a scope, and a creative with its cost: two clicks in an hour, one in the next."""
     rules = (
-        "38 advertiser 1 - - click 3600 90000 0",
-        "30 user 0 - 4 click 3600 90000 0",
-        "36 creative 4 - - click 300 7200 1",
+        "38 advertiser 6 - - click 3600 90000 0",
+        "30 user 1 - 9 click 3600 90000 0",
+        "36 creative 9 - - click 300 7200 1",
     )
     times_ms = [(T0_MS, T0_MS + 1), (T0_MS + 1, T0_MS + 2), (T0_MS + HOUR_MS, T0_MS + HOUR_MS)]
     assert counted(flink, "\n".join(rules), times_ms).hex() == COUNTERS

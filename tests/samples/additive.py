@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastavro.io.binary_decoder import BinaryDecoder
@@ -56,17 +56,21 @@ def as_written(row: dict[str, Any]) -> dict[str, Any]:
 
 def packed(event: Mapping[str, Any]) -> bytes:
     """An event's dimensions as connectors/flink/java/PackedFields.java has them."""
-    out = io.BytesIO()
+    out = io.BytesIO(packed_texts(event[name] for name in PACKED_TEXTS))
+    out.seek(0, io.SEEK_END)
     to = BinaryEncoder(out)
-    for name in PACKED_TEXTS:
-        text = event[name]
-        if text is None:
-            to.write_long(0)
-        else:
-            to.write_long(len(text.encode()) + 1)
-            out.write(text.encode())
     for name in PACKED_NUMBERS:
         to.write_long(event[name])
+    return out.getvalue()
+
+
+def packed_texts(texts: Iterable[str | None]) -> bytes:
+    """Texts as the function of that name packs them."""
+    out = io.BytesIO()
+    to = BinaryEncoder(out)
+    for text in texts:
+        to.write_long(0 if text is None else len(text.encode()) + 1)
+        out.write((text or "").encode())
     return out.getvalue()
 
 

@@ -32,6 +32,8 @@ final class AdLife {
      * greatest is taken, so that order is nothing.
      */
     static final String[] TEXTS = {"record_id", "user_pseudonym"};
+    /** Their places among the packed ids, in order. */
+    private static final int[] TEXT_IDS = {EventContract.RECORD_ID, EventContract.USER};
     static final String DIMENSIONS = "packed_dimensions";
     /** Columns of a session row after texts and dimensions; each is the number of the same position. */
     private static final String[] NUMBERS = {
@@ -206,19 +208,29 @@ final class AdLife {
         if (!event.isNullAt(columns.creativeLengthS)) {
             n[LENGTH_S] = Math.max(n[LENGTH_S], event.getInt(columns.creativeLengthS));
         }
-        n[SOURCES] |= LifeEvent.sourceBit(event.getString(columns.source));
+        addIds(event.getBinary(columns.ids));
         if (kind.counter >= 0) {
             n[kind.counter]++;
         }
         if (kind.isEngagement) {
             n[ENGAGEMENTS]++;
         }
-        for (int i = 0; i < this.texts.length; i++) {
-            if (!event.isNullAt(columns.texts[i])) {
-                StringData text = event.getString(columns.texts[i]);
-                if (this.texts[i] == null || this.texts[i].compareTo(text) < 0) {
-                    this.texts[i] = text;
+    }
+
+    /** Record id, user and source. */
+    private void addIds(byte[] ids) {
+        PackedReader in = new PackedReader(ids, 0);
+        for (int i = 0, text = 0; i < EventContract.IDS; i++) {
+            if (text < TEXTS.length && i == TEXT_IDS[text]) {
+                StringData found = in.text();
+                if (found != null && (this.texts[text] == null || this.texts[text].compareTo(found) < 0)) {
+                    this.texts[text] = found;
                 }
+                text++;
+            } else if (i == EventContract.SOURCE) {
+                this.numbers[SOURCES] |= LifeEvent.sourceBit(in.text());
+            } else {
+                in.overText();
             }
         }
     }

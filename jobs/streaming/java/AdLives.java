@@ -83,7 +83,7 @@ public class AdLives extends HandingOnFunction {
         }
         byte[] eventId = input.getBinary(this.columns.eventId);
         LifeEvent kind = LifeEvent.of(input.getString(this.columns.eventType));
-        long key = kind.key(input.getString(this.columns.recordId), eventId);
+        long key = kind.key(input.getBinary(this.columns.ids), eventId);
         int at = bucket.find(key);
         boolean known = at != bucket.end();
         if (known) {
@@ -158,32 +158,25 @@ public class AdLives extends HandingOnFunction {
 final class AdLifeColumns {
     final int idBucket;
     final int eventId;
-    final int recordId;
+    final int ids;
     final int eventType;
     final int eventTimeMs;
     final int publishedTimeMs;
     final int costMicros;
-    final int source;
     final int watchPercent;
     final int creativeLengthS;
     final int dimensions;
-    final int[] texts;
 
     AdLifeColumns(List names) {
         this.idBucket = names.indexOf("id_bucket");
         this.eventId = names.indexOf("event_id");
-        this.recordId = names.indexOf("record_id");
+        this.ids = names.indexOf("packed_ids");
         this.eventType = names.indexOf("event_type");
         this.eventTimeMs = names.indexOf("event_time_ms");
         this.publishedTimeMs = names.indexOf("published_time_ms");
         this.costMicros = names.indexOf("cost_micros");
-        this.source = names.indexOf("source");
         this.watchPercent = names.indexOf("watch_percent");
         this.creativeLengthS = names.indexOf("creative_length_s");
         this.dimensions = names.indexOf(AdLife.DIMENSIONS);
-        this.texts = new int[AdLife.TEXTS.length];
-        for (int i = 0; i < this.texts.length; i++) {
-            this.texts[i] = names.indexOf(AdLife.TEXTS[i]);
-        }
     }
 }

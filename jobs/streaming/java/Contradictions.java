@@ -45,27 +45,26 @@ public class Contradictions extends ProcessTableFunction {
     private static final long serialVersionUID = 1L;
 
     /** Columns of the input that the verdict has too, in both in this order; then those of the input alone. */
-    private static final String SHARED =
-            "record_id STRING, user_pseudonym STRING, household_pseudonym STRING, packed_dimensions BYTES";
+    private static final String SHARED = "packed_ids BYTES, packed_dimensions BYTES";
 
     private static final LogicalType TEXT = VarCharType.STRING_TYPE;
     private static final LogicalType BYTES = new VarBinaryType(VarBinaryType.MAX_LENGTH);
     private static final LogicalType NUMBER = new BigIntType();
     /** Types of the verdict's columns; the last is when it is given. */
     private static final LogicalType[] OUTPUT = {
-        TEXT, TEXT, TEXT, BYTES, BYTES, TEXT, NUMBER, NUMBER, TEXT, TEXT, NUMBER
+        BYTES, BYTES, BYTES, TEXT, NUMBER, NUMBER, TEXT, TEXT, NUMBER
     };
     private static final String INPUT = "ROW<" + SHARED + ", ad_bucket INT, event_id BYTES, event_type STRING, "
             + "event_time_ms BIGINT, published_time_ms BIGINT, cost_micros BIGINT, creative_length_s INT, "
             + "listed BOOLEAN, rowtime TIMESTAMP_LTZ(3)>";
-    private static final int AD_BUCKET = 4;
-    private static final int EVENT_ID = 5;
-    private static final int EVENT_TYPE = 6;
-    private static final int EVENT_TIME_MS = 7;
-    private static final int PUBLISHED_TIME_MS = 8;
-    private static final int COST_MICROS = 9;
-    private static final int CREATIVE_LENGTH_S = 10;
-    private static final int LISTED = 11;
+    private static final int AD_BUCKET = 2;
+    private static final int EVENT_ID = 3;
+    private static final int EVENT_TYPE = 4;
+    private static final int EVENT_TIME_MS = 5;
+    private static final int PUBLISHED_TIME_MS = 6;
+    private static final int COST_MICROS = 7;
+    private static final int CREATIVE_LENGTH_S = 8;
+    private static final int LISTED = 9;
 
     private transient KeptByBucket buckets;
     private transient ContradictionRules rules;
@@ -119,7 +118,7 @@ public class Contradictions extends ProcessTableFunction {
                 input.isNullAt(CREATIVE_LENGTH_S) ? 0 : input.getInt(CREATIVE_LENGTH_S),
                 input.getBoolean(LISTED));
         this.buckets.open(moments, input.getInt(AD_BUCKET), latter.publishedMs);
-        long key = KeptByBucket.key(input.getString(0));
+        long key = PackedIds.hash(input.getBinary(0), EventContract.RECORD_ID);
         AdMoments before = new AdMoments(this.buckets.get(key));
         for (AdMoment former = before.next(); former != null; former = before.next()) {
             if (Math.abs(latter.publishedMs - former.publishedMs) < windowMs.longValue()) {
@@ -166,18 +165,16 @@ public class Contradictions extends ProcessTableFunction {
             return null;
         }
         GenericRowData row = new GenericRowData(OUTPUT.length);
-        row.setField(0, input.getString(0));
-        row.setField(1, input.isNullAt(1) ? null : input.getString(1));
-        row.setField(2, input.isNullAt(2) ? null : input.getString(2));
-        row.setField(3, input.getBinary(3));
-        row.setField(4, atFault.eventId);
-        row.setField(5, BinaryStringData.fromString(atFault.type()));
-        row.setField(6, Long.valueOf(atFault.timeMs));
-        row.setField(7, Long.valueOf(atFault.costMicros));
-        row.setField(8, rule);
-        row.setField(9, BinaryStringData.fromString(
+        row.setField(0, input.getBinary(0));
+        row.setField(1, input.getBinary(1));
+        row.setField(2, atFault.eventId);
+        row.setField(3, BinaryStringData.fromString(atFault.type()));
+        row.setField(4, Long.valueOf(atFault.timeMs));
+        row.setField(5, Long.valueOf(atFault.costMicros));
+        row.setField(6, rule);
+        row.setField(7, BinaryStringData.fromString(
                 latter.type() + " " + (latter.timeMs - former.timeMs) + " ms after " + former.type()));
-        row.setField(10, Long.valueOf(Math.max(former.publishedMs, latter.publishedMs)));
+        row.setField(8, Long.valueOf(Math.max(former.publishedMs, latter.publishedMs)));
         return row;
     }
 }

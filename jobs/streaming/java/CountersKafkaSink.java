@@ -12,7 +12,7 @@
 //
 // Options `counters.*`: declaration (CounterRules.java), kept.s (how long an entity is kept after its last event),
 // buckets (keys of state), gather.ms, interval.ms; url, subject and schema, where the registry has the values' schema.
-// Columns: event_type, event_time_ms, published_time_ms, cost_micros, ids (STRING), packed dimensions.
+// Columns: event_type, event_time_ms, published_time_ms, cost_micros, packed ids, packed dimensions.
 // Every other option is the `kafka` connector's own.
 package headwater;
 
@@ -35,9 +35,6 @@ import org.apache.flink.table.factories.DynamicTableFactory;
 import org.apache.flink.table.types.logical.RowType;
 
 public final class CountersKafkaSink extends KafkaSinkFactory {
-    /** Columns that are no ids: four before them, one behind. */
-    private static final int OTHER_COLUMNS = 5;
-
     public CountersKafkaSink() {
         super("counters", new String[] {
             "declaration", "kept.s", "buckets", "gather.ms", "interval.ms", "url", "subject", "schema"
@@ -47,9 +44,8 @@ public final class CountersKafkaSink extends KafkaSinkFactory {
     DynamicTableSink sink(DynamicTableFactory.Context context, RowType row, Map own, String connector, Map others) {
         String declaration = (String) own.get("declaration");
         int buckets = (int) number(own, "buckets");
-        int idColumns = row.getFieldCount() - OTHER_COLUMNS;
         CountingBeforeKafka before = new CountingBeforeKafka(
-                new GatherOperator(declaration, idColumns, buckets, number(own, "gather.ms")),
+                new GatherOperator(declaration, buckets, number(own, "gather.ms")),
                 new CountOperator(
                         declaration,
                         buckets,
@@ -96,22 +92,20 @@ final class GatherOperator extends HoldingOperator {
     private static final int MOST_ENTITIES = 20000;
 
     private final String declaration;
-    private final int idColumns;
     private final int buckets;
 
     private transient GatheredCounts gathered;
     private transient StreamRecord out;
 
-    GatherOperator(String declaration, int idColumns, int buckets, long gatherMs) {
+    GatherOperator(String declaration, int buckets, long gatherMs) {
         super(gatherMs);
         this.declaration = declaration;
-        this.idColumns = idColumns;
         this.buckets = buckets;
     }
 
     public void open() throws Exception {
         super.open();
-        this.gathered = new GatheredCounts(new CounterRules(this.declaration), this.idColumns, this.buckets);
+        this.gathered = new GatheredCounts(new CounterRules(this.declaration), this.buckets);
         this.out = new StreamRecord(null);
     }
 

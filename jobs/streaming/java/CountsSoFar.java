@@ -1,8 +1,9 @@
 // counts_so_far(input => TABLE visits PARTITION BY id_bucket, kept_ms => ..., id_buckets => ...)
 //
 // How much has come of a visitor in a window, this row included? Rows count by `visitor`, `in_window` and `kind`, in the
-// order in which they come; `user_pseudonym` may be null, `marked` says which rows are counted apart. As aggregates OVER the
-// rows so far it took a quarter of the CPU of `invalid_traffic`, half of that to look for counts whose time was over.
+// order in which they come; users are those among `packed_ids`, and `marked` says which rows are counted apart. As
+// aggregates OVER the rows so far it took a quarter of the CPU of `invalid_traffic`, half of that to look for counts whose
+// time was over.
 //
 // Out: a row for each of the input, in a column `event`, with its numbers so far: `rows_so_far`, `users_so_far` (that
 // differ), `marked_so_far`.
@@ -36,7 +37,7 @@ public class CountsSoFar extends HandingOnFunction {
     private transient int visitor;
     private transient int inWindow;
     private transient int kind;
-    private transient int user;
+    private transient int ids;
     private transient int marked;
     private transient int publishedTimeMs;
 
@@ -75,11 +76,12 @@ public class CountsSoFar extends HandingOnFunction {
         long key = EventBucket.mixed(
                 EventBucket.mixed(KeptByBucket.key(input.getString(this.visitor)) ^ input.getLong(this.inWindow))
                         ^ input.getInt(this.kind));
+        byte[] ids = input.getBinary(this.ids);
         this.count.read(this.buckets, key);
         this.count.add(
                 input.getBoolean(this.marked),
-                !input.isNullAt(this.user),
-                input.isNullAt(this.user) ? 0L : KeptByBucket.key(input.getString(this.user)),
+                PackedIds.has(ids, EventContract.USER),
+                PackedIds.hash(ids, EventContract.USER),
                 publishedMs + keptMs.longValue());
         this.count.write(this.buckets, key);
         collect(GenericRowData.of(new Object[] {
@@ -92,7 +94,7 @@ public class CountsSoFar extends HandingOnFunction {
         this.visitor = names.indexOf("visitor");
         this.inWindow = names.indexOf("in_window");
         this.kind = names.indexOf("kind");
-        this.user = names.indexOf("user_pseudonym");
+        this.ids = names.indexOf("packed_ids");
         this.marked = names.indexOf("marked");
         this.publishedTimeMs = names.indexOf("published_time_ms");
         this.count = new CountSoFar();

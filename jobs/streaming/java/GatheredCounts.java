@@ -11,7 +11,7 @@ import java.security.MessageDigest;
 import java.util.Arrays;
 import org.apache.flink.table.data.RowData;
 
-/** Of rows (event_type, event_time_ms, published_time_ms, cost_micros, id..., packed dimensions). */
+/** Of rows (event_type, event_time_ms, published_time_ms, cost_micros, packed ids, packed dimensions). */
 final class GatheredCounts {
     static final int BUCKET = 0;
     static final int HASH = 4;
@@ -26,7 +26,7 @@ final class GatheredCounts {
     static final int ADDED_MS = 25;
     static final int ADDITION_BYTES = 33;
 
-    private static final int FIRST_ID = 4;
+    private static final int IDS = 4;
     private static final byte ID_SEPARATOR = '/';
 
     private final CounterRules rules;
@@ -37,11 +37,11 @@ final class GatheredCounts {
     private byte[] key = new byte[256];
     private int keyEnd;
 
-    /** `idColumns` of the rows' columns are ids; an entity's state lies in one of `buckets` keys. */
-    GatheredCounts(CounterRules rules, int idColumns, int buckets) {
+    /** An entity's state lies in one of `buckets` keys. */
+    GatheredCounts(CounterRules rules, int buckets) {
         this.rules = rules;
         this.buckets = Integer.valueOf(buckets);
-        this.ids = new EventIds(FIRST_ID, idColumns, rules.lastId());
+        this.ids = new EventIds(IDS, rules.lastId());
     }
 
     /** Of how many entities something is gathered. */

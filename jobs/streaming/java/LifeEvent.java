@@ -53,6 +53,11 @@ final class LifeEvent {
         return EventBucket.hash(this.ofTheAd ? recordId.toBytes() : eventId);
     }
 
+    /** The same by the event's packed ids. */
+    long key(byte[] ids, byte[] eventId) {
+        return this.ofTheAd ? PackedIds.hash(ids, EventContract.RECORD_ID) : EventBucket.hash(eventId);
+    }
+
     private static int counter(String type) {
         switch (type) {
             case "impression":

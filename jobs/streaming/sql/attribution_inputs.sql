@@ -2,12 +2,12 @@
 -- its ad and its user, within an advertiser. Marked traffic is no touch, nor is what the advertiser's look-back excludes.
 WITH moments AS (
   SELECT
-    record_id, user_pseudonym, advertiser_id,
+    ${record_id} AS record_id, ${user_pseudonym} AS user_pseudonym, advertiser_id,
     ROW(
       CASE event_type WHEN 'conversion' THEN 0 WHEN 'impression' THEN 1 ELSE 2 END,
-      CASE WHEN user_pseudonym IS NULL THEN 1 ELSE 2 END,
-      event_id, event_time_ms, published_time_ms, record_id, user_pseudonym,
-      COALESCE(order_id, ''),
+      CASE WHEN ${user_pseudonym} IS NULL THEN 1 ELSE 2 END,
+      event_id, event_time_ms, published_time_ms, ${record_id}, ${user_pseudonym},
+      COALESCE(${order_id}, ''),
       COALESCE(conversion_value_micros, 0),
       advertiser_id,
       ${dimensions}

@@ -11,5 +11,5 @@ SELECT
   conversion_value_micros,
   event_time_ms AS last_event_time_ms,
   published_time_ms AS last_published_ms,
-  CASE WHEN event_type = 'impression' THEN user_pseudonym END AS reach_users
+  CASE WHEN event_type = 'impression' THEN ${user_pseudonym} END AS reach_users
 FROM deduplicated_events

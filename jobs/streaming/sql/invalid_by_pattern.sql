@@ -2,14 +2,14 @@
 -- without their own time are not judged; one from a listed network has its verdict (invalid_by_list.sql).
 WITH moments AS (
   SELECT
-    record_id, user_pseudonym, household_pseudonym, ${packed},
-    text_bucket(record_id, ${buckets}) AS ad_bucket,
+    ${ids}, ${packed},
+    text_bucket(${record_id}, ${buckets}) AS ad_bucket,
     event_id, event_type, event_time_ms, published_time_ms, cost_micros, creative_length_s,
     reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS listed,
     rowtime
   FROM deduplicated_events
   WHERE event_type IN (${event_types})
-    AND (source = 'video_player' OR event_time_ms < received_time_ms)
+    AND (${source} = 'video_player' OR event_time_ms < received_time_ms)
 )
 SELECT
   ${columns},

@@ -5,23 +5,25 @@ WITH billed AS (
   SELECT
     ${columns},
     published_time_ms,
-    CASE source WHEN 'video_player' THEN received_time_ms ELSE event_time_ms END AS clock_ms,
-    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS marked
+    CASE ${source} WHEN 'video_player' THEN received_time_ms ELSE event_time_ms END AS clock_ms,
+    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS marked,
+    COALESCE(${user_pseudonym}, ${household_pseudonym}) AS visitor,
+    ${household_pseudonym} AS household
   FROM deduplicated_events
   WHERE event_type IN ('impression', 'click')
 ),
 visits AS (
   SELECT
-    0 AS kind, COALESCE(user_pseudonym, household_pseudonym) AS visitor, clock_ms / ${flood_window_ms} AS in_window,
-    text_bucket(COALESCE(user_pseudonym, household_pseudonym), ${buckets}) AS id_bucket, *
+    0 AS kind, visitor, clock_ms / ${flood_window_ms} AS in_window, text_bucket(visitor, ${buckets}) AS id_bucket,
+    ${columns}, published_time_ms, marked
   FROM billed
-  WHERE event_type = 'click' AND COALESCE(user_pseudonym, household_pseudonym) IS NOT NULL
+  WHERE event_type = 'click' AND visitor IS NOT NULL
   UNION ALL
   SELECT
-    1, household_pseudonym, clock_ms / 3600000,
-    text_bucket(household_pseudonym, ${buckets}), *
+    1, household, clock_ms / 3600000, text_bucket(household, ${buckets}),
+    ${columns}, published_time_ms, marked
   FROM billed
-  WHERE household_pseudonym IS NOT NULL
+  WHERE household IS NOT NULL
 ),
 counted AS (
   SELECT *

@@ -1,7 +1,7 @@
 -- What changes a campaign's spend: events that cost something or show an ad, and wins of auctions that will.
 SELECT
   campaign_id,
-  record_id,
+  ${record_id} AS record_id,
   FALSE AS decided,
   event_time_ms AS time_ms,
   event_type = 'impression' AS shown,
