@@ -73,7 +73,12 @@ _OF_SESSIONS = frozenset(
 )
 
 #: Columns that view `events` adds to AdEvent's, in its order, but for its row time.
-_OF_EVENTS = (Column("late_raw", "BYTES"), Column("reasons", "STRING"), Column("id_bucket", "INT"))
+_OF_EVENTS = (
+    Column("late_raw", "BYTES"),
+    Column("marked_invalid", "BOOLEAN"),
+    Column("from_data_center", "BOOLEAN"),
+    Column("id_bucket", "INT"),
+)
 
 
 def watermark(settings: Settings) -> str:

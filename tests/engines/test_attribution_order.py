@@ -88,8 +88,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
     flink = {"parallelism.default": "1", "state.backend.type": "rocksdb"}
     session = streaming_session(flink, own_java())
     session.execute_sql(_source_ddl(source))
-    ids = f"packed_texts({', '.join(IDS)}) AS {IDS_COLUMN}"
-    session.execute_sql(f"CREATE TEMPORARY VIEW deduplicated_events AS SELECT *, {ids} FROM {SOURCE}")
+    more = f"packed_texts({', '.join(IDS)}) AS {IDS_COLUMN}, reasons LIKE 'ivt_%' AS marked_invalid"
+    session.execute_sql(f"CREATE TEMPORARY VIEW deduplicated_events AS SELECT *, {more} FROM {SOURCE}")
     job = attribution.build(SETTINGS)
     for view in job.views:
         session.execute_sql(f"CREATE TEMPORARY VIEW `{view.name}` AS {view.query}")

@@ -14,7 +14,7 @@ WITH moments AS (
     ) AS moment
   FROM deduplicated_events
   WHERE event_type = 'conversion' OR (
-    event_type IN ('impression', 'click') AND (reasons = '' OR NOT REGEXP(reasons, '(^|,)ivt_'))
+    event_type IN ('impression', 'click') AND NOT marked_invalid
     AND touch_lookback_s('${lookbacks}', advertiser_id, event_type) > 0
   )
 ),

@@ -6,7 +6,7 @@ SELECT
   event_type,
   CAST(1 AS BIGINT) AS events,
   CASE WHEN received_time_ms - event_time_ms > ${lateness_ms} THEN CAST(1 AS BIGINT) END AS late_events,
-  CASE WHEN reasons <> '' AND REGEXP(reasons, '(^|,)ivt_') THEN CAST(1 AS BIGINT) END AS invalid_events,
+  CASE WHEN marked_invalid THEN CAST(1 AS BIGINT) END AS invalid_events,
   cost_micros AS spend_micros,
   conversion_value_micros,
   event_time_ms AS last_event_time_ms,

@@ -2,7 +2,8 @@
 SELECT
   ${columns},
   `event`.`late_raw` AS late_raw,
-  `event`.`reasons` AS reasons,
+  `event`.`marked_invalid` AS marked_invalid,
+  `event`.`from_data_center` AS from_data_center,
   rowtime
 FROM lives
 WHERE `event` IS NOT NULL

@@ -6,4 +6,4 @@ SELECT
   'the address is in a listed network' AS detail,
   published_time_ms AS verdict_time_ms
 FROM deduplicated_events
-WHERE reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)')
+WHERE from_data_center

@@ -5,7 +5,7 @@ WITH moments AS (
     ${ids}, ${packed},
     text_bucket(${record_id}, ${buckets}) AS ad_bucket,
     event_id, event_type, event_time_ms, published_time_ms, cost_micros, creative_length_s,
-    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS listed,
+    from_data_center AS listed,
     rowtime
   FROM deduplicated_events
   WHERE event_type IN (${event_types})

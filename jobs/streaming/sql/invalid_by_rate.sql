@@ -6,7 +6,7 @@ WITH billed AS (
     ${columns},
     published_time_ms,
     CASE ${source} WHEN 'video_player' THEN received_time_ms ELSE event_time_ms END AS clock_ms,
-    reasons <> '' AND REGEXP(reasons, '(^|,)ivt_data_center(,|$$)') AS marked,
+    from_data_center AS marked,
     COALESCE(${user_pseudonym}, ${household_pseudonym}) AS visitor,
     ${household_pseudonym} AS household
   FROM deduplicated_events
