@@ -12,7 +12,7 @@ from importlib import resources
 from string import Template
 
 from jobs.streaming.settings import Settings
-from schemas.campaign_metrics import DIMENSIONS, PACKED_NUMBERS, PACKED_TEXTS
+from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN, PACKED_NUMBERS, PACKED_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,15 @@ IDS: tuple[str, ...] = ("record_id", "user_pseudonym", "household_pseudonym", "o
 
 
 def sql(name: str, **values: object) -> str:
-    """Text of jobs/streaming/sql/<name>.sql, without comments, with its ${...} places filled: those of IDS are known.
+    """Text of jobs/streaming/sql/<name>.sql, without comments, with its ${...} places filled.
 
+    IDS and the dimensions of an event have their names for places: expressions that take them out of the packed ones.
     Errors: KeyError for a place not given.
     """
     text = resources.files("jobs.streaming").joinpath("sql", f"{name}.sql").read_text()
     text = re.sub(r"--.*", "", text)
-    ids = {name: id_text(name) for name in IDS}
-    return Template(text).substitute(ids | {key: str(value) for key, value in values.items()}).strip()
+    texts = {name: id_text(name) for name in IDS} | {name: _dimension(name, PACKED_COLUMN) for name in DIMENSIONS}
+    return Template(text).substitute(texts | {key: str(value) for key, value in values.items()}).strip()
 
 
 def id_text(name: str) -> str:
@@ -92,9 +93,13 @@ def text_list(values: Iterable[str]) -> str:
 
 def packed_dimension(name: str, packed: str) -> str:
     """Select item of a dimension out of the column in which they are packed (java/PackedText.java and PackedNumber)."""
+    return f"{_dimension(name, packed)} AS `{name}`"
+
+
+def _dimension(name: str, packed: str) -> str:
     if name in PACKED_TEXTS:
-        return f"packed_text({packed}, {PACKED_TEXTS.index(name)}) AS `{name}`"
-    return f"packed_number({packed}, {len(PACKED_TEXTS)}, {PACKED_NUMBERS.index(name)}) AS `{name}`"
+        return f"packed_text({packed}, {PACKED_TEXTS.index(name)})"
+    return f"packed_number({packed}, {len(PACKED_TEXTS)}, {PACKED_NUMBERS.index(name)})"
 
 
 def packed_dimensions(packed: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 from connectors.flink.tables import Column, columns
-from jobs.streaming.job import IDS, IDS_COLUMN, Job, View, named_ids, packed_dimension, sql, text_list
+from jobs.streaming.job import IDS, IDS_COLUMN, Job, View, named_ids, sql, text_list
 from jobs.streaming.settings import Settings
 from jobs.transforms.event_rules import PSEUDONYMS
 from schemas.campaign_metrics import DIMENSIONS, PACKED_COLUMN
@@ -125,7 +125,8 @@ def named(queries: Iterable[str]) -> frozenset[str]:
 def wanted_columns(jobs: Sequence[Job]) -> frozenset[str]:
     """Columns that the source must give for these jobs."""
     needed = _needed(jobs)
-    return (needed - _unpacked(jobs)) | _JUDGED | ({"opt_out_flag"} if needed.intersection(PSEUDONYMS) else set())
+    opt_out = {"opt_out_flag"} if needed.intersection(PSEUDONYMS) else set()
+    return (needed - _within_packed(needed)) | _JUDGED | opt_out
 
 
 def reads_decisions(jobs: Sequence[Job]) -> bool:
@@ -172,20 +173,15 @@ def views(jobs: Sequence[Job], settings: Settings) -> tuple[View, ...]:
         if sessions
         else sql("first_copies", buckets=settings.id_buckets, remember_ms=remember_ms)
     )
-    unpacked = [name for name in DIMENSIONS if name in _unpacked(jobs)]
     first_copies = sql(
         "deduplicated_events",
-        columns=",\n  ".join(
-            [f"`event`.`{column.name}` AS `{column.name}`" for column in carried]
-            + [packed_dimension(name, f"`event`.`{PACKED_COLUMN}`") for name in unpacked]
-        ),
+        columns=",\n  ".join(f"`event`.`{column.name}` AS `{column.name}`" for column in carried),
     )
-    every_copy = f"SELECT {', '.join(['*', *(packed_dimension(name, PACKED_COLUMN) for name in unpacked)])} FROM events"
     return (
         *shared,
         View("timed_events", timed),
         View("lives", lives),
-        View("deduplicated_events", first_copies if settings.deduplicate else every_copy),
+        View("deduplicated_events", first_copies if settings.deduplicate else "SELECT * FROM events"),
     )
 
 
@@ -213,7 +209,7 @@ def _bucket(jobs: Sequence[Job], settings: Settings) -> str:
 def _carried(jobs: Sequence[Job]) -> list[Column]:
     """Columns that go on behind view `events`: all but what is only judged there, and what is packed."""
     needed = _needed(jobs)
-    alone = needed - _unpacked(jobs) - set(IDS)
+    alone = needed - _within_packed(needed) - set(IDS)
     packed = [(IDS_COLUMN, not needed.isdisjoint(IDS)), (PACKED_COLUMN, PACKED_COLUMN in needed)]
     return [
         *(column for column in event_columns() if column.name in alone),
@@ -229,9 +225,8 @@ def _needed(jobs: Sequence[Job]) -> frozenset[str]:
     return (named(queries) - set(IDS)) | ids | _OF_DEDUPLICATION | sessions
 
 
-def _unpacked(jobs: Sequence[Job]) -> frozenset[str]:
-    """Dimensions that come out of the packed ones, because those are needed anyway."""
-    needed = _needed(jobs)
+def _within_packed(needed: frozenset[str]) -> frozenset[str]:
+    """Dimensions that queries take out of the packed ones."""
     return needed.intersection(DIMENSIONS) if PACKED_COLUMN in needed else frozenset()
 
 

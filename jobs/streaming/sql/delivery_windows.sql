@@ -3,7 +3,7 @@
 -- from the epoch.
 WITH delivered AS (
   SELECT
-    campaign_id, advertiser_id, event_type, MOD(published_time_ms / ${window_ms}, 2) = 0 AS even, rowtime
+    ${campaign_id} AS campaign_id, ${advertiser_id} AS advertiser_id, event_type, MOD(published_time_ms / ${window_ms}, 2) = 0 AS even, rowtime
   FROM deduplicated_events
   WHERE event_type IN ('impression', 'error')
 ),

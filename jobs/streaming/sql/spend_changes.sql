@@ -1,12 +1,12 @@
 -- What changes a campaign's spend: events that cost something or show an ad, and wins of auctions that will.
 SELECT
-  campaign_id,
+  ${campaign_id} AS campaign_id,
   ${record_id} AS record_id,
   FALSE AS decided,
   event_time_ms AS time_ms,
   event_type = 'impression' AS shown,
   cost_micros,
-  currency,
+  ${currency} AS currency,
   published_time_ms AS updated_ms
 FROM deduplicated_events
 WHERE cost_micros > 0 OR event_type = 'impression'
