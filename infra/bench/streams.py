@@ -11,7 +11,8 @@ Source: Chintapalli et al., 2016; Nexmark, Tucker et al., 2008, in the wording o
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -42,6 +43,14 @@ ROWS: dict[str, tuple[str, str]] = {
 _STATE_OF = ("metrics, all deduplicated", "nexmark q18")
 
 
+def chosen_rows(rows: Mapping[str, Any], only: str) -> dict[str, Any]:
+    """Those whose name contains `only`. Errors: ConfigError, none does."""
+    chosen = {what: row for what, row in rows.items() if only in what}
+    if not chosen:
+        raise ConfigError(f"no row's name contains {only!r}; there are: {'; '.join(rows)}")
+    return chosen
+
+
 def amount_of(scale: float, events: int = EVENTS) -> Amount:
     """Events, and a tenth as many users."""
     return Amount(max(int(events * scale), 1_000), max(int(events * scale) // 10, 100))
@@ -52,9 +61,7 @@ def run(pairs: int, scale: float, only: str = "") -> tuple[list[Row], list[str]]
 
     Errors: ConfigError, no row has such a name.
     """
-    chosen = {what: row for what, row in ROWS.items() if only in what}
-    if not chosen:
-        raise ConfigError(f"no row's name contains {only!r}; there are: {'; '.join(ROWS)}")
+    chosen = chosen_rows(ROWS, only)
     amount = amount_of(scale)
     names = list(dict.fromkeys(name for row in chosen.values() for name in row))
     rates: dict[str, list[float]] = {name: [] for name in names}

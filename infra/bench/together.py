@@ -9,7 +9,7 @@ from __future__ import annotations
 from infra.bench.report import Row, Sample
 from infra.bench.stream_cases import running
 from infra.bench.stream_input import PLAYED_MIX, YAHOO_MIX, Amount, Mix
-from infra.bench.streams import amount_of, filling, progress_bar
+from infra.bench.streams import amount_of, chosen_rows, filling, progress_bar
 from jobs.streaming.application import JOBS
 from schemas.topics import AD_EVENTS
 
@@ -19,9 +19,13 @@ WARM_UPS = 2
 
 
 def run(pairs: int, scale: float, only: str = "") -> tuple[list[Row], list[str]]:
-    """Rows in CPU-seconds; `scale` is the share of 5 M events, `only` part of the name of the mix that is wanted."""
+    """Rows in CPU-seconds; `scale` is the share of 5 M events, `only` part of the name of the mix that is wanted.
+
+    Errors: ConfigError, no mix has such a name.
+    """
+    chosen = chosen_rows(MIXES, only)
     amount = amount_of(scale)
-    rows = [row for what, mix in MIXES.items() if only in what for row in _rows(what, mix, pairs, amount)]
+    rows = [row for what, mix in chosen.items() for row in _rows(what, mix, pairs, amount)]
     return rows, [f"{amount.events:,} events, {amount.users:,} users, every event deduplicated"]
 
 

@@ -42,7 +42,8 @@ final class PackedFields {
         return Arrays.copyOf(out.bytes, out.position);
     }
 
-    private static PackedReader behind(byte[] packed, int texts) {
+    /** A reader behind so many texts. */
+    static PackedReader behind(byte[] packed, int texts) {
         PackedReader in = new PackedReader(packed, 0);
         for (int i = 0; i < texts; i++) {
             in.overText();

@@ -32,7 +32,7 @@ final class AdLife {
      * greatest is taken, so that order is nothing.
      */
     static final String[] TEXTS = {"record_id", "user_pseudonym"};
-    /** Their places among the packed ids, in order. */
+    /** Their places among the packed ids. */
     private static final int[] TEXT_IDS = {EventContract.RECORD_ID, EventContract.USER};
     static final String DIMENSIONS = "packed_dimensions";
     /** Columns of a session row after texts and dimensions; each is the number of the same position. */
@@ -208,7 +208,11 @@ final class AdLife {
         if (!event.isNullAt(columns.creativeLengthS)) {
             n[LENGTH_S] = Math.max(n[LENGTH_S], event.getInt(columns.creativeLengthS));
         }
-        addIds(event.getBinary(columns.ids));
+        byte[] ids = event.getBinary(columns.ids);
+        for (int i = 0; i < TEXTS.length; i++) {
+            addText(i, PackedFields.text(ids, TEXT_IDS[i]));
+        }
+        n[SOURCES] |= LifeEvent.sourceBit(PackedFields.text(ids, EventContract.SOURCE));
         if (kind.counter >= 0) {
             n[kind.counter]++;
         }
@@ -217,21 +221,9 @@ final class AdLife {
         }
     }
 
-    /** Record id, user and source. */
-    private void addIds(byte[] ids) {
-        PackedReader in = new PackedReader(ids, 0);
-        for (int i = 0, text = 0; i < EventContract.IDS; i++) {
-            if (text < TEXTS.length && i == TEXT_IDS[text]) {
-                StringData found = in.text();
-                if (found != null && (this.texts[text] == null || this.texts[text].compareTo(found) < 0)) {
-                    this.texts[text] = found;
-                }
-                text++;
-            } else if (i == EventContract.SOURCE) {
-                this.numbers[SOURCES] |= LifeEvent.sourceBit(in.text());
-            } else {
-                in.overText();
-            }
+    private void addText(int which, StringData text) {
+        if (text != null && (this.texts[which] == null || this.texts[which].compareTo(text) < 0)) {
+            this.texts[which] = text;
         }
     }
 

@@ -6,20 +6,12 @@ final class PackedIds {
 
     /** 64 bits of an id's hash (EventBucket.java): those of an empty one when it is absent. */
     static long hash(byte[] ids, int which) {
-        PackedReader in = behind(ids, which);
+        PackedReader in = PackedFields.behind(ids, which);
         int size = Math.max(in.overText(), 0);
         return EventBucket.hash(ids, in.position - size, size);
     }
 
     static boolean has(byte[] ids, int which) {
-        return behind(ids, which).overText() >= 0;
-    }
-
-    private static PackedReader behind(byte[] ids, int which) {
-        PackedReader in = new PackedReader(ids, 0);
-        for (int i = 0; i < which; i++) {
-            in.overText();
-        }
-        return in;
+        return PackedFields.behind(ids, which).overText() >= 0;
     }
 }
