@@ -120,31 +120,40 @@ class PatientWriter(EventWriter):
     """Writes as the publisher does: what a broker that went away left undecided is decided before anything else."""
 
     def _commit(self, batch: Sequence[dict[str, Any]]) -> None:
-        while True:
-            try:
-                super()._commit(batch)
-                return
-            except KafkaException as error:
-                found = error.args[0]
-            if found.retriable():  # only the commit was still to be answered
-                self._until_done(lambda: self._producer.commit_transaction(5))
-                self.written.extend(batch)
-                return
-            if found.txn_requires_abort():
-                self._until_done(lambda: self._producer.abort_transaction(5))
-            else:  # the broker gave the transaction up, and this producer with it: the next one begins anew
-                self._producer = kafka.transactional_producer("test", self._transactional_id, timeout_s=BACK_WITHIN_S)
+        published_ms = self._stamp(batch)  # once: what is written again is the same, whatever became of the first
 
-    @staticmethod
-    def _until_done(call: Callable[[], object]) -> None:
+        def write() -> None:
+            self._publish(batch, published_ms)
+
+        def commit() -> None:
+            self._producer.commit_transaction(5)
+            self.written.extend(batch)
+
+        def abort() -> None:
+            self._producer.abort_transaction(5)
+
+        def begin_anew() -> None:
+            self._producer = kafka.transactional_producer("test", self._transactional_id, timeout_s=BACK_WITHIN_S)
+
         deadline_s = time.monotonic() + BACK_WITHIN_S
+        step = write
         while True:
             try:
-                call()
-                return
+                step()
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline_s:
+                if time.monotonic() > deadline_s:
                     raise
+                found = error.args[0]
+                if found.retriable():  # only the answer was still to come: of a commit, or of an abort
+                    step = abort if step is abort else commit
+                elif found.txn_requires_abort():
+                    step = abort
+                else:  # the broker gave the transaction up, and this producer with it
+                    step = begin_anew
+            else:
+                if step in (write, commit):
+                    return
+                step = write
 
 
 def _unread() -> int:
@@ -227,15 +236,16 @@ class StreamUnderTest:
         }
 
     def refused(self, events: Sequence[Event]) -> list[Event]:
-        """Copies of events that fit the schema and break a rule, one each: their dead letters are waited for."""
+        """Copies of an event that fit the schema and break a rule, one each: their dead letters are waited for."""
+        whole = next(e for e in events if e["event_type"] == "impression")  # a conversion may be of no known ad
         changes: list[tuple[str, dict[str, Any]]] = [
             ("missing_field", {"campaign_id": ""}),
             ("bad_value", {"cost_micros": -1}),
-            ("bad_value", {"event_time_ms": events[0]["received_time_ms"] + DAY_MS}),  # a clock that is a day ahead
-            ("absurd_time", {"event_time_ms": events[0]["event_time_ms"] - 8 * DAY_MS}),
+            ("bad_value", {"event_time_ms": whole["received_time_ms"] + DAY_MS}),  # a clock that is a day ahead
+            ("absurd_time", {"event_time_ms": whole["event_time_ms"] - 8 * DAY_MS}),
         ]
         self._reasons += [reason for reason, _ in changes]
-        return [{**events[0], "event_id": os.urandom(16), **change} for _, change in changes]
+        return [{**whole, "event_id": os.urandom(16), **change} for _, change in changes]
 
     def replayed(self, reason: str, count: int) -> None:
         """So many refused records were written again as they were: each is refused again."""

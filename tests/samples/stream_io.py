@@ -72,12 +72,21 @@ class EventWriter:
         self._producer.commit_transaction(30)
 
     def _commit(self, batch: Sequence[dict[str, Any]]) -> None:
-        self._producer.begin_transaction()
+        self._publish(batch, self._stamp(batch))
+
+    @staticmethod
+    def _stamp(batch: Sequence[dict[str, Any]]) -> int:
+        """Moves the events' times so that they are published now; epoch ms."""
         published_ms = now_ms()
         for event in batch:
             shift_ms = published_ms - event["published_time_ms"]
             for name in ("event_time_ms", "received_time_ms", "published_time_ms"):
                 event[name] += shift_ms
+        return published_ms
+
+    def _publish(self, batch: Sequence[dict[str, Any]], published_ms: int) -> None:
+        self._producer.begin_transaction()
+        for event in batch:
             self._producer.produce(AD_EVENTS.name, self.encode(event), event["user_pseudonym"] or event["record_id"])
         if self._encode_decision is not None:
             before = {event["record_id"] for event in self.written}

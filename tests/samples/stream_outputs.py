@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -65,7 +66,8 @@ def assert_outputs_equal_the_rules(
 
     kept = list(accepted(written))
     _compare(AD_EVENTS_LATE, _by_id(rows(AD_EVENTS_LATE)), _by_id([e for e in kept if is_late(e)]))
-    assert sorted(row["reason"] for row in rows(AD_EVENTS_DLQ)) == sorted(reasons)
+    refused = Counter(row["reason"] for row in rows(AD_EVENTS_DLQ))
+    assert refused == Counter(reasons), f"{AD_EVENTS_DLQ.name}: {refused}, expected {Counter(reasons)}"
     for topic, counters in ((FREQUENCY_COUNTS, FREQUENCY_COUNTERS), (STREAMING_FEATURES, FEATURE_COUNTERS)):
         last = _last_of(rows(topic), "entity_type", "entity_id", "bucket_s", "bucket_start_ms")
         _compare(topic, _values(unpacked(last, kept)), counter_values(kept, counters))

@@ -56,12 +56,14 @@ def _addressed(home: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def _streaming_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StreamUnderTest]:
     home = tmp_path_factory.mktemp("streaming")
-    with _addressed(home):
-        command("infra.cli.app", "up", "--only", "jobs")
-        made = StreamUnderTest(endpoints(), GAP_S, WINDOW_S, closing_s=WINDOW_S + QUIET_S + 90.0)
-    yield made
-    with _addressed(home):
-        command("infra.cli.app", "down", "--wipe")
+    try:
+        with _addressed(home):
+            command("infra.cli.app", "up", "--only", "jobs")
+            made = StreamUnderTest(endpoints(), GAP_S, WINDOW_S, closing_s=WINDOW_S + QUIET_S + 90.0)
+        yield made
+    finally:
+        with _addressed(home):
+            command("infra.cli.app", "down", "--wipe")
 
 
 @pytest.fixture(scope="module")
