@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -121,39 +121,35 @@ class PatientWriter(EventWriter):
 
     def _commit(self, batch: Sequence[dict[str, Any]]) -> None:
         published_ms = self._stamp(batch)  # once: what is written again is the same, whatever became of the first
-
-        def write() -> None:
-            self._publish(batch, published_ms)
-
-        def commit() -> None:
-            self._producer.commit_transaction(5)
-            self.written.extend(batch)
-
-        def abort() -> None:
-            self._producer.abort_transaction(5)
-
-        def begin_anew() -> None:
-            self._producer = kafka.transactional_producer("test", self._transactional_id, timeout_s=BACK_WITHIN_S)
-
         deadline_s = time.monotonic() + BACK_WITHIN_S
-        step = write
         while True:
             try:
-                step()
+                self._begin(batch, published_ms)
+                self._until_decided(self._producer.commit_transaction, deadline_s)
             except KafkaException as error:
                 if time.monotonic() > deadline_s:
                     raise
-                found = error.args[0]
-                if found.retriable():  # only the answer was still to come: of a commit, or of an abort
-                    step = abort if step is abort else commit
-                elif found.txn_requires_abort():
-                    step = abort
-                else:  # the broker gave the transaction up, and this producer with it
-                    step = begin_anew
+                self._give_up(error, deadline_s)
             else:
-                if step in (write, commit):
-                    return
-                step = write
+                self.written.extend(batch)
+                return
+
+    @staticmethod
+    def _until_decided(call: Callable[[float], None], deadline_s: float) -> None:
+        """Repeats a commit or an abort of which only the answer is still to come."""
+        while True:
+            try:
+                return call(5)
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline_s:
+                    raise
+
+    def _give_up(self, error: KafkaException, deadline_s: float) -> None:
+        """Aborts the transaction, or begins as a new producer when the broker has given this one up."""
+        if error.args[0].txn_requires_abort():
+            with suppress(KafkaException):
+                return self._until_decided(self._producer.abort_transaction, deadline_s)
+        self._producer = kafka.transactional_producer("test", self._transactional_id, timeout_s=BACK_WITHIN_S)
 
 
 def _unread() -> int:

@@ -72,7 +72,9 @@ class EventWriter:
         self._producer.commit_transaction(30)
 
     def _commit(self, batch: Sequence[dict[str, Any]]) -> None:
-        self._publish(batch, self._stamp(batch))
+        self._begin(batch, self._stamp(batch))
+        self._producer.commit_transaction(30)
+        self.written.extend(batch)
 
     @staticmethod
     def _stamp(batch: Sequence[dict[str, Any]]) -> int:
@@ -84,7 +86,8 @@ class EventWriter:
                 event[name] += shift_ms
         return published_ms
 
-    def _publish(self, batch: Sequence[dict[str, Any]], published_ms: int) -> None:
+    def _begin(self, batch: Sequence[dict[str, Any]], published_ms: int) -> None:
+        """Begins a transaction with the batch in it."""
         self._producer.begin_transaction()
         for event in batch:
             self._producer.produce(AD_EVENTS.name, self.encode(event), event["user_pseudonym"] or event["record_id"])
@@ -95,8 +98,6 @@ class EventWriter:
                 if record_id not in before:
                     value = self._encode_decision(decision_of(event, published_ms - 500))
                     self._producer.produce(AD_DECISIONS.name, value, record_id)
-        self._producer.commit_transaction(30)
-        self.written.extend(batch)
 
 
 def decision_of(event: Event, decided_ms: int) -> dict[str, Any]:

@@ -38,9 +38,10 @@ MISSED_S = 30.0
 @pytest.mark.parametrize("component", ["flink-jobmanager", "kafka"])
 def test_outputs_stay_exact_when_it_is_killed(stream: StreamUnderTest, component: str) -> None:
     draw = rng_of(component)
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         events = stream.events(ADS)
         fault_at = draw.randrange(40, len(events) * 2 // 3)
+        print(f"round {number + 1} of {ROUNDS}: {component} is killed after {fault_at} of {len(events)} events")
         stream.run(events, EVENTS_PER_S, lambda: kill(stream.where, component), after=fault_at)
         stream.assert_exact()
 
