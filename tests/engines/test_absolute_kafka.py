@@ -333,3 +333,10 @@ def test_the_registry_is_asked_for_the_id_of_the_schema(java: FlinkJava) -> None
         subject = java.new("RegistrySubject", registry.url, "some-value", NULLABLE)
         assert java.call("RegistrySubject", "schemaId", subject) == SCHEMA_ID
     assert registry.asked == [("/subjects/some-value/versions", {"schema": NULLABLE})]
+
+
+def test_what_the_registry_says_of_a_schema_that_it_refuses_is_told(java: FlinkJava) -> None:
+    with one_id_registry(refusal="field text has another type") as registry:
+        subject = java.new("RegistrySubject", registry.url, "some-value", NULLABLE)
+        with pytest.raises(Exception, match=r"some-value/versions with 409: .*field text has another type"):
+            java.call("RegistrySubject", "schemaId", subject)

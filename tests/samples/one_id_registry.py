@@ -1,4 +1,4 @@
-"""A schema registry's door for operators that run without one: any schema has the one id."""
+"""A schema registry's door for operators that run without one: any schema has the one id, or is refused."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ class OneIdRegistry:
 
 
 @contextmanager
-def one_id_registry() -> Iterator[OneIdRegistry]:
-    """Answers for as long as it is open."""
+def one_id_registry(refusal: str = "") -> Iterator[OneIdRegistry]:
+    """Answers for as long as it is open; with `refusal` as a registry does to which the schema is not compatible."""
 
     class Door(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             found.asked.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(200)
+            self.send_response(409 if refusal else 200)
             self.end_headers()
-            self.wfile.write(json.dumps({"id": SCHEMA_ID}).encode())
+            answer = {"error_code": 409, "message": refusal} if refusal else {"id": SCHEMA_ID}
+            self.wfile.write(json.dumps(answer).encode())
 
         def log_message(self, *_: object) -> None:
             pass

@@ -14,7 +14,7 @@ import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.JsonNode;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.ObjectMapper;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.databind.node.ObjectNode;
 
-/** A schema under a subject. Errors of all calls: IOException when the registry does not answer, or refuses. */
+/** A schema under a subject. Errors of all calls: IOException when the registry does not answer, or refuses, with why. */
 final class RegistrySubject implements Serializable {
     private static final long serialVersionUID = 1L;
     static final int HEADER_BYTES = 5;
@@ -62,11 +62,31 @@ final class RegistrySubject implements Serializable {
             out.write(body.getBytes(StandardCharsets.UTF_8));
             out.close();
         }
+        int status = connection.getResponseCode();
+        if (status == HttpURLConnection.HTTP_NOT_FOUND) {
+            throw new FileNotFoundException(url);
+        }
+        if (status >= HttpURLConnection.HTTP_BAD_REQUEST) {
+            throw new IOException("The schema registry refused " + url + " with " + status + ": " + text(connection));
+        }
         InputStream answer = connection.getInputStream();
         try {
             return (JsonNode) new ObjectMapper().readTree(answer);
         } finally {
             answer.close();
+        }
+    }
+
+    /** What the registry says of a refusal; nothing when it says nothing. */
+    private static String text(HttpURLConnection refused) throws IOException {
+        InputStream said = refused.getErrorStream();
+        if (said == null) {
+            return "";
+        }
+        try {
+            return new String(said.readAllBytes(), StandardCharsets.UTF_8);
+        } finally {
+            said.close();
         }
     }
 }
