@@ -132,7 +132,7 @@ def test_threads_of_a_name_yield_to_the_others_of_their_process(tmp_path: Path) 
         assert os.getpriority(os.PRIO_PROCESS, pid) == own
 
     own = os.nice(0)
-    wanted = {own, own + YIELDING_NICENESS}
+    wanted = {own, min(own + YIELDING_NICENESS, 19)}  # 19 is the nicest
     play(tmp_path, (two,), scenario)
 
 
