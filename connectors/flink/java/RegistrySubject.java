@@ -63,30 +63,24 @@ final class RegistrySubject implements Serializable {
             out.close();
         }
         int status = connection.getResponseCode();
-        if (status == HttpURLConnection.HTTP_NOT_FOUND) {
-            throw new FileNotFoundException(url);
+        boolean refused = status >= HttpURLConnection.HTTP_BAD_REQUEST;
+        String said = text(refused ? connection.getErrorStream() : connection.getInputStream());
+        if (refused) {
+            String why = "The schema registry refused " + url + " with " + status + ": " + said;
+            throw status == HttpURLConnection.HTTP_NOT_FOUND ? new FileNotFoundException(why) : new IOException(why);
         }
-        if (status >= HttpURLConnection.HTTP_BAD_REQUEST) {
-            throw new IOException("The schema registry refused " + url + " with " + status + ": " + text(connection));
-        }
-        InputStream answer = connection.getInputStream();
-        try {
-            return (JsonNode) new ObjectMapper().readTree(answer);
-        } finally {
-            answer.close();
-        }
+        return (JsonNode) new ObjectMapper().readTree(said);
     }
 
-    /** What the registry says of a refusal; nothing when it says nothing. */
-    private static String text(HttpURLConnection refused) throws IOException {
-        InputStream said = refused.getErrorStream();
-        if (said == null) {
+    /** All of a stream; of none, nothing. */
+    private static String text(InputStream from) throws IOException {
+        if (from == null) {
             return "";
         }
         try {
-            return new String(said.readAllBytes(), StandardCharsets.UTF_8);
+            return new String(from.readAllBytes(), StandardCharsets.UTF_8);
         } finally {
-            said.close();
+            from.close();
         }
     }
 }
